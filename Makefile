@@ -1,0 +1,47 @@
+# make demo · make test · make check · make ui — each sets up .venv by itself
+PYTHON ?= python3
+VENV := .venv
+PORT ?= 5000
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test test-all check ui lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      the whole chain on generated scenes: maps, shapefiles, scores, a run to look at"
+	@echo "make ui        the dashboard on http://127.0.0.1:$(PORT)"
+	@echo "make test      the tests; make test-all: with the slow ones"
+	@echo "make check     ruff, mypy and the house test"
+
+$(VENV)/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "swath needs Python 3.11 or newer, found $$($(PYTHON) --version); try: make PYTHON=python3.12 demo"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
+	$(VENV)/bin/uv pip sync --quiet --python $(VENV)/bin/python requirements.lock
+	@touch $@
+
+demo: $(VENV)/.installed
+	mlflow run . -e pipeline --env-manager local --experiment-name demo
+
+test: $(VENV)/.installed
+	python -m pytest -m "not slow"
+
+test-all: $(VENV)/.installed
+	python -m pytest
+
+check: $(VENV)/.installed
+	ruff check .
+	ruff format --check .
+	mypy
+	python -m pytest tests/test_house.py
+
+ui: $(VENV)/.installed
+	mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+
+lock: $(VENV)/.installed
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate \
+		--custom-compile-command "make lock" pyproject.toml --upgrade -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,28 @@
+"""Scenes, and their masks where there are some, to tiles and their tiles.parquet."""
+
+from swath import config as configs
+from swath.data.tiling import TilesConfig, cut_jobs, cut_scene
+
+
+def main() -> None:
+    config, config_path = configs.from_command_line(TilesConfig)
+    from swath import tracking
+    from swath.data.catalog import TILES, pair_masks, read_scenes, write_table
+    from swath.engine.mapper import Item, process
+
+    step, output = "generate_tiles", configs.absolute(config.output_path)
+    scenes = read_scenes(configs.absolute(config.input_path))
+    masks = pair_masks(scenes, configs.absolute(config.masks_path)) if config.masks_path else {}
+    jobs = cut_jobs(scenes, masks, output, config.tiling)
+    items = [Item(key=j.key, job=j, inputs=[p for p in (j.image, j.mask) if p]) for j in jobs]
+    with tracking.run(config, config_path, step) as run:
+        results = process(step, cut_scene, items, config, output, tracking.provenance(config_path), run.log_metrics)
+        rows = [row for rows in results.values() for row in rows]
+        write_table(output / TILES, rows)
+        run.log_metrics({"preparation/tiles": len(rows)})
+
+
+if __name__ == "__main__":
+    from swath.tracking import cli
+
+    raise SystemExit(cli(main))

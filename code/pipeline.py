@@ -1,0 +1,32 @@
+"""The steps of a chain in order, as child runs of one parent; a second start does only what is missing."""
+
+from swath import config as configs
+from swath import tracking
+from swath.engine.pipeline import PipelineConfig, fill_in, plan
+
+
+def main() -> None:
+    config, config_path = configs.from_command_line(PipelineConfig)
+    steps = plan(config)
+    with tracking.run(config, config_path, config.name, kind="pipeline") as run:
+        run_ids: dict[str, str] = {}
+        fresh = False
+        for planned in steps:
+            step = planned.step
+            parameters = {"config_path": step.config_path} | fill_in(step.parameters, run_ids)
+            child = tracking.Step(
+                entry_point=step.entry_point, parameters=parameters, digest=planned.digest, name=step.label
+            )
+            done = None if fresh or not planned.output_is_there else tracking.finished_step(run, child)
+            fresh = done is None
+            print(f"{'==> ' + step.label if fresh else 'done before: ' + step.label}", flush=True)
+            run_ids[step.label] = done or tracking.run_step(run, child)
+            run.log_metrics(tracking.metrics_of(run_ids[step.label]))
+        run.log_params({f"run_id.{name}": run_id for name, run_id in run_ids.items()})
+    for meaning, path in config.results.items():
+        print(f"{meaning:12s} {configs.relative(path)}")
+    print(f"{'dashboard':12s} make ui")
+
+
+if __name__ == "__main__":
+    raise SystemExit(tracking.cli(main))

@@ -1,0 +1,43 @@
+"""Class rasters to polygons with the class as `id`."""
+
+from swath import config as configs
+from swath import tracking
+from swath.challenges.shapefiles import PolygonizeConfig, PolygonJob, polygonize_raster
+from swath.engine.mapper import Item, process
+from swath.errors import CatalogError
+from swath.geo.raster import find_rasters
+
+
+def main() -> None:
+    config, config_path = configs.from_command_line(PolygonizeConfig)
+    source, output = configs.absolute(config.input_path), configs.absolute(config.output_path)
+    rasters = [source] if source.is_file() else find_rasters(source)
+    if not rasters:
+        raise CatalogError(
+            f"{source}: no class rasters found. Set input_path to the output of inference or all_agg_by_city."
+        )
+    jobs = [
+        PolygonJob(
+            raster=r,
+            output=output / f"{r.stem}.{config.format}",
+            classes=config.classes,
+            min_area=config.min_area,
+        )
+        for r in rasters
+    ]
+    items = [Item(key=j.raster.stem, job=j, inputs=(j.raster,), outputs=(j.output,)) for j in jobs]
+    with tracking.run(config, config_path, "polygonize") as run:
+        found = process(
+            "polygonize",
+            polygonize_raster,
+            items,
+            config,
+            output,
+            tracking.provenance(config_path),
+            run.log_metrics,
+        )
+        run.log_metrics({"polygons": float(sum(found.values()))})
+
+
+if __name__ == "__main__":
+    raise SystemExit(tracking.cli(main))

@@ -1,0 +1,239 @@
+"""The UNOSAT layout: single-band VH and VV rasters in folders by area and date, one label shapefile per area."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+from numpy.typing import NDArray
+
+from swath.config import configclass
+from swath.data.catalog import area_of, scene_key
+from swath.errors import CatalogError, RasterError, VectorError
+from swath.geo.raster import (
+    IGNORE,
+    RasterInfo,
+    RasterReader,
+    RasterSpec,
+    RasterWriter,
+    describe,
+    find_rasters,
+)
+from swath.geo.vector import burn, find_vectors, read_polygons, reprojected
+from swath.geo.windows import strips
+
+BANDS = ("vh", "vv", "mean")
+"""Bands of a 3-band scene, linear backscatter: VH, VV and (VH + VV) / 2."""
+
+NODATA = -99999.0
+STRIP_PIXELS = 2_000_000
+
+
+@configclass
+class Generate3bConfig:
+    """VH and VV rasters to 3-band scenes."""
+
+    input_path: str
+    """Folder of areas, with single-band rasters whose names contain _vh_ and _vv_."""
+    output_path: str
+    """Folder for <area>/<name with _3b_>.tif and scenes.parquet."""
+    executor: str = "processes"
+    """Where the work is done: processes, threads or serial."""
+    workers: int | None = None
+    """Number of worker processes or threads; None takes one per core."""
+
+
+@configclass
+class RasterizeConfig:
+    """Label polygons to masks on each scene's grid."""
+
+    input_path: str
+    """Folder of areas, each with a label file (.shp, .gpkg, .fgb, .geojson) beside or above its scenes."""
+    output_path: str
+    """Folder for <area>/<name of the VH raster>.tif."""
+    labels_path: str | None = None
+    """Folder of label files named by area, when they do not lie in input_path."""
+    attribute: str = "DN"
+    """Attribute of the polygons whose value is burnt; 255 becomes class 1."""
+    all_touched: bool = True
+    """Burn every pixel that a polygon touches, not only those whose centre lies inside."""
+    ignore_nodata: bool = True
+    """Label pixels without a measurement in VH or VV as 255 = ignore."""
+    task: str = "water"
+    """Name of the task that the mask's one band is for."""
+    executor: str = "processes"
+    """Where the work is done: processes, threads or serial."""
+    workers: int | None = None
+    """Number of worker processes or threads; None takes one per core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The two rasters of one acquisition, the area it belongs to, and where its product goes."""
+
+    vh: Path
+    vv: Path
+    area: str
+    output: Path
+
+    @property
+    def key(self) -> str:
+        return scene_key(self.output)
+
+
+def find_pairs(root: Path, output: Path, token: str) -> list[Pair]:
+    """Every ``*_vh_*`` raster below `root` with its ``_vv_`` twin; outputs are named with `token` instead of ``vh``.
+
+    Outputs mirror the folders of the area, without the date's; names that would collide get the parent folder as a
+    prefix. Raises CatalogError when there is none, or when twins are missing.
+    """
+    vh_paths = find_rasters(root, "*_vh_*")
+    if not vh_paths:
+        raise CatalogError(
+            f"{root}: no scene found: no GeoTIFF with _vh_ in its name. Set input_path to the folder of areas."
+        )
+    twins = {path: path.with_name(path.name.replace("_vh_", "_vv_")) for path in vh_paths}
+    missing = [f"{vh} has no twin {vv.name}" for vh, vv in twins.items() if not vv.is_file()]
+    if missing:
+        raise CatalogError("; ".join(missing[:5]) + ". Download the VV raster, or take the VH one out of the folder.")
+    names = _output_names(vh_paths, root, token)
+    return [Pair(vh=vh, vv=vv, area=area_of(vh, root), output=output / names[vh]) for vh, vv in twins.items()]
+
+
+def _output_names(paths: Sequence[Path], root: Path, token: str) -> dict[Path, Path]:
+    short = {path: Path(area_of(path, root)) / path.name.replace("_vh_", f"_{token}_") for path in paths}
+    uses = Counter(short.values())
+    named = {p: s if uses[s] == 1 else s.with_name(f"{p.parent.name}_{s.name}") for p, s in short.items()}
+    twice = [str(p) for p, s in named.items() if Counter(named.values())[s] > 1]
+    if twice:
+        raise CatalogError(f"these scenes would get the same name: {', '.join(twice[:5])}. Rename one of them.")
+    return named
+
+
+def _require_same_grid(pair: Pair) -> tuple[RasterInfo, RasterInfo]:
+    vh, vv = describe(pair.vh), describe(pair.vv)
+    for info in (vh, vv):
+        if len(info.bands) != 1:
+            raise RasterError(
+                f"{info.path}: expected one band, found {len(info.bands)}. It is not a single polarisation."
+            )
+    difference = vh.grid.difference(vv.grid)
+    if difference:
+        raise RasterError(
+            f"{pair.vh} and {pair.vv}: not on one grid: {difference}. Resample one onto the other, or take both out."
+        )
+    return vh, vv
+
+
+def write_3b(pair: Pair) -> dict[str, Any]:
+    """Write (VH, VV, (VH + VV) / 2) as float32 with CRS, transform, tags and nodata; strip by strip.
+
+    Nodata in either band is nodata in all three. Raises RasterError when the two are not on one grid.
+    """
+    vh, _ = _require_same_grid(pair)
+    spec = RasterSpec(grid=vh.grid, bands=BANDS, dtype="float32", nodata=NODATA, tags=vh.tags)
+    with (
+        RasterReader(pair.vh) as vh_reader,
+        RasterReader(pair.vv) as vv_reader,
+        RasterWriter(pair.output, spec) as writer,
+    ):
+        for strip in strips(vh.grid.shape, STRIP_PIXELS):
+            writer.write(three_bands(vh_reader.image(strip)[0], vv_reader.image(strip)[0]), strip)
+    return {"area": pair.area, "image": str(pair.output)}
+
+
+def three_bands(vh_HW: NDArray[np.float32], vv_HW: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 (3, height, width): VH, VV and their mean; NaN in all three where either is NaN."""
+    mean = 0.5 * (vh_HW + vv_HW)
+    gap = np.isnan(mean)
+    return np.stack([np.where(gap, np.float32(np.nan), vh_HW), np.where(gap, np.float32(np.nan), vv_HW), mean])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelJob:
+    """One mask to make: its label file, the acquisition it is for, and how to burn."""
+
+    labels: Path
+    pair: Pair
+    attribute: str
+    all_touched: bool
+    ignore_nodata: bool
+    task: str
+
+
+def label_job(labels: Path, pair: Pair, config: RasterizeConfig) -> LabelJob:
+    """The job of one mask under a step's config."""
+    return LabelJob(
+        labels=labels, pair=pair, attribute=config.attribute, all_touched=config.all_touched,
+        ignore_nodata=config.ignore_nodata, task=config.task,
+    )  # fmt: skip
+
+
+def find_labels(pairs: Sequence[Pair], root: Path, apart: bool = False) -> Iterator[tuple[Path, Pair]]:
+    """(label file, acquisition) for every acquisition: the label file in its folder or the nearest one above.
+
+    With `apart`, label files lie elsewhere and belong to the area that they, or their folder, are named by. Raises
+    VectorError when there is no label file, or when an acquisition has none or several.
+    """
+    files = find_vectors(root)
+    if not files:
+        raise VectorError(
+            f"{root}: no label polygons found (.shp, .gpkg, .fgb, .geojson). Set input_path to the labelled areas."
+        )
+    for pair in pairs:
+        found = _labels_apart(files, root, pair) if apart else _nearest_labels(files, pair)
+        if len(found) != 1:
+            names = ", ".join(str(f) for f in found) or "none"
+            raise VectorError(f"{pair.vh}: needs one label file for its area {pair.area}, found {names} in {root}.")
+        yield found[0], pair
+
+
+def _nearest_labels(files: Sequence[Path], pair: Pair) -> list[Path]:
+    above = [f for f in files if pair.vh.is_relative_to(f.parent)]
+    return [f for f in above if len(f.parts) == max(len(g.parts) for g in above)]
+
+
+def _labels_apart(files: Sequence[Path], root: Path, pair: Pair) -> list[Path]:
+    return [f for f in files if pair.area in (f.stem, area_of(f, root))]
+
+
+def write_mask(job: LabelJob) -> dict[str, Any]:
+    """Write the uint8 mask of one acquisition: 0, 1 and, where there is no measurement, 255.
+
+    Attribute values 0 and 255 mean class 0 and 1, others stand for themselves. Raises VectorError or RasterError.
+    """
+    vh, _ = _require_same_grid(job.pair)
+    polygons = reprojected(read_polygons(job.labels, job.attribute), vh.grid, job.labels)
+    values = _class_values(polygons, job)
+    shapes = list(polygons.geometry)
+    spec = RasterSpec(grid=vh.grid, bands=(job.task,), dtype="uint8", nodata=IGNORE, compress=True)
+    with (
+        RasterReader(job.pair.vh) as vh_reader,
+        RasterReader(job.pair.vv) as vv_reader,
+        RasterWriter(job.pair.output, spec) as writer,
+    ):
+        for strip in strips(vh.grid.shape, STRIP_PIXELS):
+            mask = burn(shapes, values, vh.grid, strip, job.all_touched)
+            if job.ignore_nodata:
+                mask[np.isnan(vh_reader.image(strip)[0]) | np.isnan(vv_reader.image(strip)[0])] = IGNORE
+            writer.write(mask[None], strip)
+    return {"area": job.pair.area, "mask": str(job.pair.output), "polygons": len(shapes)}
+
+
+def _class_values(polygons: gpd.GeoDataFrame, job: LabelJob) -> list[int]:
+    raw = polygons[job.attribute].to_numpy()
+    try:
+        values = np.asarray(raw, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.full(len(raw), np.nan)
+    if not (np.isfinite(values) & (values >= 0) & (values <= 255) & (values == np.round(values))).all():
+        raise VectorError(
+            f"{job.labels}: attribute {job.attribute!r} must hold whole numbers from 0 to 255, found {list(raw[:3])}. "
+            "Set `attribute` to the one that holds the class."
+        )
+    return [1 if value == 255 else int(value) for value in values]

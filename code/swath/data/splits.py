@@ -1,0 +1,75 @@
+"""Who trains and who judges: folds by area, and the check that the two share no ground."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from swath.errors import CatalogError, LeakError
+
+
+def folds_by_area(areas: Sequence[str], folds: Mapping[str, int] | None) -> dict[str, int]:
+    """Fold of each area: as given, or numbered alphabetically. Raises CatalogError for areas without a fold."""
+    names = sorted(set(areas))
+    if folds is None:
+        return {name: i for i, name in enumerate(names)}
+    missing = [name for name in names if name not in folds]
+    if missing:
+        raise CatalogError(f"folds: no fold for the areas {', '.join(missing)}. Name each of {', '.join(names)}.")
+    return {name: folds[name] for name in names}
+
+
+def split_by_area(
+    tiles: gpd.GeoDataFrame, validation_areas: Sequence[str]
+) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
+    """(training tiles, validation tiles): those of `validation_areas` judge, all others train.
+
+    Raises CatalogError for an area that the table does not have, or when nothing is left to train on.
+    """
+    known = sorted(set(tiles["area"]))
+    unknown = [area for area in validation_areas if area not in known]
+    if unknown:
+        raise CatalogError(
+            f"data.validation_areas: no tiles of {', '.join(unknown)}. Areas in the table: {', '.join(known)}."
+        )
+    judged = tiles["area"].isin(list(validation_areas))
+    if judged.all():
+        raise CatalogError(
+            f"data.validation_areas: all areas ({', '.join(known)}) are held out, none is left to train on"
+        )
+    return tiles[~judged], tiles[judged]
+
+
+def require_disjoint(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame, tolerance: float = 0.01) -> None:
+    """Raise LeakError when a training and an evaluation tile are the same or share ground.
+
+    Footprints count as shared from `tolerance` of a tile's area on: neighbours that only touch are fine. Tiles
+    without a CRS have no place on earth; they are compared within their scene.
+    """
+    same = sorted(set(train["key"]) & set(evaluation["key"]))
+    ours, theirs = train["key"].to_numpy(), evaluation["key"].to_numpy()
+    pairs = [(k, k) for k in same] or [(ours[i], theirs[j]) for i, j in shared_ground(train, evaluation, tolerance)]
+    if pairs:
+        a, b = pairs[0]
+        raise LeakError(
+            f"{len(pairs)} pairs of training and evaluation tiles share ground, the first: {a} and {b}. A score on "
+            "these tiles would be flattered: hold out whole areas (data.validation_areas) or other scenes."
+        )
+
+
+def shared_ground(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = 0.01) -> list[tuple[int, int]]:
+    """Positions (i, j) of rows of `a` and `b` whose footprints share more than `tolerance` of the smaller one.
+
+    Rows without a CRS have no place on earth and share ground only with rows of their own scene.
+    """
+    ours, theirs = a.geometry.to_numpy(), b.geometry.to_numpy()
+    j, i = shapely.STRtree(ours).query(theirs, predicate="intersects")
+    shared = shapely.area(shapely.intersection(ours[i], theirs[j]))
+    smaller = np.minimum(shapely.area(ours[i]), shapely.area(theirs[j]))
+    scene = [frame["scene" if "scene" in frame else "key"].to_numpy() for frame in (a, b)]
+    comparable = a["crs"].notna().to_numpy()[i] & b["crs"].notna().to_numpy()[j] | (scene[0][i] == scene[1][j])
+    found = (shared > tolerance * smaller) & comparable
+    return [(int(m), int(n)) for m, n in zip(i[found], j[found], strict=True)]

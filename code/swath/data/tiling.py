@@ -1,0 +1,121 @@
+"""Scenes to tiles on disk: GeoTIFFs that carry CRS and transform, and the rows of tiles.parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+
+from swath.config import configclass
+from swath.data.catalog import place
+from swath.errors import RasterError
+from swath.geo.grid import Grid, Window
+from swath.geo.raster import IGNORE, RasterReader, RasterSpec, describe, write_raster
+from swath.geo.windows import ConstantSize, ConstantStride, windows
+
+
+@configclass
+class TilesConfig:
+    """Cut scenes, and their masks where there are some, into tiles."""
+
+    input_path: str
+    """Folder of scenes with a scenes.parquet, or any folder of GeoTIFFs."""
+    output_path: str
+    """Folder for images/, masks/ and tiles.parquet."""
+    masks_path: str | None = None
+    """Folder of the scenes' label rasters; None cuts images only."""
+    tiling: ConstantSize | ConstantStride = ConstantSize(size=512, min_overlap=32)
+    """How scenes are divided: ConstantSize(size, min_overlap) or ConstantStride(size, stride, edge), in pixels."""
+    executor: str = "processes"
+    """Where the work is done: processes, threads or serial."""
+    workers: int | None = None
+    """Number of worker processes or threads; None takes one per core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One scene to cut: where it is, where its tiles go, and how it is divided."""
+
+    key: str
+    area: str
+    image: Path
+    mask: Path | None
+    output: Path
+    tiling: ConstantSize | ConstantStride
+
+
+def cut_jobs(
+    scenes: gpd.GeoDataFrame, masks: Mapping[str, Path], output: Path, tiling: ConstantSize | ConstantStride
+) -> list[Cut]:
+    """A job per scene; `masks` maps scene keys to label rasters."""
+    return [
+        Cut(key=s.key, area=s.area, image=Path(s.image), mask=masks.get(s.key), output=output, tiling=tiling)
+        for s in scenes.itertuples()
+    ]
+
+
+def cut_scene(job: Cut) -> list[dict[str, Any]]:
+    """Write all tiles of one scene; return their rows for tiles.parquet (geometry as WKT).
+
+    Places outside the scene hold nodata in images (-99999 when the scene declares none) and 255 in masks.
+    Raises RasterError when the mask does not lie on the scene's grid.
+    """
+    with RasterReader(job.image) as image:
+        grid = image.info.grid
+        if job.mask is not None:
+            _same_grid(job.image, grid, job.mask)
+        return [_cut_tile(job, image, window, core) for window, core in windows(grid.shape, job.tiling)]
+
+
+def _same_grid(image: Path, grid: Grid, mask: Path) -> None:
+    difference = describe(mask).grid.difference(grid)
+    if difference:
+        raise RasterError(f"{mask}: not on the grid of {image}: {difference}. Rasterise the labels on this scene.")
+
+
+def _cut_tile(job: Cut, image: RasterReader, window: Window, core: Window) -> dict[str, Any]:
+    info = image.info
+    name = f"tile_{window.col}_{window.row}"
+    image_path = tile_path(job.output / "images", job.image, name)
+    data = image.image(window)
+    nodata = -99999.0 if info.nodata is None or np.isnan(info.nodata) else info.nodata
+    spec = RasterSpec(grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=nodata, block=None)
+    write_raster(image_path, data, spec)
+    mask_path = _cut_mask(job, window, name) if job.mask else None
+    written = describe(image_path)
+    where = place(written)
+    return {
+        "key": f"{job.key}/{name}", "scene": job.key, "area": job.area,
+        "image": image_path.relative_to(job.output).as_posix(),
+        "mask": mask_path.relative_to(job.output).as_posix() if mask_path else None,
+        "row": window.row, "col": window.col, "height": window.height, "width": window.width,
+        "core_row": core.row, "core_col": core.col, "core_height": core.height, "core_width": core.width,
+        "scene_height": info.grid.shape[0], "scene_width": info.grid.shape[1],
+        "scene_transform": list(info.grid.transform)[:6],
+        "crs": where["crs"], "geometry": where["geometry"].wkt, "geometry_crs": where["geometry_crs"],
+    }  # fmt: skip
+
+
+def _cut_mask(job: Cut, window: Window, name: str) -> Path:
+    assert job.mask is not None
+    with RasterReader(job.mask) as mask:
+        spec = RasterSpec(
+            grid=mask.info.grid.at(window),
+            bands=mask.info.bands,
+            dtype="uint8",
+            nodata=IGNORE,
+            block=None,
+            compress=True,
+        )
+        path = tile_path(job.output / "masks", job.mask, name)
+        write_raster(path, mask.labels(window), spec)
+    return path
+
+
+def tile_path(folder: Path, scene: Path, name: str) -> Path:
+    """``<folder>/<scene's stem>_tiles/tile_<col>_<row>.tif``."""
+    return folder / f"{scene.stem}_tiles" / f"{name}.tif"

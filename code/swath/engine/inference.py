@@ -1,0 +1,383 @@
+"""Whole scenes to probability maps: sliding windows in rows, blended, streamed; memory grows with the width only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import geopandas as gpd
+import numpy as np
+import torch
+import ttach
+from ignite.engine import Engine, Events
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from swath.config import configclass
+from swath.data.splits import shared_ground
+from swath.engine.panels import PALETTE, stretch
+from swath.errors import LeakError, RasterError
+from swath.geo.grid import Grid, Window
+from swath.geo.raster import IGNORE, RasterReader, RasterSpec, RasterWriter, describe
+from swath.geo.windows import blend_weights, constant_stride_offsets, strips
+from swath.nn.heads import Classification, probabilities
+from swath.nn.metrics import THRESHOLD_BINS, best_threshold, confusion_matrix, threshold_histogram
+
+BATCH_PIXELS = 1_100_000
+
+
+@configclass
+class SlidingConfig:
+    """How windows slide, blend and are turned."""
+
+    window: int = 512
+    """Side of the windows in pixels."""
+    overlap: int = 128
+    """Pixels that neighbouring windows share."""
+    blend: Literal["uniform", "linear", "gaussian"] = "linear"
+    """Weights of a window's pixels where windows overlap."""
+    tta: Literal["off", "d4"] = "off"
+    """Average the probabilities of the eight flips and quarter turns."""
+    batch: int | None = None
+    """Windows per forward pass; None takes about a million pixels."""
+
+
+@configclass
+class InferenceConfig:
+    """Predict whole scenes with the model of a training run; with labels, score them."""
+
+    run_id: str
+    """Id of the training run."""
+    input_path: str
+    """Folder of scenes with a scenes.parquet, any folder of GeoTIFFs, or one GeoTIFF."""
+    output_path: str
+    """Folder for classes/<area>/<key>.tif and probabilities/<area>/<key>.tif."""
+    labels_path: str | None = None
+    """Folder of label rasters; scores are logged when it is given."""
+    sliding: SlidingConfig = SlidingConfig()
+    """Windows, overlap, blending, test-time augmentation."""
+    score_prefix: str = "test"
+    """Scores are logged as <score_prefix>/iou_water and so on."""
+    allow_selection_set: bool = False
+    """Score scenes that the training selected its weights on; the run is then marked as such."""
+    device: str | None = None
+    """Device such as cpu or cuda; None takes the GPU when there is one."""
+
+
+Predict = Callable[[Tensor], dict[str, Tensor]]
+"""Raw bands (B, C, H, W) with NaN to probabilities (B, K, H, W) per task."""
+
+
+def predictor(model: nn.Module, tta: str, device: torch.device) -> Predict:
+    """The model as a function to probabilities, averaged over the D4 group when `tta` says so."""
+    transforms = list(ttach.aliases.d4_transform()) if tta == "d4" else []
+
+    def once(image: Tensor) -> dict[str, Tensor]:
+        return probabilities(model(image))
+
+    def predict(image_BCHW: Tensor) -> dict[str, Tensor]:
+        with torch.inference_mode():
+            image = image_BCHW.to(device)
+            if not transforms:
+                return {task: p.cpu() for task, p in once(image).items()}
+            sums: dict[str, Tensor] = {}
+            for transform in transforms:
+                for task, p in once(transform.augment_image(image)).items():
+                    turned = transform.deaugment_mask(p)
+                    sums[task] = sums[task] + turned if task in sums else turned
+            return {task: (total / len(transforms)).cpu() for task, total in sums.items()}
+
+    return predict
+
+
+# ----------------------------------------------------------------------------------------------------------- streaming
+
+
+@dataclass
+class Accumulator:
+    """Weighted sums of the window rows in flight: `rows` rows from `top` on, for all tasks' classes together."""
+
+    width: int
+    rows: int
+    classes: int
+    top: int = 0
+    total: NDArray[np.float32] = field(init=False)
+    weight: NDArray[np.float32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.total = np.zeros((self.classes, self.rows, self.width), np.float32)
+        self.weight = np.zeros((self.rows, self.width), np.float32)
+
+    def add(
+        self,
+        probability_KHW: NDArray[np.float32],
+        weights_HW: NDArray[np.float32],
+        window: Window,
+        height: int,
+    ) -> None:
+        """Add one window; the parts outside the scene (columns, rows from `height` on) are dropped."""
+        inside = window.intersect(Window(self.top, 0, min(self.rows, height - self.top), self.width))
+        here = inside.relative_to(Window(self.top, 0, self.rows, self.width)).slices
+        there = inside.relative_to(window).slices
+        self.total[(slice(None), *here)] += probability_KHW[(slice(None), *there)] * weights_HW[there]
+        self.weight[here] += weights_HW[there]
+
+    def flush(self, until: int) -> NDArray[np.float32]:
+        """Mean probabilities (K, rows, width) of the rows above `until`, NaN where no window was; they leave the buffer."""
+        count = until - self.top
+        seen = self.weight[:count] > 0
+        mean = np.where(seen, self.total[:, :count] / np.where(seen, self.weight[:count], 1), np.nan)
+        for buffer in (self.total, self.weight):
+            kept = self.rows - count
+            buffer[..., :kept, :] = buffer[..., count:, :].copy()
+            buffer[..., kept:, :] = 0
+        self.top = until
+        return mean.astype(np.float32)
+
+
+def predict_rows(
+    read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int], predict: Predict, tasks: Mapping[str, Classification],
+    sliding: SlidingConfig,
+) -> Iterator[tuple[Window, NDArray[np.float32]]]:  # fmt: skip
+    """Yield (strip, probabilities (K of all tasks, rows, width)) from the top of a scene to its bottom.
+
+    `read(window)` gives raw bands, NaN where nodata or outside. Pixels without any measurement are NaN in the
+    result; windows without one are not computed. The last window of a row or column is moved inside; scenes smaller
+    than a window are padded with NaN.
+    """
+    size = sliding.window
+    stride = size - sliding.overlap
+    rows, cols = (constant_stride_offsets(length, size, stride, "shift") for length in shape)
+    weights = blend_weights((size, size), sliding.blend)
+    buffer = Accumulator(shape[1], size, sum(task.channels for task in tasks.values()))
+    batch = sliding.batch or max(1, BATCH_PIXELS // size**2)
+    missing = np.zeros((size, shape[1]), bool)
+    for i, row in enumerate(rows):
+        band = read(Window(row, 0, size, max(shape[1], size)))
+        gap = np.isnan(band).all(axis=0)
+        missing[:] = gap[:, : shape[1]]
+        live = [c for c in cols if not gap[:, c : c + size].all()]
+        for start in range(0, len(live), batch):
+            chosen = live[start : start + batch]
+            images = torch.from_numpy(np.stack([band[:, :, c : c + size] for c in chosen]))
+            joined = torch.cat(list(predict(images).values()), dim=1).numpy()
+            for col, probability in zip(chosen, joined, strict=True):
+                buffer.add(probability, weights, Window(row, col, size, size), shape[0])
+        until = rows[i + 1] if i + 1 < len(rows) else shape[0]
+        done = buffer.flush(until)
+        done[:, missing[: until - row]] = np.nan
+        yield Window(row, 0, until - row, shape[1]), done
+
+
+# -------------------------------------------------------------------------------------------------------------- scenes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOutput:
+    """Where the two rasters of a predicted scene go."""
+
+    classes: Path
+    probabilities: Path
+
+    @property
+    def exists(self) -> bool:
+        return self.classes.is_file() and self.probabilities.is_file()
+
+
+def scene_output(folder: Path, area: str, key: str) -> SceneOutput:
+    """Below `folder`: classes/<area>/<key>.tif and probabilities/<area>/<key>.tif."""
+    return SceneOutput(
+        classes=folder / "classes" / area / f"{key}.tif",
+        probabilities=folder / "probabilities" / area / f"{key}.tif",
+    )
+
+
+def predict_scene(
+    image: Path, output: SceneOutput, bands: Sequence[str], predict: Predict, tasks: Mapping[str, Classification],
+    sliding: SlidingConfig,
+) -> int:  # fmt: skip
+    """Predict one scene strip by strip; return its number of pixels.
+
+    Classes: uint8, a band per task, 255 = nodata, with a colour table. Probabilities: float32 in [0, 1], NaN = nodata;
+    one band for a task of two classes (the second one's), else one per class. Raises RasterError when the scene
+    lacks a band that the model needs.
+    """
+    with ExitStack() as stack:
+        reader = stack.enter_context(RasterReader(image))
+        order = _band_order(reader, bands)
+        grid = reader.info.grid
+        classes = stack.enter_context(RasterWriter(output.classes, _class_spec(grid, tasks)))
+        soft = stack.enter_context(RasterWriter(output.probabilities, _probability_spec(grid, tasks)))
+        for strip, probability in predict_rows(lambda w: reader.image(w, order), grid.shape, predict, tasks, sliding):
+            classes.write(_class_bands(probability, tasks), strip)
+            soft.write(_probability_bands(probability, tasks), strip)
+    return grid.shape[0] * grid.shape[1]
+
+
+def _band_order(reader: RasterReader, bands: Sequence[str]) -> list[int]:
+    have = reader.info.bands
+    missing = [band for band in bands if band not in have]
+    if missing:
+        raise RasterError(
+            f"{reader.path}: no band {', '.join(missing)}; it has {', '.join(have)}. The model was trained on {', '.join(bands)}."
+        )
+    return [have.index(band) + 1 for band in bands]
+
+
+def _class_spec(grid: Grid, tasks: Mapping[str, Classification]) -> RasterSpec:
+    color = {
+        i: (*(int(v) for v in PALETTE[i % len(PALETTE)]), 255) for i in range(max(t.channels for t in tasks.values()))
+    }
+    palette = color if len(tasks) == 1 else None
+    return RasterSpec(grid=grid, bands=list(tasks), dtype="uint8", nodata=IGNORE, compress=True, colors=palette)  # type: ignore[arg-type]
+
+
+def _probability_spec(grid: Grid, tasks: Mapping[str, Classification]) -> RasterSpec:
+    names = [n for task, t in tasks.items() for n in ([task] if t.is_binary else [f"{task}:{c}" for c in t.classes])]
+    return RasterSpec(grid=grid, bands=names, dtype="float32", nodata=math.nan, compress=True)
+
+
+def _by_task(
+    probability: NDArray[np.float32], tasks: Mapping[str, Classification]
+) -> Iterator[tuple[Classification, NDArray[np.float32]]]:
+    start = 0
+    for task in tasks.values():
+        yield task, probability[start : start + task.channels]
+        start += task.channels
+
+
+def _class_bands(probability: NDArray[np.float32], tasks: Mapping[str, Classification]) -> NDArray[np.uint8]:
+    bands = [np.where(np.isnan(p[0]), IGNORE, np.nan_to_num(p).argmax(axis=0)) for _, p in _by_task(probability, tasks)]
+    return np.stack(bands).astype(np.uint8)
+
+
+def _probability_bands(probability: NDArray[np.float32], tasks: Mapping[str, Classification]) -> NDArray[np.float32]:
+    return np.concatenate([p[1:] if task.is_binary else p for task, p in _by_task(probability, tasks)])
+
+
+def run_scenes(count: int, function: Callable[[int], Any], on_scene: Callable[[int, Any], None]) -> None:
+    """Call `function(i)` for every scene as the iterations of an Ignite engine; `on_scene(i, result)` after each."""
+    engine = Engine(lambda engine, i: function(i))
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: on_scene(e.state.batch, e.state.output))
+    engine.run(range(count), max_epochs=1)
+
+
+# ------------------------------------------------------------------------------------------------------------- scoring
+
+
+@dataclass
+class SceneScore:
+    """Confusion matrices of one scene, and histograms for the best single-band threshold of the first task."""
+
+    matrices: dict[str, NDArray[np.int64]]
+    histograms: dict[str, NDArray[np.int64]]
+
+
+EDGES = np.linspace(-50.0, 20.0, THRESHOLD_BINS + 1)
+"""Edges of the threshold histograms: dB, for bands of linear backscatter."""
+
+
+def score_scene(classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Classification]) -> SceneScore:
+    """Compare a predicted scene with its labels, strip by strip. Raises RasterError when the two are not on one grid.
+
+    Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not forgiven.
+    """
+    difference = describe(labels).grid.difference(describe(classes).grid)
+    if difference:
+        raise RasterError(f"{labels} and {classes}: not on one grid: {difference}. Rasterise the labels on this scene.")
+    matrices = {name: np.zeros((t.channels, t.channels), np.int64) for name, t in tasks.items()}
+    histograms: dict[str, NDArray[np.int64]] = {}
+    with ExitStack() as stack:
+        predicted, truth = (stack.enter_context(RasterReader(path)) for path in (classes, labels))
+        source = stack.enter_context(RasterReader(image)) if image else None
+        for strip in strips(predicted.info.grid.shape, 4_000_000):
+            p, t = predicted.labels(strip), truth.labels(strip)
+            for name, task in tasks.items():
+                band = truth.info.bands.index(name) if name in truth.info.bands else 0
+                guess = p[predicted.info.bands.index(name) if name in predicted.info.bands else 0]
+                pair = torch.from_numpy(np.where(guess == IGNORE, 0, guess)), torch.from_numpy(t[band])
+                matrices[name] += confusion_matrix(*pair, task.channels).numpy()
+            if source is not None:
+                _add_histograms(histograms, source, strip, t[0])
+    return SceneScore(matrices, histograms)
+
+
+def _add_histograms(
+    histograms: dict[str, NDArray[np.int64]], source: RasterReader, strip: Window, truth_HW: NDArray[np.uint8]
+) -> None:
+    for name, band in zip(source.info.bands, source.image(strip), strict=True):
+        db = 10 * np.log10(np.where(band > 0, band, np.nan))
+        found = threshold_histogram(db, truth_HW, EDGES)
+        histograms[name] = histograms[name] + found if name in histograms else found
+
+
+def best_band_threshold(histograms: Mapping[str, NDArray[np.int64]]) -> tuple[float, str]:
+    """(IoU, rule as text) of the best threshold on one band: the most that thresholding can reach on these scenes."""
+    best = max(((*best_threshold(h, EDGES), band) for band, h in histograms.items()), key=lambda found: found[0])
+    iou, threshold, below, band = best
+    return iou, f"{band} {'<' if below else '>='} {threshold:.1f} dB"
+
+
+def require_fair(scenes: gpd.GeoDataFrame, used: gpd.GeoDataFrame, allow_selection_set: bool) -> bool:
+    """Check that scored scenes share no ground with the training; return whether they are the ones it selected on.
+
+    Raises LeakError when a scene trained the model, or selected its weights without `allow_selection_set`.
+    """
+    sides = {side: _shared(scenes, used[used["side"] == side]) for side in ("training", "validation")}
+    if sides["training"]:
+        raise LeakError(
+            f"{', '.join(sides['training'][:5])}: trained this model, so a score on it says nothing. Score other scenes, or leave labels_path out."
+        )
+    if sides["validation"] and not allow_selection_set:
+        raise LeakError(
+            f"{', '.join(sides['validation'][:5])}: selected the weights of this model, so a score on it is flattered. "
+            "Score other scenes, or set allow_selection_set=True: the run is then marked."
+        )
+    return bool(sides["validation"])
+
+
+def _shared(scenes: gpd.GeoDataFrame, tiles: gpd.GeoDataFrame) -> list[str]:
+    names = set(scenes["key"]) & set(tiles["scene"])
+    keys = scenes["key"].to_numpy()
+    return sorted(names | {keys[i] for i, _ in shared_ground(scenes, tiles)})
+
+
+# ------------------------------------------------------------------------------------------------------------ pictures
+
+
+def quick_look(image: Path, classes: Path | None, side: int = 900) -> NDArray[np.uint8]:
+    """uint8 RGB of a whole scene, at most `side` px, with the predicted foreground's outline in red."""
+    with RasterReader(image) as reader:
+        step = max(1, math.ceil(max(reader.info.grid.shape) / side))
+        picture = stretch(_thinned(reader.image, reader.info.grid.shape, step))
+    if classes is None:
+        return picture
+    with RasterReader(classes) as reader:
+        mask = _thinned(lambda w: reader.labels(w)[:1], reader.info.grid.shape, step)[0]
+    foreground = (mask > 0) & (mask != IGNORE)
+    edge = foreground & ~_eroded(foreground)
+    picture[edge] = (235, 30, 40)
+    return picture
+
+
+def _thinned(read: Callable[[Window], NDArray[Any]], shape: tuple[int, int], step: int) -> NDArray[Any]:
+    return np.concatenate(
+        [
+            read(Window(r, 0, min(step * 64, shape[0] - r), shape[1]))[:, ::step, ::step]
+            for r in range(0, shape[0], step * 64)
+        ],
+        axis=1,
+    )
+
+
+def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    inner = mask.copy()
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    return inner

@@ -1,0 +1,236 @@
+"""Preparation as an Ignite engine: one pure function per item, through an executor, each result an iteration.
+
+A step keeps a ledger in its output folder: a finished item is not done again, a killed step goes on where it was, and
+other settings into the same folder are an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+
+from swath.config import digest, leaves, resolve
+from swath.errors import ConfigError, StepError, SwathError
+
+J = TypeVar("J")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item(Generic[J]):
+    """One unit of work: the job handed to the function, the files it reads and the files it leaves."""
+
+    key: str
+    job: J
+    inputs: Sequence[Path]
+    outputs: Sequence[Path] = ()
+
+
+class SerialExecutor(Executor):
+    """Runs each call at once in this thread: the same interface, for debuggers and tests."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - handed on through the future
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def executor(kind: str, workers: int | None) -> Iterator[Executor]:
+    """A pool of `workers` (None: one per core): ``processes``, ``threads`` or ``serial``. Pending work dies with an error."""
+    count = workers or os.cpu_count() or 1
+    makers: dict[str, Callable[[], Executor]] = {
+        "processes": lambda: ProcessPoolExecutor(count, mp_context=get_context("spawn")),  # no handle crosses a fork
+        "threads": lambda: ThreadPoolExecutor(count),
+        "serial": SerialExecutor,
+    }
+    if kind not in makers:
+        raise ConfigError(f"executor={kind}: expected one of {', '.join(makers)}")
+    pool = makers[kind]()
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+class Ledger:
+    """What a step has finished in `folder`: a settings file and a line of JSON per finished item."""
+
+    def __init__(self, folder: Path, step: str, settings: Mapping[str, Any]) -> None:
+        self.folder, self.step = folder, step
+        self.settings_path = folder / f"{step}.settings.json"
+        self.done_path = folder / f"{step}.done.jsonl"
+        self.settings = dict(settings)
+        self._digest = digest(self.settings)
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        if self.settings_path.is_file():
+            before = json.loads(self.settings_path.read_text())["settings"]
+            changed = [
+                k
+                for k in sorted({*before, *self.settings})
+                if before.get(k) != json.loads(json.dumps(self.settings.get(k)))
+            ]
+            if changed:
+                was = "; ".join(f"{k}: {before.get(k)} before, {self.settings.get(k)} now" for k in changed)
+                raise StepError(
+                    f"{self.folder}: holds the result of {self.step} with other settings ({was}). "
+                    "Choose another output_path, or delete this folder."
+                )
+
+    def record_settings(self, provenance: Mapping[str, Any]) -> None:
+        """Leave the command, versions and every setting beside the outputs."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.settings_path.with_suffix(".part")
+        part.write_text(json.dumps({"settings": self.settings} | dict(provenance), indent=2, default=str) + "\n")
+        os.replace(part, self.settings_path)
+
+    def finished(self, items: Sequence[Item[Any]]) -> dict[str, Any]:
+        """Key to result of the items that need not be done again: same inputs, same settings, outputs in place."""
+        lines = self.done_path.read_text().splitlines() if self.done_path.is_file() else []
+        done = {entry["key"]: entry for entry in map(_parse, lines) if entry}
+        return {
+            item.key: done[item.key]["result"]
+            for item in items
+            if item.key in done
+            and done[item.key]["digest"] == self.item_digest(item)
+            and all(p.is_file() for p in item.outputs)
+        }
+
+    def item_digest(self, item: Item[Any]) -> str:
+        """Changes with the settings and with name, size and time of any input."""
+        stamps = [[str(p), s.st_size, s.st_mtime_ns] for p in item.inputs for s in [p.stat()]]
+        return digest({"settings": self._digest, "inputs": stamps})
+
+    def add(self, item: Item[Any], result: Any) -> None:
+        line = json.dumps({"key": item.key, "digest": self.item_digest(item), "result": result}) + "\n"
+        with self.done_path.open("a") as file:
+            file.write(line)
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """A ledger's line; None for one that a crash cut short."""
+    try:
+        return dict(json.loads(line))
+    except json.JSONDecodeError:
+        return None
+
+
+class StepConfig(Protocol):
+    """What every preparation step's config says about where the work is done."""
+
+    @property
+    def executor(self) -> str: ...
+    @property
+    def workers(self) -> int | None: ...
+
+
+NOT_DECISIVE = ("executor", "workers", "output_path")
+"""Config fields that do not change what a step writes."""
+
+
+def process(
+    step: str,
+    function: Callable[[J], Any],
+    items: Sequence[Item[J]],
+    config: StepConfig,
+    output: Path,
+    provenance: Mapping[str, Any],
+    log: Callable[[Mapping[str, float], int], None],
+) -> dict[str, Any]:
+    """Run a preparation step into `output`; return the result of every item by its key.
+
+    `log(metrics, step)` receives items/s on the way. Raises StepError when `output` holds other settings' results or
+    when items failed.
+    """
+    settings = {k: v for k, v in leaves(resolve(config)).items() if k not in NOT_DECISIVE}
+    ledger = Ledger(output, step, settings)
+    ledger.record_settings(provenance)
+
+    def on_item(count: int, seconds: float) -> None:
+        log({"preparation/items_per_second": count / max(seconds, 1e-6)}, count)
+
+    with executor(config.executor, config.workers) as pool:
+        outcome = run_items(function, items, ledger, pool, on_item)
+    log(
+        {
+            "preparation/items": len(items),
+            "preparation/done_now": outcome.done_now,
+            "preparation/seconds": outcome.seconds,
+        },
+        0,
+    )
+    print(
+        f"{step}: {outcome.done_now} of {len(items)} items done now, {len(items) - outcome.done_now} before; results in {output}"
+    )
+    return dict(outcome.results)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a step did: results by item key (done now or before), how many were done now, seconds."""
+
+    results: Mapping[str, Any]
+    done_now: int
+    seconds: float
+
+
+def run_items(
+    function: Callable[[J], Any],
+    items: Sequence[Item[J]],
+    ledger: Ledger,
+    pool: Executor,
+    on_item: Callable[[int, float], None] | None = None,
+) -> Outcome:
+    """Apply `function` to every item that the ledger does not hold yet.
+
+    An item that fails with a SwathError does not stop the others; when all are through, StepError lists the failed
+    ones, and the next start does only these. `on_item(count, seconds)` is called after each item.
+    """
+    started = time.monotonic()
+    results = ledger.finished(items)
+    todo = [item for item in items if item.key not in results]
+    failed: dict[str, SwathError] = {}
+
+    def receive(engine: Engine, future: Future[Any]) -> None:
+        item = futures[future]
+        try:
+            results[item.key] = future.result()
+        except SwathError as error:
+            failed[item.key] = error
+        else:
+            ledger.add(item, results[item.key])
+
+    futures = {pool.submit(function, item.job): item for item in todo}
+    engine = Engine(receive)
+    if on_item:
+        engine.add_event_handler(
+            Events.ITERATION_COMPLETED, lambda e: on_item(e.state.iteration, time.monotonic() - started)
+        )
+    ProgressBar(desc=ledger.step, persist=True).attach(engine)
+    if todo:
+        _run(engine, as_completed(futures), len(todo))
+    if failed:
+        first = "\n  ".join(str(error) for error in list(failed.values())[:10])
+        raise StepError(f"{ledger.step}: {len(failed)} of {len(items)} items failed, the others are kept:\n  {first}")
+    return Outcome(results=results, done_now=len(todo), seconds=time.monotonic() - started)
+
+
+def _run(engine: Engine, outcomes: Iterable[Any], count: int) -> None:
+    engine.run(outcomes, max_epochs=1, epoch_length=count)

@@ -1,0 +1,124 @@
+"""Pictures for people: image, label, prediction and overlay side by side; a confusion matrix. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+IGNORE = 255
+PALETTE = np.array(
+    [
+        [222, 215, 200],
+        [30, 110, 200],
+        [230, 150, 40],
+        [60, 160, 80],
+        [200, 60, 70],
+        [140, 90, 180],
+        [110, 110, 110],
+        [240, 210, 60],
+    ],
+    np.uint8,
+)
+"""RGB of classes 0, 1, 2, ...; further classes start over."""
+UNLABELLED = np.array([255, 255, 255], np.uint8)
+GAP = 4
+CAPTION = 18
+
+
+def stretch(image_CHW: NDArray[np.float32], low: float = 2.0, high: float = 98.0) -> NDArray[np.uint8]:
+    """uint8 RGB (height, width, 3) of the first three bands (fewer are repeated): percentiles `low` to `high` to 0..255.
+
+    Bands without negative values, such as linear backscatter and reflectance, are shown as their logarithm. NaN is white.
+    """
+    bands = [image_CHW[i % len(image_CHW)] for i in range(3)]
+    return np.stack([_stretch_band(band, low, high) for band in bands], axis=-1)
+
+
+def _stretch_band(band_HW: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
+    valid = np.isfinite(band_HW)
+    if not valid.any():
+        return np.full(band_HW.shape, 255, np.uint8)
+    values = np.log10(np.maximum(band_HW, 1e-6)) if band_HW[valid].min() >= 0 else band_HW
+    a, b = np.percentile(values[valid], [low, high])
+    scaled = np.clip((values - a) / max(b - a, 1e-6), 0, 1) * 245
+    return np.where(valid, scaled, 255).astype(np.uint8)
+
+
+def colors(labels_HW: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """uint8 RGB of class numbers; 255 is white."""
+    safe = np.where(labels_HW == IGNORE, 0, labels_HW)
+    return np.where((labels_HW == IGNORE)[..., None], UNLABELLED, PALETTE[safe % len(PALETTE)]).astype(np.uint8)
+
+
+def overlay(
+    image_HWC: NDArray[np.uint8], labels_HW: NDArray[np.integer], predicted_HW: NDArray[np.integer]
+) -> NDArray[np.uint8]:
+    """The image with agreement and errors of the foreground in colour: hits blue, false alarms red, misses yellow."""
+    valid = labels_HW != IGNORE
+    hit = valid & (labels_HW > 0) & (predicted_HW == labels_HW)
+    false = valid & (predicted_HW > 0) & (predicted_HW != labels_HW)
+    missed = valid & (labels_HW > 0) & (predicted_HW == 0)
+    out = image_HWC.astype(np.float32)
+    for where, color in ((hit, (30, 110, 230)), (false, (235, 40, 40)), (missed, (250, 220, 40))):
+        out[where] = 0.45 * out[where] + 0.55 * np.array(color, np.float32)
+    return out.astype(np.uint8)
+
+
+def panel(
+    image_CHW: NDArray[np.float32],
+    labels_HW: NDArray[np.uint8],
+    predicted_HW: NDArray[np.integer],
+    caption: str = "",
+) -> NDArray[np.uint8]:
+    """uint8 RGB: image, label, prediction and overlay in a row, with the foreground IoU written above."""
+    picture = stretch(image_CHW)
+    valid = labels_HW != IGNORE
+    both = (valid & (labels_HW > 0) & (predicted_HW > 0)).sum()
+    either = (valid & ((labels_HW > 0) | (predicted_HW > 0))).sum()
+    score = f"IoU {both / either:.3f}" if either else "no foreground"
+    cells = [picture, colors(labels_HW), colors(predicted_HW), overlay(picture, labels_HW, predicted_HW)]
+    titles = [caption, "label", "prediction", f"overlay  {score}"]
+    return np.concatenate([_titled(cell, title) for cell, title in zip(cells, titles, strict=True)], axis=1)
+
+
+def _titled(cell_HWC: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
+    height, width = cell_HWC.shape[:2]
+    out = np.full((height + CAPTION, width + GAP, 3), 255, np.uint8)
+    out[CAPTION:, :width] = cell_HWC
+    text = title if len(title) * 7 <= width else "..." + title[-(width // 7 - 3) :]
+    cv2.putText(out, text, (2, CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return out
+
+
+def stacked(rows: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Panels below each other; narrower ones are filled with white."""
+    width = max(row.shape[1] for row in rows)
+    return np.concatenate([np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])
+
+
+def confusion_figure(matrix: NDArray[np.int64], classes: Sequence[str], title: str) -> NDArray[np.uint8]:
+    """uint8 RGB: counts and row shares of a confusion matrix (rows = truth)."""
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(1.6 + 1.3 * len(classes), 1.4 + 1.1 * len(classes)), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(figure)  # no pyplot: nothing stays in memory when the figure goes
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    for (i, j), share in np.ndenumerate(shares):
+        axes.text(
+            j,
+            i,
+            f"{share:.1%}\n{matrix[i, j]:,}",
+            ha="center",
+            va="center",
+            color="white" if share > 0.5 else "black",
+        )
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,0 +1,81 @@
+"""A chain of entry points: what each step depends on, so that a second start does only what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from swath import config as configs
+from swath.config import configclass
+from swath.errors import ConfigError
+
+
+@configclass
+class PipelineStep:
+    """One entry point of the chain."""
+
+    entry_point: str
+    """Name in MLproject."""
+    config_path: str
+    """Config file of the step."""
+    parameters: dict[str, str] = field(default_factory=dict)
+    """Overrides of config fields; ``{name}`` stands for the run id of the earlier step of that name."""
+    name: str | None = None
+    """Name of the step; None takes the entry point's."""
+
+    @property
+    def label(self) -> str:
+        return self.name or self.entry_point
+
+
+@configclass
+class PipelineConfig:
+    """Entry points in order, as child runs of one parent run."""
+
+    steps: tuple[PipelineStep, ...]
+    """The chain."""
+    name: str = "pipeline"
+    """Name of the parent run."""
+    results: dict[str, str] = field(default_factory=dict)
+    """What to print at the end: meaning to path."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A step with the digest of everything that decides its result: its own config and all steps before it."""
+
+    step: PipelineStep
+    digest: str
+    output: str | None
+    """Its output_path, when its config has one."""
+
+    @property
+    def output_is_there(self) -> bool:
+        return self.output is None or configs.absolute(self.output).exists()
+
+
+def plan(config: PipelineConfig) -> list[Planned]:
+    """Load every step's config and chain the digests. Raises ConfigError for a wrong config before anything runs."""
+    planned: list[Planned] = []
+    before, names = "", set[str]()
+    for step in config.steps:
+        settings: Any = configs.load(step.config_path, object)
+        for field, text in step.parameters.items():
+            references = [n for n in names if f"{{{n}}}" in text]
+            if "{" in text and not references:
+                raise ConfigError(
+                    f"step {step.label}: {field}={text} refers to no earlier step. Earlier steps: {', '.join(sorted(names)) or 'none'}."
+                )
+            settings = settings if references else configs.override(settings, field, text)
+        resolved = configs.resolve(settings)
+        before = configs.digest([before, step.entry_point, json.dumps(resolved, sort_keys=True), dict(step.parameters)])
+        planned.append(Planned(step, before, configs.leaves(resolved).get("output_path")))
+        names.add(step.label)
+    return planned
+
+
+def fill_in(parameters: Mapping[str, str], run_ids: Mapping[str, str]) -> dict[str, str]:
+    """Parameters with ``{name}`` replaced by that step's run id."""
+    return {field: text.format(**run_ids) if "{" in text else text for field, text in parameters.items()}

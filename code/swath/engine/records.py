@@ -1,0 +1,77 @@
+"""What a training leaves so that its run is usable alone: weights, model description, fold lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import geopandas as gpd
+
+from swath import config as configs
+from swath.data.catalog import read_table, write_table
+from swath.engine.checkpoint import load_weights, save_weights
+from swath.errors import TrackingError
+from swath.nn.heads import Classification, SegmentationModel, build_model
+
+if TYPE_CHECKING:
+    from swath.engine.trainer import Training
+
+FOLDER = "model"
+"""Artifact folder of a training run that holds its record."""
+
+WEIGHTS, DESCRIPTION, TILES = "weights.safetensors", "model.json", "tiles_used.parquet"
+PARTS = ("channels", "fill", "normaliser", "model", "tasks")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A trained model with all that inference and scoring need to know of its training."""
+
+    model: SegmentationModel
+    tasks: Mapping[str, Classification]
+    bands: tuple[str, ...]
+    tiles: gpd.GeoDataFrame
+    """Tiles with a column `side`: training or validation."""
+
+
+def write_record(training: Training, folder: Path) -> list[Path]:
+    """Write the record of a finished training; return its files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    resolved = configs.resolve(training.config)
+    description = {name: resolved[name] for name in PARTS} | {"bands": list(training.train_set.bands)}
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    save_weights(folder / WEIGHTS, training.judged, {"iteration": str(training.best_iteration)})
+    sides = [
+        training.folds.train.assign(side="training"),
+        training.folds.validation.assign(side="validation"),
+    ]
+    used = gpd.pd.concat([side for side in sides if not side.empty])
+    write_table(folder / TILES, gpd.GeoDataFrame(used[["key", "scene", "area", "crs", "side", "geometry"]]))
+    return [folder / name for name in (WEIGHTS, DESCRIPTION, TILES)]
+
+
+def read_record(folder: Path) -> Record:
+    """The inverse of `write_record`. Raises TrackingError when the description cannot be understood."""
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        parts: dict[str, Any] = {name: configs.build(description[name]) for name in PARTS}
+    except (OSError, ValueError, KeyError) as error:
+        raise TrackingError(
+            f"{folder / DESCRIPTION}: not the description of a model ({error}). Pass a training's run id."
+        ) from error
+    bands = tuple(description["bands"])
+    network = _without_downloads(parts["model"])
+    model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
+    load_weights(folder / WEIGHTS, model)
+    return Record(model.eval(), parts["tasks"], bands, read_table(folder / TILES, ("key", "area", "side"), "training"))
+
+
+def _without_downloads(network: Any) -> Any:
+    """Weights come from the record: pretrained ones need not be fetched first."""
+    keywords = dict(network.keywords)
+    if "encoder_weights" in keywords:
+        keywords["encoder_weights"] = None
+    return configs.partial(network.func, *network.args, **keywords)

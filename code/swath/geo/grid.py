@@ -1,0 +1,102 @@
+"""Where pixels are: `Window` in pixels and `Grid` in a coordinate reference system. Both are immutable values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from affine import Affine
+from rasterio.crs import CRS
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A rectangle of pixels. `row` and `col` may be negative or run past the raster: that part is outside."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of this window in an array of the whole raster; only for windows inside it."""
+        return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
+
+    def intersect(self, other: Window) -> Window:
+        """The shared rectangle; height or width is 0 when there is none."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        height = max(0, min(self.row + self.height, other.row + other.height) - row)
+        width = max(0, min(self.col + self.width, other.col + other.width) - col)
+        return Window(row, col, height, width)
+
+    def relative_to(self, outer: Window) -> Window:
+        """The same rectangle counted from the corner of `outer`."""
+        return Window(self.row - outer.row, self.col - outer.col, self.height, self.width)
+
+    def within(self, outer: Window) -> Window:
+        """The inverse of `relative_to`."""
+        return Window(self.row + outer.row, self.col + outer.col, self.height, self.width)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.height <= 0 or self.width <= 0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A raster's place: `crs` (None where the source has none), affine `transform`, `shape` = (height, width)."""
+
+    crs: CRS | None
+    transform: Affine
+    shape: tuple[int, int]
+
+    @property
+    def window(self) -> Window:
+        return Window(0, 0, *self.shape)
+
+    @cached_property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """(x_min, y_min, x_max, y_max) in CRS units, also for rotated or south-up grids."""
+        x, y = self.corners.T
+        return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """float64 (4, 2): x, y of the corners, clockwise from the first pixel's outer corner."""
+        height, width = self.shape
+        return np.array([self.transform * rc for rc in ((0, 0), (width, 0), (width, height), (0, height))])
+
+    @property
+    def resolution(self) -> tuple[float, float]:
+        """Pixel (height, width) in CRS units."""
+        t = self.transform
+        return float(np.hypot(t.b, t.e)), float(np.hypot(t.a, t.d))
+
+    def at(self, window: Window) -> Grid:
+        """The grid of a window; the window may lie partly or wholly outside."""
+        return Grid(self.crs, self.transform * Affine.translation(window.col, window.row), window.shape)
+
+    def difference(self, other: Grid) -> str | None:
+        """What differs, as text for an error, or None. Origins may differ by a thousandth of a pixel."""
+        if self.shape != other.shape:
+            return f"size {_size(self)} against {_size(other)}"
+        if self.crs != other.crs:
+            return f"CRS {_name(self.crs)} against {_name(other.crs)}"
+        tolerance = 1e-3 * min(self.resolution)
+        if np.abs(self.corners - other.corners).max() > tolerance:
+            return f"transform {tuple(self.transform)[:6]} against {tuple(other.transform)[:6]}"
+        return None
+
+
+def _size(grid: Grid) -> str:
+    return f"{grid.shape[1]} x {grid.shape[0]} px"
+
+
+def _name(crs: CRS | None) -> str:
+    return crs.to_string() if crs else "none"

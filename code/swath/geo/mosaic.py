@@ -1,0 +1,166 @@
+"""Many rasters to one: tiles back to their scene, dates of one area to one map. Both work strip by strip."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from swath.errors import RasterError
+from swath.geo.grid import Grid, Window
+from swath.geo.raster import IGNORE, RasterReader, RasterSpec, RasterWriter, describe, warped
+from swath.geo.windows import strips
+
+Overlap = Literal["last", "max", "mean"]
+Rule = Literal["mean", "any", "majority", "n-1"]
+
+STRIP_PIXELS = 4_000_000
+
+
+def merge_tiles(tiles: Sequence[Path], grid: Grid, output: Path, overlap: Overlap = "last") -> None:
+    """Write the tiles of one scene as one raster on `grid`: padding is dropped, places without a tile are nodata.
+
+    `overlap` says what happens where tiles overlap: the ``last`` in the given order wins (as gdal_merge does), the
+    ``max``, or the ``mean``. Tiles lie on the pixels of `grid`; RasterError names the one that does not.
+    """
+    first = describe(tiles[0])
+    nodata = first.nodata if first.nodata is not None else (IGNORE if first.dtype == "uint8" else math.nan)
+    spec = RasterSpec(
+        grid=grid, bands=first.bands, dtype="uint8" if first.dtype == "uint8" else "float32", nodata=nodata,
+        compress=first.dtype == "uint8",
+    )  # fmt: skip
+    placed = [(path, _place(path, grid)) for path in tiles]
+    with RasterWriter(output, spec) as writer:
+        for strip in strips(grid.shape, STRIP_PIXELS):
+            merged = _merge_strip(placed, strip, len(spec.bands), overlap)
+            missing = np.isnan(merged)
+            if spec.dtype == "uint8":
+                merged = np.where(missing, nodata, np.rint(merged))
+            writer.write(merged, strip)
+
+
+def _place(path: Path, grid: Grid) -> Window:
+    """The window of `grid` that a tile covers, from its transform."""
+    tile = describe(path).grid
+    col, row = ~grid.transform * (tile.transform.c, tile.transform.f)
+    window = Window(round(row), round(col), *tile.shape)
+    if abs(col - window.col) + abs(row - window.row) > 0.01 or tile.crs != grid.crs:
+        raise RasterError(
+            f"{path}: does not lie on the pixels of its scene (offset {row:.3f}, {col:.3f}). Cut it again."
+        )
+    return window
+
+
+def _merge_strip(
+    placed: Sequence[tuple[Path, Window]], strip: Window, bands: int, overlap: Overlap
+) -> NDArray[np.float32]:
+    total = np.full((bands, *strip.shape), np.nan, np.float32)
+    count = np.zeros((bands, *strip.shape), np.uint16)
+    for path, window in placed:
+        part = window.intersect(strip)
+        if part.is_empty:
+            continue
+        with RasterReader(path) as reader:
+            data = reader.image(part.relative_to(window))
+        at = (slice(None), *part.relative_to(strip).slices)
+        seen = ~np.isnan(data)
+        total[at] = np.where(seen, _combine(total[at], data, overlap), total[at])
+        count[at] += seen
+    return total / np.maximum(count, 1) if overlap == "mean" else total
+
+
+def _combine(old: NDArray[np.float32], new: NDArray[np.float32], overlap: Overlap) -> NDArray[np.float32]:
+    if overlap == "last":
+        return new
+    return np.fmax(old, new) if overlap == "max" else np.nan_to_num(old) + new
+
+
+# ------------------------------------------------------------------------------------------------------------- dates
+
+
+def common_grid(grids: Sequence[Grid]) -> Grid:
+    """The grid that most of `grids` lie on, grown on its own pixels to the union of their extents.
+
+    Raises RasterError when the CRSs differ in kind: some rasters have one and some have none.
+    """
+    if len({grid.crs is None for grid in grids}) > 1:
+        raise RasterError("some dates of the area have a CRS and some have none; give all of them one")
+    lattice = Counter((g.crs, tuple(g.transform)) for g in grids).most_common(1)[0][0]
+    base = next(g for g in grids if (g.crs, tuple(g.transform)) == lattice)
+    corners = np.concatenate([_corners_in(g, base) for g in grids])
+    cols, rows = (~base.transform) @ _columns(corners)
+    left, top = math.floor(cols.min() + 0.01), math.floor(rows.min() + 0.01)
+    right, bottom = math.ceil(cols.max() - 0.01), math.ceil(rows.max() - 0.01)
+    return Grid(base.crs, base.transform * Affine.translation(left, top), (bottom - top, right - left))
+
+
+def _columns(corners: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return corners[:, 0], corners[:, 1]
+
+
+def _corners_in(grid: Grid, base: Grid) -> NDArray[np.float64]:
+    """The corners of `grid` in the CRS of `base`."""
+    if grid.crs == base.crs:
+        return grid.corners
+    from rasterio.warp import transform as move
+
+    x, y = move(grid.crs, base.crs, grid.corners[:, 0], grid.corners[:, 1])
+    return np.stack([x, y], axis=1)
+
+
+def decide(votes: NDArray[np.float32], rule: Rule, threshold: float = 0.5) -> NDArray[np.uint8]:
+    """Class 0 or 1 of each pixel from the dates' probabilities, float (dates, height, width), NaN = no vote; 255 = no date.
+
+    ``mean``: mean probability >= threshold. The others count dates with probability >= threshold among the n dates
+    that see the pixel: ``any`` one, ``majority`` more than n / 2, ``n-1`` at least max(1, n - 1).
+    """
+    seen = ~np.isnan(votes)
+    n = seen.sum(axis=0)
+    yes = (np.where(seen, votes, -1) >= threshold).sum(axis=0)
+    rules: dict[str, Callable[[], NDArray[np.bool_]]] = {
+        "mean": lambda: mean_probability(votes) >= threshold,
+        "any": lambda: yes >= 1,
+        "majority": lambda: 2 * yes > n,
+        "n-1": lambda: yes >= np.maximum(1, n - 1),
+    }
+    return np.where(n > 0, rules[rule](), IGNORE).astype(np.uint8)
+
+
+def mean_probability(votes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean over the dates that see the pixel; NaN where none does."""
+    seen = ~np.isnan(votes)
+    n = seen.sum(axis=0)
+    total = np.where(seen, votes, 0).sum(axis=0, dtype=np.float32)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32)
+
+
+def aggregate(
+    paths: Sequence[Path], classes: Path, probability: Path | None, rule: Rule, threshold: float = 0.5
+) -> Grid:
+    """Bring the dates of one area to their `common_grid` and `decide` each pixel; write classes and mean probability.
+
+    Inputs hold the probability of class 1 (float) or classes 0, 1 with 255 as nodata (uint8). Probabilities are
+    interpolated bilinearly on the way, classes take the nearest pixel.
+    """
+    infos = [describe(path) for path in paths]
+    grid = common_grid([info.grid for info in infos])
+    with ExitStack() as stack:
+        kinds: list[Literal["nearest", "bilinear"]] = ["nearest" if i.dtype == "uint8" else "bilinear" for i in infos]
+        views = [stack.enter_context(warped(p, grid, k)) for p, k in zip(paths, kinds, strict=True)]
+        labels = RasterSpec(grid=grid, bands=("class",), dtype="uint8", nodata=IGNORE, compress=True)
+        writer = stack.enter_context(RasterWriter(classes, labels))
+        soft = RasterSpec(grid=grid, bands=("probability",), dtype="float32", nodata=math.nan, compress=True)
+        soft_writer = stack.enter_context(RasterWriter(probability, soft)) if probability else None
+        for strip in strips(grid.shape, STRIP_PIXELS):
+            votes = np.concatenate([view.image(strip, bands=[1]) for view in views])
+            writer.write(decide(votes, rule, threshold)[None], strip)
+            if soft_writer:
+                soft_writer.write(mean_probability(votes)[None], strip)
+    return grid

@@ -1,0 +1,308 @@
+"""The one module that opens rasters. Everything else speaks arrays, `Grid` and `Window`.
+
+Images are float32 with NaN where there is no measurement; labels are uint8 with 255 where there is no label.
+Files appear whole or not at all: they are written beside their name and renamed when complete.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RasterioWindow
+
+from swath.errors import RasterError
+from swath.geo.grid import Grid, Window
+
+IGNORE = 255
+"""Label value of pixels without a label; never a class."""
+
+GDAL_FAILURES = (RasterioError, rasterio._err.CPLE_BaseError, OSError)
+SUFFIXES = (".tif", ".tiff", ".TIF", ".TIFF")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterInfo:
+    """What a raster's header says. `bands` are the descriptions, or band_1, band_2, ... where there are none."""
+
+    path: Path
+    grid: Grid
+    bands: tuple[str, ...]
+    dtype: str
+    nodata: float | None
+    tags: Mapping[str, str]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with closing(_dataset(path)) as dataset:
+        yield dataset
+
+
+def _dataset(path: Path) -> Any:
+    """Open for reading; a missing, foreign or truncated file becomes a RasterError that names it."""
+    if not path.is_file():
+        raise RasterError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # scenes without a place are legal
+            return rasterio.open(path)
+    except GDAL_FAILURES as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: BaseException) -> RasterError:
+    size = path.stat().st_size if path.is_file() else 0
+    cause = error.__cause__ or error
+    return RasterError(
+        f"{path}: cannot be read as a raster ({size} bytes; GDAL: {cause}). "
+        "It is truncated or not a raster: copy or download it again, or take it out of the folder."
+    )
+
+
+def _info(dataset: Any, path: Path) -> RasterInfo:
+    names = tuple(text or f"band_{i}" for i, text in enumerate(dataset.descriptions, start=1))
+    grid = Grid(dataset.crs, dataset.transform, (dataset.height, dataset.width))
+    return RasterInfo(
+        path=path, grid=grid, bands=names, dtype=dataset.dtypes[0], nodata=dataset.nodata, tags=dataset.tags()
+    )
+
+
+def describe(path: Path) -> RasterInfo:
+    """Read a raster's header. Raises RasterError when there is no readable raster."""
+    with _opened(path) as dataset:
+        return _info(dataset, path)
+
+
+class RasterReader:
+    """A raster that stays open while its windows are read; reopened by itself in a forked or spawned process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._dataset: Any = None
+        self._owner = 0
+        self.info = _info(self._open(), path)
+
+    def _open(self) -> Any:
+        if self._dataset is None or self._owner != os.getpid():  # a handle must not cross a fork
+            self._dataset = _dataset(self.path)
+            self._owner = os.getpid()
+        return self._dataset
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except GDAL_FAILURES as error:
+            raise _unreadable(self.path, error) from error
+
+    def image(self, window: Window | None = None, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """float32 (bands, height, width); NaN where nodata, infinite, or outside the raster. `bands` count from 1."""
+        window = window or self.info.grid.window
+        inside = window.intersect(self.info.grid.window)
+        out = np.full((len(bands or self.info.bands), *window.shape), np.nan, np.float32)
+        if inside.is_empty:
+            return out
+        with self._guard():
+            data = self._open().read(list(bands) if bands else None, window=_window(inside))
+        image = data.astype(np.float32, copy=False)
+        valid = np.isfinite(image)
+        if self.info.nodata is not None:
+            valid &= data != np.asarray(self.info.nodata).astype(data.dtype)
+        rows, cols = inside.relative_to(window).slices
+        out[:, rows, cols] = np.where(valid, image, np.float32(np.nan))
+        return out
+
+    def labels(self, window: Window | None = None) -> NDArray[np.uint8]:
+        """uint8 (bands, height, width); 255 outside the raster. Raises RasterError when the file is not uint8."""
+        if self.info.dtype != "uint8":
+            raise RasterError(f"{self.path}: labels must be uint8, found {self.info.dtype}. Make it with `rasterize`.")
+        window = window or self.info.grid.window
+        out = np.full((len(self.info.bands), *window.shape), IGNORE, np.uint8)
+        inside = window.intersect(self.info.grid.window)
+        if not inside.is_empty:
+            rows, cols = inside.relative_to(window).slices
+            with self._guard():
+                out[:, rows, cols] = self._open().read(window=_window(inside))
+        return out
+
+    def close(self) -> None:
+        if self._dataset is not None and self._owner == os.getpid():
+            self._dataset.close()
+        self._dataset = None
+
+    def __enter__(self) -> RasterReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "info": self.info, "_dataset": None, "_owner": 0}
+
+
+def read_image(path: Path, window: Window | None = None) -> NDArray[np.float32]:
+    """One call of `RasterReader.image`."""
+    with RasterReader(path) as reader:
+        return reader.image(window)
+
+
+def read_labels(path: Path, window: Window | None = None) -> NDArray[np.uint8]:
+    """One call of `RasterReader.labels`."""
+    with RasterReader(path) as reader:
+        return reader.labels(window)
+
+
+@contextmanager
+def warped(path: Path, grid: Grid, resampling: Literal["nearest", "bilinear"]) -> Iterator[RasterReader]:
+    """A reader of `path` as seen on another grid; warped by window as it is read. NaN where the source has nothing.
+
+    Raises RasterError when one of the two has no CRS and the grids differ.
+    """
+    with _opened(path) as dataset:
+        source = _info(dataset, path)
+        if source.grid.difference(grid) is not None and (source.grid.crs is None or grid.crs is None):
+            raise RasterError(f"{path}: cannot be brought to another grid without a CRS. Declare one, or use one grid.")
+        height, width = grid.shape
+        options = {"crs": grid.crs, "transform": grid.transform, "height": height, "width": width}
+        with WarpedVRT(dataset, resampling=Resampling[resampling], nodata=source.nodata, **options) as view:
+            reader = RasterReader.__new__(RasterReader)
+            reader.path, reader._dataset, reader._owner = path, view, os.getpid()
+            reader.info = _info(view, path)
+            yield reader
+
+
+def _window(window: Window) -> RasterioWindow:
+    return RasterioWindow(window.col, window.row, window.width, window.height)
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterSpec:
+    """What a file is to be: its grid, band names, dtype, nodata and layout.
+
+    ``block=None`` makes the whole raster one block: the fastest layout for tiles that are read whole.
+    """
+
+    grid: Grid
+    bands: Sequence[str]
+    dtype: Literal["uint8", "float32"]
+    nodata: float | None = None
+    block: int | None = 512
+    compress: bool = False
+    tags: Mapping[str, str] | None = None
+    colors: Mapping[int, tuple[int, int, int, int]] | None = None
+
+    def profile(self) -> dict[str, Any]:
+        height, width = self.grid.shape
+        layout = {"blockxsize": self.block or _multiple(width), "blockysize": self.block or _multiple(height)}
+        packing = {"compress": "DEFLATE", "zlevel": 1} if self.compress else {}
+        if self.compress and self.dtype == "float32":
+            packing["predictor"] = 3
+        return {
+            "driver": "GTiff", "dtype": self.dtype, "count": len(self.bands), "height": height, "width": width,
+            "crs": self.grid.crs, "transform": self.grid.transform, "nodata": self.nodata, "tiled": True,
+            "interleave": "band", "BIGTIFF": "IF_SAFER", **layout, **packing,
+        }  # fmt: skip
+
+
+def _multiple(length: int) -> int:
+    """Blocks of tiled TIFFs are multiples of 16."""
+    return -(-length // 16) * 16
+
+
+class RasterWriter:
+    """Writes windows of a new GeoTIFF. Used as a context: the file gets its name when the block ends without error."""
+
+    def __init__(self, path: Path, spec: RasterSpec) -> None:
+        self.path, self.spec = path, spec
+        self._part = part_of(path)
+        self._dataset: Any = None
+
+    def __enter__(self) -> RasterWriter:
+        with self._guard():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                self._dataset = rasterio.open(self._part, "w", **self.spec.profile())
+            self._dataset.descriptions = tuple(self.spec.bands)
+            self._dataset.update_tags(**(self.spec.tags or {}))
+            if self.spec.colors:
+                self._dataset.write_colormap(1, dict(self.spec.colors))
+            else:
+                self._dataset.colorinterp = [
+                    ColorInterp.gray,
+                    *[ColorInterp.undefined] * (len(self.spec.bands) - 1),
+                ]
+        return self
+
+    def write(self, array: NDArray[Any], window: Window | None = None) -> None:
+        """Write (bands, height, width); parts of the window outside the raster are dropped. NaN becomes nodata."""
+        window = window or self.spec.grid.window
+        inside = window.intersect(self.spec.grid.window)
+        if inside.is_empty:
+            return
+        rows, cols = inside.relative_to(window).slices
+        data = array[:, rows, cols]
+        if self.spec.dtype == "float32" and self.spec.nodata is not None:
+            data = np.where(np.isnan(data), np.float32(self.spec.nodata), data)
+        with self._guard():
+            self._dataset.write(data.astype(self.spec.dtype, copy=False), window=_window(inside))
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except GDAL_FAILURES as error:
+            self._discard()
+            cause = error.__cause__ or error
+            raise RasterError(
+                f"{self.path}: cannot be written ({cause}). Nothing is left under that name. "
+                "Free disk space or check the folder's permissions, then start the same command again."
+            ) from error
+
+    def _discard(self) -> None:
+        with suppress(*GDAL_FAILURES):
+            if self._dataset is not None:
+                self._dataset.close()
+        self._part.unlink(missing_ok=True)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._discard()
+            return
+        with self._guard():
+            self._dataset.close()  # GDAL writes what it still holds: a full disk can show here
+            os.replace(self._part, self.path)
+
+
+def part_of(path: Path) -> Path:
+    """Where a file grows until it is complete: beside its final name, so that the rename cannot cross a disk."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+def write_raster(path: Path, array: NDArray[Any], spec: RasterSpec) -> None:
+    """Write a whole array (bands, height, width) at once."""
+    with RasterWriter(path, spec) as writer:
+        writer.write(array)
+
+
+def find_rasters(folder: Path, pattern: str = "*") -> list[Path]:
+    """GeoTIFFs below `folder` whose names fit `pattern`, sorted; hidden and half-written files are left out."""
+    if not folder.is_dir():
+        raise RasterError(f"{folder}: no such folder. Set input_path to the folder that holds the scenes.")
+    found = (p for p in folder.rglob(pattern) if p.suffix in SUFFIXES and not p.name.startswith("."))
+    return sorted(found)

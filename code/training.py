@@ -1,0 +1,49 @@
+"""Train a model on tiles; the run holds weights, config, folds, metrics by epoch, panels and confusion matrices."""
+
+from pathlib import Path
+
+from swath import config as configs
+from swath import tracking
+from swath.engine.panels import confusion_figure, stacked
+from swath.engine.records import FOLDER, write_record
+from swath.engine.trainer import Evaluation, Reports, Training, TrainingConfig
+from swath.nn.heads import count_parameters
+
+
+def report(run: tracking.Run, config: TrainingConfig) -> Reports:
+    """Metrics go to the run as they come; panels and confusion matrices with every evaluation."""
+
+    def pictures(found: Evaluation, step: int) -> None:
+        if found.panels:
+            run.log_image(stacked([found.panels[key] for key in sorted(found.panels)]), "validation_panels", step)
+        for task, matrix in found.matrices.items():
+            figure = confusion_figure(matrix, config.tasks[task].classes, f"{task}, step {step}")
+            run.log_image(figure, f"validation_confusion_{task}", step)
+
+    return Reports(metrics=run.log_metrics, evaluation=pictures)
+
+
+def finish(run: tracking.Run, training: Training, folder: Path) -> None:
+    """Log what makes the run usable alone, and say how good it is."""
+    for path in write_record(training, folder):
+        run.log_file(path, folder=FOLDER)
+    metric = training.config.validation.metric
+    if training.best is not None:
+        run.log_metrics({f"best/{metric}": training.best, "best/iteration": float(training.best_iteration)})
+        print(f"best {metric} {training.best:.4f} at iteration {training.best_iteration}")
+    print(f"training run id: {run.id}")
+
+
+def main() -> None:
+    config, config_path = configs.from_command_line(TrainingConfig)
+    name = config.name or f"training {Path(config_path).parent.name}/{Path(config_path).stem}"
+    with tracking.run(config, config_path, name, kind="training") as run:
+        training = Training(config, report(run, config))
+        run.log_metrics({"model/parameters": float(count_parameters(training.learner.model))})
+        training.run()
+        finish(run, training, training.folder / "record")
+    training.forget()
+
+
+if __name__ == "__main__":
+    raise SystemExit(tracking.cli(main))

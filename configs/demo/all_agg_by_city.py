@@ -1,0 +1,8 @@
+"""The dates of each of the demo's test areas to one map.
+
+mlflow run . -e all_agg_by_city --env-manager local
+"""
+
+from swath.challenges.shapefiles import AggregateConfig
+
+config = AggregateConfig(input_path="output/demo/predictions/probabilities", output_path="output/demo/areas")

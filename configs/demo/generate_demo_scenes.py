@@ -1,0 +1,10 @@
+"""The demo's raw data: 4 training and 2 test areas, two dates each, in the UNOSAT layout.
+
+mlflow run . -e generate_demo_scenes --env-manager local
+
+Seconds. Then look at output/demo/raw in QGIS.
+"""
+
+from swath.challenges.demo_scenes import DemoScenesConfig
+
+config = DemoScenesConfig(output_path="output/demo/raw")

@@ -1,0 +1,14 @@
+"""Scenes and masks of the demo's training areas to tiles of 256 px that overlap by 32 px or more.
+
+mlflow run . -e generate_tiles --env-manager local
+"""
+
+from swath.data.tiling import TilesConfig
+from swath.geo.windows import ConstantSize
+
+config = TilesConfig(
+    input_path="output/demo/scenes/train",
+    masks_path="output/demo/masks/train",
+    output_path="output/demo/tiles/train",
+    tiling=ConstantSize(size=256, min_overlap=32),
+)

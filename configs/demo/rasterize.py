@@ -1,0 +1,8 @@
+"""Label polygons of the demo's training areas to masks.
+
+mlflow run . -e rasterize --env-manager local
+"""
+
+from swath.challenges.unosat import RasterizeConfig
+
+config = RasterizeConfig(input_path="output/demo/raw/train", output_path="output/demo/masks/train")

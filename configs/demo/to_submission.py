@@ -1,0 +1,13 @@
+"""One shapefile per test area of the demo: dates merged, polygons of at least 1,000 m2, packed and checked.
+
+mlflow run . -e to_submission --env-manager local
+"""
+
+from swath.challenges.shapefiles import SubmissionConfig
+
+config = SubmissionConfig(
+    input_path="output/demo/predictions/probabilities",
+    output_path="output/demo/submission",
+    scenes_path="output/demo/scenes/test",
+    min_area=1000.0,
+)

@@ -1,0 +1,40 @@
+"""Train a small U-Net on three of the demo's areas; the fourth one selects the best weights.
+
+mlflow run . --env-manager local
+
+About two minutes on two CPU cores; expect validation/iou_fg of about 0.8, where the best threshold has 0.6.
+"""
+
+from functools import partial
+
+import segmentation_models_pytorch as smp
+from torch.optim import AdamW
+
+from swath.data.channels import Decibel
+from swath.data.transforms import D4
+from swath.engine.trainer import DataConfig, TrainingConfig
+from swath.nn.heads import Classification
+from swath.nn.losses import CrossEntropy, SoftJaccard, WeightedSum
+from swath.nn.schedules import OneCycle
+
+config = TrainingConfig(
+    data=DataConfig(
+        tiles_path="output/demo/tiles/train",
+        validation_areas=("dogwood",),
+        crop=160,
+        batch=8,
+        samples_per_epoch=200,
+        augmentation=(partial(D4),),
+    ),
+    tasks={
+        "water": Classification(
+            loss=partial(WeightedSum, losses={"ce": partial(CrossEntropy), "jaccard": partial(SoftJaccard)})
+        )
+    },
+    channels=partial(Decibel, clip=(-35.0, 5.0)),
+    model=partial(smp.Unet, encoder_name="resnet18", encoder_weights=None, decoder_channels=(128, 64, 32, 16, 16)),
+    optimizer=partial(AdamW, lr=2e-3, weight_decay=1e-2),
+    schedule=partial(OneCycle, warm_up=0.2),
+    epochs=8,
+    output_path="output/demo/training",
+)
