@@ -1,7 +1,7 @@
 """Scenes, and their masks where there are some, to tiles and their tiles.parquet."""
 
 from swath import config as configs
-from swath.data.tiling import TilesConfig, cut_jobs, cut_scene
+from swath.data.tiling import TilesConfig, cut_jobs, cut_scene, tile_files
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     scenes = read_scenes(configs.absolute(config.input_path))
     masks = pair_masks(scenes, configs.absolute(config.masks_path)) if config.masks_path else {}
     jobs = cut_jobs(scenes, masks, output, config.tiling)
-    items = [Item(key=j.key, job=j, inputs=[p for p in (j.image, j.mask) if p]) for j in jobs]
+    items = [Item(key=j.key, job=j, inputs=[p for p in (j.image, j.mask) if p], outputs=tile_files(j)) for j in jobs]
     with tracking.run(config, config_path, step) as run:
         results = process(step, cut_scene, items, config, output, tracking.provenance(config_path), run.log_metrics)
         rows = [row for rows in results.values() for row in rows]

@@ -1,5 +1,7 @@
 """Class rasters to polygons with the class as `id`."""
 
+from collections import Counter
+
 from swath import config as configs
 from swath import tracking
 from swath.challenges.shapefiles import PolygonizeConfig, PolygonJob, polygonize_raster
@@ -15,6 +17,12 @@ def main() -> None:
     if not rasters:
         raise CatalogError(
             f"{source}: no class rasters found. Set input_path to the output of inference or all_agg_by_city."
+        )
+    twice = [name for name, count in Counter(r.stem for r in rasters).items() if count > 1]
+    if twice:
+        raise CatalogError(
+            f"{source}: several rasters are called {', '.join(twice[:5])}; their polygons would get the same name. "
+            "Set input_path to one folder at a time, or rename one of them."
         )
     jobs = [
         PolygonJob(

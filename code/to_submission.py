@@ -35,7 +35,7 @@ def main() -> None:
 def picture(run: tracking.Run, layers: dict[str, Layer], scenes_path: str, output: Path) -> None:
     """One picture of all areas: the polygons over their scenes."""
     scenes = configs.absolute(scenes_path)
-    drawn = {a: shapefiles.area_picture(a, layer.raster, layer.shapefile, scenes) for a, layer in layers.items()}
+    drawn = {a: shapefiles.area_picture(a, layer, scenes) for a, layer in layers.items()}
     found = {f"{a}: {layers[a].polygons} polygons": p for a, p in drawn.items() if p is not None}
     if found:
         image = shapefiles.beside(found)

@@ -1,5 +1,6 @@
 """Train a model on tiles; the run holds weights, config, folds, metrics by epoch, panels and confusion matrices."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from swath import config as configs
@@ -13,19 +14,21 @@ from swath.nn.heads import count_parameters
 def report(run: tracking.Run, config: TrainingConfig) -> Reports:
     """Metrics go to the run as they come; panels and confusion matrices with every evaluation."""
 
-    def pictures(found: Evaluation, step: int) -> None:
+    def evaluated(found: Evaluation, values: Mapping[str, float], step: int) -> None:
+        metric = config.validation.metric or "validation/iou_fg"
+        print(f"{config.validation.unit} {step}: {metric} {values.get(metric, float('nan')):.4f}", flush=True)
         if found.panels:
             run.log_image(stacked([found.panels[key] for key in sorted(found.panels)]), "validation_panels", step)
         for task, matrix in found.matrices.items():
             figure = confusion_figure(matrix, config.tasks[task].classes, f"{task}, step {step}")
             run.log_image(figure, f"validation_confusion_{task}", step)
 
-    return Reports(metrics=run.log_metrics, evaluation=pictures)
+    return Reports(metrics=run.log_metrics, evaluation=evaluated)
 
 
-def finish(run: tracking.Run, training: Training, folder: Path) -> None:
+def finish(run: tracking.Run, training: Training) -> None:
     """Log what makes the run usable alone, and say how good it is."""
-    for path in write_record(training, folder):
+    for path in write_record(training, run.scratch):
         run.log_file(path, folder=FOLDER)
     metric = training.config.validation.metric
     if training.best is not None:
@@ -41,7 +44,7 @@ def main() -> None:
         training = Training(config, report(run, config))
         run.log_metrics({"model/parameters": float(count_parameters(training.learner.model))})
         training.run()
-        finish(run, training, training.folder / "record")
+        finish(run, training)
     training.forget()
 
 

@@ -32,6 +32,9 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 TARGET = "_target_"
 """Key under which the JSON form of a partial names what it builds, as ``module:qualified.name``."""
 
+PARTIAL = "_partial_"
+"""Key that tells the JSON form of a partial of a dataclass from that of the dataclass itself."""
+
 Factory = Callable[..., Any]
 """Type of a config field that holds ``functools.partial(Class, ...)``: called once the missing arguments are known."""
 
@@ -44,7 +47,8 @@ def configclass(cls: type[T]) -> type[T]:
     settings = pydantic.ConfigDict(
         extra="forbid", strict=True, arbitrary_types_allowed=True, use_attribute_docstrings=True
     )
-    return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=settings)(cls)
+    made: Any = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=settings)(cls)
+    return typing.cast(type[T], made)
 
 
 def absolute(path: str | Path) -> Path:
@@ -152,14 +156,20 @@ def _check_factories(value: Any, where: str) -> None:
                     f"{where}: {value.func.__qualname__} takes no `{name}`. {_nearest(name, list(parameters))}"
                 )
         _target_name(value.func, where)
+    elif callable(value) and not dataclasses.is_dataclass(value):
+        _target_name(value, where)
     for key, child in _children(value):
         _check_factories(child, f"{where}: {key}" if where.endswith(".py") else f"{where}.{key}")
 
 
+def _arguments(value: partial[Any]) -> dict[str, Any]:
+    """What a partial binds, positional arguments by their names."""
+    return dict(zip(_signature(value.func), value.args, strict=False)) | value.keywords
+
+
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, partial):
-        yield from ((str(i), v) for i, v in enumerate(value.args))
-        yield from value.keywords.items()
+        yield from _arguments(value).items()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
     elif isinstance(value, Mapping):
@@ -182,7 +192,7 @@ def locate(name: str) -> Any:
         found: Any = importlib.import_module(module_name)
         for part in qualified.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"{name}: cannot be imported: {error}. Write it as `module:Class`.") from None
     return found
 
@@ -219,7 +229,12 @@ def _leaf_types(value: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(value):
         hints = _hints(type(value))
         return {f.name: hints.get(f.name, Any) for f in dataclasses.fields(value)}
-    return {key: Any if child is None else type(child) for key, child in _children(value)}
+    return {key: _type_of(child) for key, child in _children(value)}
+
+
+def _type_of(value: Any) -> Any:
+    """The type that a value without a declared one may change to: any for None, any number for an integer."""
+    return Any if value is None else int | float if type(value) is int else type(value)
 
 
 def _hints(target: Any) -> dict[str, Any]:
@@ -232,7 +247,7 @@ def _hints(target: Any) -> dict[str, Any]:
 
 def _with(value: Any, name: str, new: Any, path: str) -> Any:
     if isinstance(value, partial):
-        return partial(value.func, *value.args, **{**value.keywords, name: new})
+        return partial(value.func, **{**_arguments(value), name: new})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         try:
             return dataclasses.replace(value, **{name: new})
@@ -253,7 +268,9 @@ def _parse(text: str, kind: Any, current: Any, path: str) -> Any:
         kind = type(current)
     literal = _literal(text)
     split = tuple(_literal(part.strip()) for part in text.split(",") if part.strip())
-    for candidate in (text, literal, tuple(literal) if isinstance(literal, list) else literal, split):
+    words = tuple(part.strip() for part in text.split(",") if part.strip())
+    candidates = (text, literal, tuple(literal) if isinstance(literal, list) else literal, split, words)
+    for candidate in (None, *candidates) if text == "None" else candidates:
         if kind is Any:
             return literal
         try:
@@ -281,7 +298,9 @@ def _literal(text: str) -> Any:
 def _parse_factory(text: str, current: Any) -> Any:
     """Another class for a factory; keywords that both take are kept, so a variant needs one override."""
     found = locate(text)
-    kept = current.keywords if isinstance(current, partial) else {}
+    if not callable(found):
+        raise ConfigError(f"{text}: is {found!r}, not something to call. Write it as `module:Class`.")
+    kept = _arguments(current) if isinstance(current, partial) else {}
     takes = _signature(found)
     return partial(found, **{k: v for k, v in kept.items() if k in takes or _takes_any_keyword(takes)})
 
@@ -292,9 +311,7 @@ def _parse_factory(text: str, current: Any) -> Any:
 def resolve(value: Any, where: str = "config") -> Any:
     """`value` as JSON types: dataclasses and dicts become objects, partials objects with a ``_target_``."""
     if isinstance(value, partial):
-        names = list(_signature(value.func))
-        arguments = dict(zip(names, value.args, strict=False)) | value.keywords
-        return {TARGET: _target_name(value.func, where)} | {k: resolve(v, f"{where}.{k}") for k, v in arguments.items()}
+        return _callable_form(value.func, where) | {k: resolve(v, f"{where}.{k}") for k, v in _arguments(value).items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: resolve(getattr(value, f.name), f"{where}.{f.name}") for f in dataclasses.fields(value)}
         return {TARGET: _target_name(type(value), where)} | fields
@@ -305,18 +322,24 @@ def resolve(value: Any, where: str = "config") -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if callable(value):
-        return {TARGET: _target_name(value, where)}
+        return _callable_form(value, where)
     raise ConfigError(f"{where}: {value!r} has no JSON form; config fields hold plain values and functools.partial")
+
+
+def _callable_form(function: Callable[..., Any], where: str) -> dict[str, Any]:
+    form: dict[str, Any] = {TARGET: _target_name(function, where)}
+    return form | {PARTIAL: True} if dataclasses.is_dataclass(function) else form
 
 
 def build(resolved: Any) -> Any:
     """The inverse of `resolve`: dataclasses are constructed (and checked), other targets become partials."""
     if isinstance(resolved, dict):
-        values = {k: build(v) for k, v in resolved.items() if k != TARGET}
+        values = {k: build(v) for k, v in resolved.items() if k not in (TARGET, PARTIAL)}
         if TARGET not in resolved:
             return values
         target = locate(resolved[TARGET])
-        return target(**values) if dataclasses.is_dataclass(target) else partial(target, **values)
+        is_value = isinstance(target, type) and dataclasses.is_dataclass(target) and PARTIAL not in resolved
+        return target(**values) if is_value else partial(target, **values)
     return tuple(build(v) for v in resolved) if isinstance(resolved, list) else resolved
 
 
@@ -325,9 +348,9 @@ def leaves(resolved: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(resolved, dict) and resolved:
         flat: dict[str, Any] = {}
         for key, child in resolved.items():
-            if key != TARGET:
+            if key not in (TARGET, PARTIAL):
                 flat |= leaves(child, f"{prefix}.{key}" if prefix else key)
-            elif prefix:
+            elif prefix and key == TARGET:
                 flat[prefix] = child
         return flat
     return {prefix: resolved}

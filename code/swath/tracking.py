@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ class Delivery:
 
     run_id: str
     client: MlflowClient
-    _queue: queue.Queue[tuple[str, Callable[[], None]] | None] = field(default_factory=queue.Queue)
+    _queue: queue.Queue[tuple[str, Callable[[], object]] | None] = field(default_factory=queue.Queue)
     _metrics: list[Metric] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _give_up: threading.Event = field(default_factory=threading.Event)
@@ -111,7 +112,7 @@ class Delivery:
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
-    def put(self, what: str, call: Callable[[], None]) -> None:
+    def put(self, what: str, call: Callable[[], object]) -> None:
         self._queue.put((what, call))
 
     def put_metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -137,15 +138,16 @@ class Delivery:
         while (item := self._queue.get()) is not None:
             self._deliver(*item)
 
-    def _deliver(self, what: str, call: Callable[[], None]) -> None:
+    def _deliver(self, what: str, call: Callable[[], object]) -> None:
         wait = 0.5
         while True:
             try:
-                return call()
+                call()
+                return
             except Exception as error:  # noqa: BLE001 - no failure of the store may reach the work
                 if self._give_up.is_set():
                     self.undelivered.append(what)
-                    return None
+                    return
                 if wait == 0.5:
                     self.delayed += 1
                     log.warning(
@@ -201,8 +203,7 @@ class Run:
         """Log parameters; texts longer than the store takes are cut, the bundle holds them whole."""
         params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in values.items()]
         for start in range(0, len(params), 100):
-            chunk = params[start : start + 100]
-            self.delivery.put("parameters", lambda chunk=chunk: self.client.log_batch(self.id, params=chunk))
+            self.delivery.put("parameters", partial(self.client.log_batch, self.id, params=params[start : start + 100]))
 
     def set_tags(self, values: Mapping[str, Any]) -> None:
         tags = [RunTag(name, str(value)[:4000]) for name, value in values.items()]

@@ -1,4 +1,7 @@
-"""Statistics."""
+"""Statistics, folds (areas in alphabetical order) and the skip rule: tiles with less than 5 % valid pixels.
+
+mlflow run . -e generate_tiles_stats --env-manager local -P config_path=configs/unosat/generate_tiles_stats.py
+"""
 
 from swath.data.stats import StatsConfig
 

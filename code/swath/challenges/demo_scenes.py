@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +61,7 @@ class DemoArea:
         """The grid of a date. The last area's first date has 10.0027 m pixels, another origin and three rows less."""
         if date or self.name != TEST_AREAS[-1]:
             return self.grid
-        origin = self.grid.transform * (0.216, 0.003)
+        origin = self.grid.transform @ (0.216, 0.003)
         transform = Affine(10.0027, 0, origin[0], 0, -10.0027, origin[1])
         return Grid(self.grid.crs, transform, (self.size - 3, self.size - 3))
 
@@ -94,7 +93,7 @@ def write_area(area: DemoArea) -> dict[str, float]:
     landscape = simulate_landscape(area.grid.shape, landscape_seed)
     for i, (date, seed) in enumerate(zip(DATES, date_seeds, strict=True)):
         grid = area.date_grid(i)
-        acquisition = acquire(landscape, *_positions(grid, area.grid), seed)
+        acquisition = acquire(landscape, *_positions(grid, area.grid), seed=seed)
         for path, band_HW in zip(area.paths(date), (acquisition.vh_HW, acquisition.vv_HW), strict=True):
             spec = RasterSpec(grid=grid, bands=(path.stem.split("_")[2],), dtype="float32", nodata=NODATA)
             write_raster(path, band_HW[None], spec)
@@ -107,15 +106,14 @@ def _seeds(area: DemoArea) -> list[int]:
     return [int(word) for word in words]
 
 
-def _positions(grid: Grid, landscape: Grid) -> Iterator[NDArray[np.float64]]:
+def _positions(grid: Grid, landscape: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rows and columns of the grid's pixel centres, in landscape pixels."""
-    place = ~landscape.transform * grid.transform
-    yield place.e * (np.arange(grid.shape[0]) + 0.5) + place.f
-    yield place.a * (np.arange(grid.shape[1]) + 0.5) + place.c
+    place = ~landscape.transform @ grid.transform
+    rows = place.e * (np.arange(grid.shape[0]) + 0.5) + place.f
+    cols = place.a * (np.arange(grid.shape[1]) + 0.5) + place.c
+    return rows, cols
 
 
 def _write_labels(area: DemoArea, landscape: Landscape) -> None:
     water = polygonize(landscape.water_HW.astype(np.uint8), area.grid)
     write_vectors(area.labels, water.rename(columns={"id": "DN"}).assign(DN=255))
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -248,8 +249,11 @@ def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float
     """
     if layer.polygons == 0:
         return {"polygons": 0, "area_km2": 0.0}
-    frame = read_polygons(Path(f"/vsizip/{archive}/{layer.shapefile.name}"), "id")
     info = describe(layer.raster)
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(folder)
+        frame = read_polygons(Path(folder) / layer.shapefile.name, "id", need_crs=info.grid.crs is not None)
     with RasterReader(layer.raster) as reader:
         pixels = int((reader.labels()[0] == 1).sum())
     expected = pixels * math.prod(info.grid.resolution)
@@ -278,16 +282,17 @@ def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float
     return {"polygons": float(len(frame)), "area_km2": covered / 1e6}
 
 
-def area_picture(area: str, raster: Path, shapefile: Path, scenes: Path) -> NDArray[np.uint8] | None:
+def area_picture(area: str, layer: Layer, scenes: Path) -> NDArray[np.uint8] | None:
     """An area's first scene with the outlines of its polygons, read back from the shapefile; None without a scene."""
     found = [p for p in find_rasters(scenes) if area_of(p, scenes) == area]
-    same_grid = [p for p in found if describe(p).grid.crs == describe(raster).grid.crs]
+    same_grid = [p for p in found if describe(p).grid.crs == describe(layer.raster).grid.crs]
     if not same_grid:
         return None
     picture = quick_look(same_grid[0], None)
     grid = describe(same_grid[0]).grid
     scale = picture.shape[1] / grid.shape[1]
-    draw_outlines(picture, gpd.read_file(shapefile), grid, scale)
+    if layer.polygons:
+        draw_outlines(picture, read_polygons(layer.shapefile), grid, scale)
     return picture
 
 
@@ -297,7 +302,7 @@ def draw_outlines(picture: NDArray[np.uint8], frame: gpd.GeoDataFrame, grid: Gri
         for part in getattr(geometry, "geoms", [geometry]):
             for ring in (part.exterior, *part.interiors):
                 x, y = np.asarray(ring.coords).T[:2]
-                col, row = ~grid.transform * (x, y)
+                col, row = ~grid.transform @ (x, y)
                 points = np.stack([col, row], axis=1) * scale
                 cv2.polylines(picture, [np.rint(points).astype(np.int32)], True, (235, 30, 40), 1, cv2.LINE_AA)
 

@@ -99,8 +99,10 @@ def find_pairs(root: Path, output: Path, token: str) -> list[Pair]:
         )
     twins = {path: path.with_name(path.name.replace("_vh_", "_vv_")) for path in vh_paths}
     missing = [f"{vh} has no twin {vv.name}" for vh, vv in twins.items() if not vv.is_file()]
+    vv_paths = sorted(set(find_rasters(root, "*_vv_*")) - set(twins.values()))
+    missing += [f"{vv} has no twin {vv.name.replace('_vv_', '_vh_')}" for vv in vv_paths]
     if missing:
-        raise CatalogError("; ".join(missing[:5]) + ". Download the VV raster, or take the VH one out of the folder.")
+        raise CatalogError("; ".join(missing[:5]) + ". Download the other raster, or take this one out of the folder.")
     names = _output_names(vh_paths, root, token)
     return [Pair(vh=vh, vv=vv, area=area_of(vh, root), output=output / names[vh]) for vh, vv in twins.items()]
 
@@ -189,7 +191,10 @@ def find_labels(pairs: Sequence[Pair], root: Path, apart: bool = False) -> Itera
         found = _labels_apart(files, root, pair) if apart else _nearest_labels(files, pair)
         if len(found) != 1:
             names = ", ".join(str(f) for f in found) or "none"
-            raise VectorError(f"{pair.vh}: needs one label file for its area {pair.area}, found {names} in {root}.")
+            raise VectorError(
+                f"{pair.vh}: needs one label file for its area {pair.area}, found {names} in {root}. "
+                "Keep exactly one beside or above the scenes, or point labels_path at files named by area."
+            )
         yield found[0], pair
 
 

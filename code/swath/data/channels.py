@@ -6,6 +6,7 @@ ends with finite values everywhere. Constants are buffers, so weights carry them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -43,25 +44,44 @@ class Bands(nn.Module):
         return image_BCHW[:, self.indices]
 
 
-class Decibel(Bands):
-    """10 log10 of selected bands of linear backscatter, in dB, clipped to `clip` = (low, high) when given.
+Range = tuple[float, float]
 
-    Values of 0 and below are no measurement and become NaN: they never turn into 0 dB, brighter than land.
+
+class Decibel(Bands):
+    """10 log10 of selected bands of linear backscatter, in dB, clipped to `clip` = (low, high), one or one per band.
+
+    Values of 0 and below are no measurement and become NaN: they never turn into 0 dB, brighter than land. Clipping
+    the dark end keeps a network from telling apart what only noise tells apart.
     """
+
+    low: Tensor
+    high: Tensor
 
     def __init__(
         self,
         available: Sequence[str],
         bands: tuple[str, ...] | None = None,
-        clip: tuple[float, float] | None = None,
+        clip: Range | tuple[Range, ...] | None = None,
     ) -> None:
         super().__init__(available, bands)
-        self.clip = clip
+        low, high = _clip_limits(clip, len(self.names))
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         linear = super().forward(image_BCHW)
         db = 10 * torch.log10(torch.where(linear > 0, linear, torch.nan))
-        return db if self.clip is None else db.clamp(*self.clip)
+        return db.clamp(self.low, self.high)
+
+
+def _clip_limits(clip: Range | tuple[Range, ...] | None, bands: int) -> tuple[Tensor, Tensor]:
+    """Lowest and highest dB per band, (1, C, 1, 1) each; infinite without clipping."""
+    limits = (-math.inf, math.inf) if clip is None else clip
+    pairs = torch.tensor(limits, dtype=torch.float32).reshape(-1, 2)
+    if len(pairs) not in (1, bands) or not (pairs[:, 0] < pairs[:, 1]).all():
+        raise ConfigError(f"channels.clip={clip}: give (low, high) in dB, or one such pair for each of {bands} bands")
+    low, high = pairs.expand(bands, 2).T.contiguous()
+    return low.reshape(1, -1, 1, 1), high.reshape(1, -1, 1, 1)
 
 
 class Fill(nn.Module):
@@ -69,6 +89,8 @@ class Fill(nn.Module):
 
     `value` is in the units of the channels, before normalisation, and one for all or one per channel.
     """
+
+    value: Tensor
 
     def __init__(
         self, channels: int, strategy: Literal["mean", "min", "constant"] = "mean", value: Constant = None
@@ -91,6 +113,9 @@ class Fill(nn.Module):
 
 class Normaliser(nn.Module):
     """(x - `offset`) / `scale` per channel; children say where the two come from. `scale` is at least 1e-6."""
+
+    offset: Tensor
+    scale: Tensor
 
     def __init__(self, channels: int, offset: Constant = None, scale: Constant = None) -> None:
         super().__init__()
@@ -122,11 +147,18 @@ class MinMax(Normaliser):
     """(x - minimum) / (maximum - minimum): training range to [0, 1]."""
 
     def __init__(self, channels: int, minimum: Constant = None, maximum: Constant = None) -> None:
-        both = isinstance(minimum, (int, float)) and isinstance(maximum, (int, float))
-        super().__init__(channels, minimum, float(maximum) - float(minimum) if both else None)  # type: ignore[arg-type]
+        super().__init__(channels)
+        self.given = {
+            name: _per_channel(limit, channels).flatten()
+            for name, limit in (("min", minimum), ("max", maximum))
+            if limit is not None
+        }
+        if len(self.given) == 2:
+            self.fit({})
 
     def fit(self, statistics: Mapping[str, Tensor]) -> None:
-        self._set(statistics["min"], statistics["max"] - statistics["min"])
+        limits = {**statistics, **self.given}
+        self._set(limits["min"], limits["max"] - limits["min"])
 
 
 class QuantileClamp(Normaliser):
@@ -178,7 +210,9 @@ def _per_channel(value: Constant, channels: int, default: float = 0.0) -> Tensor
 class Preprocess(nn.Module):
     """Derived channels, fill, normalisation: raw bands with NaN in, finite network input out."""
 
-    def __init__(self, channels: Bands, fill: Fill, normaliser: Normaliser | PerSampleRange) -> None:
+    def __init__(
+        self, channels: Bands, fill: Fill, normaliser: ZScore | MinMax | QuantileClamp | PerSampleRange
+    ) -> None:
         super().__init__()
         self.channels, self.fill, self.normaliser = channels, fill, normaliser
 

@@ -20,21 +20,32 @@ from swath.geo.raster import IGNORE, RasterReader, describe, find_rasters
 
 Sample = dict[str, Any]
 
+SEEK_TRIES = 20
+SEEK_SHARE = 0.005
+
 
 class TileDataset(Dataset[Sample]):
     """Tiles of a table, whole or as random crops; opened when they are read, so it is safe in forked workers.
 
     With `crop`, items are `Draw`s and give a random `crop` x `crop` window of the tile (padded with NaN and 255 when
-    the tile is smaller). Without, items are positions and give the whole tile, labels outside its core set to 255,
+    the tile is smaller); a share `seek_target` of them is drawn anew, up to 20 times, until at least half a percent
+    of the window's pixels hold a class above 0. Without, items are positions and give the whole tile, labels outside its core set to 255,
     so that scores over all tiles count each pixel of the scene once.
     """
 
-    def __init__(self, tiles: gpd.GeoDataFrame, root: Path, tasks: Sequence[str], crop: int | None = None) -> None:
+    def __init__(
+        self,
+        tiles: gpd.GeoDataFrame,
+        root: Path,
+        tasks: Sequence[str],
+        crop: int | None = None,
+        seek_target: float = 0.0,
+    ) -> None:
         """Raises CatalogError that lists missing files, ConfigError when the masks lack a task."""
         if tiles.empty:
             raise CatalogError(f"{root}: no tiles left to read. Check data.validation_areas and the skip rule.")
         self.rows: list[dict[str, Any]] = tiles.drop(columns="geometry").to_dict("records")
-        self.root, self.crop = root, crop
+        self.root, self.crop, self.seek_target = root, crop, seek_target
         self._require_files()
         self.bands = describe(root / self.rows[0]["image"]).bands
         self.task_bands = self._task_bands(tasks)
@@ -61,7 +72,7 @@ class TileDataset(Dataset[Sample]):
 
     def __getitem__(self, item: int | Draw) -> Sample:
         if isinstance(item, Draw):
-            row = self.rows[item.index]
+            row = self.rows[item.tile]
             window = self._random_window(row, np.random.default_rng([*item.seed, 1]))
         else:
             row = self.rows[item]
@@ -75,8 +86,16 @@ class TileDataset(Dataset[Sample]):
     def _random_window(self, row: Mapping[str, Any], rng: np.random.Generator) -> Window:
         if self.crop is None:
             return Window(0, 0, row["height"], row["width"])
-        offsets = [int(rng.integers(0, max(0, row[side] - self.crop) + 1)) for side in ("height", "width")]
-        return Window(offsets[0], offsets[1], self.crop, self.crop)
+        if not row["mask"] or rng.random() >= self.seek_target:
+            return _crop(row, self.crop, rng)
+        with RasterReader(self.root / row["mask"]) as reader:
+            labels = reader.labels()[0]
+        target = (labels > 0) & (labels != IGNORE)
+        for _ in range(SEEK_TRIES):
+            window = _crop(row, self.crop, rng)
+            if target[window.slices].mean() >= SEEK_SHARE:
+                break
+        return window
 
     def _target(self, row: Mapping[str, Any], window: Window, whole: bool) -> dict[str, torch.Tensor]:
         if not row["mask"]:
@@ -86,6 +105,11 @@ class TileDataset(Dataset[Sample]):
         if whole:
             labels = only_core(labels, row)
         return {task: torch.from_numpy(labels[band]) for task, band in self.task_bands.items()}
+
+
+def _crop(row: Mapping[str, Any], size: int, rng: np.random.Generator) -> Window:
+    offsets = [int(rng.integers(0, max(0, row[side] - size) + 1)) for side in ("height", "width")]
+    return Window(offsets[0], offsets[1], size, size)
 
 
 def only_core(labels_THW: NDArray[np.uint8], row: Mapping[str, Any]) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from swath.errors import CatalogError
 class Draw(NamedTuple):
     """One training sample to be made: the tile's position in the table and the seed of its random crop."""
 
-    index: int
+    tile: int
     seed: tuple[int, int]
 
 

@@ -23,24 +23,27 @@ def folds_by_area(areas: Sequence[str], folds: Mapping[str, int] | None) -> dict
 
 
 def split_by_area(
-    tiles: gpd.GeoDataFrame, validation_areas: Sequence[str]
+    tiles: gpd.GeoDataFrame, validation_areas: Sequence[str], training_areas: Sequence[str] | None = None
 ) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
-    """(training tiles, validation tiles): those of `validation_areas` judge, all others train.
+    """(training tiles, validation tiles): those of `validation_areas` judge, `training_areas` (None: all others) train.
 
-    Raises CatalogError for an area that the table does not have, or when nothing is left to train on.
+    Raises CatalogError for an area that the table does not have, or when nothing is left to train on, and LeakError
+    for an area on both sides.
     """
     known = sorted(set(tiles["area"]))
-    unknown = [area for area in validation_areas if area not in known]
+    unknown = [area for area in (*validation_areas, *(training_areas or ())) if area not in known]
     if unknown:
-        raise CatalogError(
-            f"data.validation_areas: no tiles of {', '.join(unknown)}. Areas in the table: {', '.join(known)}."
-        )
+        raise CatalogError(f"data: no tiles of {', '.join(unknown)}. Areas in the table: {', '.join(known)}.")
+    both = sorted(set(validation_areas) & set(training_areas or ()))
+    if both:
+        raise LeakError(f"data: {', '.join(both)} cannot both train and judge. Take it out of one of the two lists.")
     judged = tiles["area"].isin(list(validation_areas))
-    if judged.all():
+    trains = ~judged if training_areas is None else tiles["area"].isin(list(training_areas))
+    if not trains.any():
         raise CatalogError(
             f"data.validation_areas: all areas ({', '.join(known)}) are held out, none is left to train on"
         )
-    return tiles[~judged], tiles[judged]
+    return tiles[trains], tiles[judged]
 
 
 def require_disjoint(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame, tolerance: float = 0.01) -> None:

@@ -71,6 +71,13 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
         return [_cut_tile(job, image, window, core) for window, core in windows(grid.shape, job.tiling)]
 
 
+def tile_files(job: Cut) -> list[Path]:
+    """The files that `cut_scene` leaves. Raises RasterError when the scene cannot be read."""
+    names = [f"tile_{w.col}_{w.row}" for w, _ in windows(describe(job.image).grid.shape, job.tiling)]
+    kinds = [("images", job.image), *([("masks", job.mask)] if job.mask else [])]
+    return [tile_path(job.output / folder, scene, name) for folder, scene in kinds for name in names]
+
+
 def _same_grid(image: Path, grid: Grid, mask: Path) -> None:
     difference = describe(mask).grid.difference(grid)
     if difference:

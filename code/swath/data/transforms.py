@@ -59,11 +59,13 @@ class RandomAffine:
 
     def __call__(self, image_BCHW: Tensor, targets: Targets, generator: torch.Generator) -> tuple[Tensor, Targets]:
         theta = self._matrices(len(image_BCHW), generator, image_BCHW.shape[-2:]).to(image_BCHW.device)
+        still = (theta == torch.eye(2, 3).to(theta)).flatten(1).all(1)[:, None, None]  # moves nothing: stays exact
         grid = F.affine_grid(theta, list(image_BCHW.shape), align_corners=False)
         outside = (grid.abs() > 1).any(-1)
         moved = F.grid_sample(image_BCHW, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        image = torch.where(outside[:, None], torch.nan, moved)
-        return image, {task: _move_labels(target, grid, outside) for task, target in targets.items()}
+        image = torch.where(still[:, None], image_BCHW, torch.where(outside[:, None], torch.nan, moved))
+        labels = {task: _move_labels(target, grid, outside) for task, target in targets.items()}
+        return image, {task: torch.where(still, target, labels[task]) for task, target in targets.items()}
 
     def _matrices(self, count: int, generator: torch.Generator, shape: torch.Size) -> Tensor:
         draws = torch.rand(6, count, generator=generator)
@@ -75,11 +77,10 @@ class RandomAffine:
         aspect = shape[0] / shape[1]
         cos, sin = torch.cos(angle), torch.sin(angle)
         rows = [
-            torch.stack([cos / (zoom * stretch), -sin * aspect / (zoom * stretch), self.shift * spread[3]], dim=-1),
-            torch.stack([sin / aspect * stretch / zoom, cos * stretch / zoom, self.shift * spread[4]], dim=-1),
+            torch.stack([cos / (zoom * stretch), -sin * aspect / (zoom * stretch), 2 * self.shift * spread[3]], dim=-1),
+            torch.stack([sin / aspect * stretch / zoom, cos * stretch / zoom, 2 * self.shift * spread[4]], dim=-1),
         ]
-        still = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])
-        return torch.where((draws[5] < self.p)[:, None, None], torch.stack(rows, dim=1), still)
+        return torch.where((draws[5] < self.p)[:, None, None], torch.stack(rows, dim=1), torch.eye(2, 3))
 
 
 def _move_labels(target_BHW: Tensor, grid: Tensor, outside: Tensor) -> Tensor:

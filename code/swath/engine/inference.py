@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from swath.config import configclass
 from swath.data.splits import shared_ground
 from swath.engine.panels import PALETTE, stretch
-from swath.errors import LeakError, RasterError
+from swath.errors import ConfigError, LeakError, RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import IGNORE, RasterReader, RasterSpec, RasterWriter, describe
 from swath.geo.windows import blend_weights, constant_stride_offsets, strips
@@ -150,6 +150,8 @@ def predict_rows(
     than a window are padded with NaN.
     """
     size = sliding.window
+    if not 0 <= sliding.overlap < size:
+        raise ConfigError(f"sliding.overlap={sliding.overlap}: must be at least 0 and below sliding.window={size}")
     stride = size - sliding.overlap
     rows, cols = (constant_stride_offsets(length, size, stride, "shift") for length in shape)
     weights = blend_weights((size, size), sliding.blend)
@@ -158,7 +160,7 @@ def predict_rows(
     missing = np.zeros((size, shape[1]), bool)
     for i, row in enumerate(rows):
         band = read(Window(row, 0, size, max(shape[1], size)))
-        gap = np.isnan(band).all(axis=0)
+        gap = np.asarray(np.isnan(band).all(axis=0))
         missing[:] = gap[:, : shape[1]]
         live = [c for c in cols if not gap[:, c : c + size].all()]
         for start in range(0, len(live), batch):

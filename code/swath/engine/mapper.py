@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -96,10 +97,21 @@ class Ledger:
 
     def record_settings(self, provenance: Mapping[str, Any]) -> None:
         """Leave the command, versions and every setting beside the outputs."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         part = self.settings_path.with_suffix(".part")
-        part.write_text(json.dumps({"settings": self.settings} | dict(provenance), indent=2, default=str) + "\n")
-        os.replace(part, self.settings_path)
+        with self._writable():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps({"settings": self.settings} | dict(provenance), indent=2, default=str) + "\n")
+            os.replace(part, self.settings_path)
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StepError(
+                f"{self.folder}: {self.step} cannot write its records ({error}). "
+                "Free disk space or check the folder's permissions, then start the same command again."
+            ) from error
 
     def finished(self, items: Sequence[Item[Any]]) -> dict[str, Any]:
         """Key to result of the items that need not be done again: same inputs, same settings, outputs in place."""
@@ -114,14 +126,20 @@ class Ledger:
         }
 
     def item_digest(self, item: Item[Any]) -> str:
-        """Changes with the settings and with name, size and time of any input."""
-        stamps = [[str(p), s.st_size, s.st_mtime_ns] for p in item.inputs for s in [p.stat()]]
-        return digest({"settings": self._digest, "inputs": stamps})
+        """Changes with the settings and with name, size and time of any input, also when one goes missing."""
+        return digest({"settings": self._digest, "inputs": [_stamp(path) for path in item.inputs]})
 
     def add(self, item: Item[Any], result: Any) -> None:
         line = json.dumps({"key": item.key, "digest": self.item_digest(item), "result": result}) + "\n"
-        with self.done_path.open("a") as file:
-            file.write(line)
+        with self._writable(), self.done_path.open("ab+") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            torn = file.read() not in (b"", b"\n")  # a crash cut the last line short
+            file.write(("\n" + line if torn else line).encode())
+
+
+def _stamp(path: Path) -> list[Any]:
+    stat = path.stat() if path.exists() else None
+    return [str(path), stat.st_size if stat else None, stat.st_mtime_ns if stat else None]
 
 
 def _parse(line: str) -> dict[str, Any] | None:
@@ -217,15 +235,24 @@ def run_items(
         else:
             ledger.add(item, results[item.key])
 
-    futures = {pool.submit(function, item.job): item for item in todo}
+    futures: dict[Future[Any], Item[J]] = {}
+
+    def submit() -> Iterator[Future[Any]]:
+        for item in todo:
+            future = pool.submit(function, item.job)
+            futures[future] = item
+            yield future
+
     engine = Engine(receive)
     if on_item:
         engine.add_event_handler(
             Events.ITERATION_COMPLETED, lambda e: on_item(e.state.iteration, time.monotonic() - started)
         )
-    ProgressBar(desc=ledger.step, persist=True).attach(engine)
+    if sys.stderr.isatty():
+        ProgressBar(desc=ledger.step, persist=True).attach(engine)
     if todo:
-        _run(engine, as_completed(futures), len(todo))
+        # a serial executor works while it is asked: each item is in the ledger before the next one starts
+        _run(engine, submit() if isinstance(pool, SerialExecutor) else as_completed(list(submit())), len(todo))
     if failed:
         first = "\n  ".join(str(error) for error in list(failed.values())[:10])
         raise StepError(f"{ledger.step}: {len(failed)} of {len(items)} items failed, the others are kept:\n  {first}")

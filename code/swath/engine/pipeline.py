@@ -62,13 +62,13 @@ def plan(config: PipelineConfig) -> list[Planned]:
     before, names = "", set[str]()
     for step in config.steps:
         settings: Any = configs.load(step.config_path, object)
-        for field, text in step.parameters.items():
-            references = [n for n in names if f"{{{n}}}" in text]
+        for name, text in step.parameters.items():
+            references = [label for label in names if f"{{{label}}}" in text]
             if "{" in text and not references:
                 raise ConfigError(
-                    f"step {step.label}: {field}={text} refers to no earlier step. Earlier steps: {', '.join(sorted(names)) or 'none'}."
+                    f"step {step.label}: {name}={text} refers to no earlier step. Earlier steps: {', '.join(sorted(names)) or 'none'}."
                 )
-            settings = settings if references else configs.override(settings, field, text)
+            settings = settings if references else configs.override(settings, name, text)
         resolved = configs.resolve(settings)
         before = configs.digest([before, step.entry_point, json.dumps(resolved, sort_keys=True), dict(step.parameters)])
         planned.append(Planned(step, before, configs.leaves(resolved).get("output_path")))
@@ -78,4 +78,4 @@ def plan(config: PipelineConfig) -> list[Planned]:
 
 def fill_in(parameters: Mapping[str, str], run_ids: Mapping[str, str]) -> dict[str, str]:
     """Parameters with ``{name}`` replaced by that step's run id."""
-    return {field: text.format(**run_ids) if "{" in text else text for field, text in parameters.items()}
+    return {name: text.format(**run_ids) if "{" in text else text for name, text in parameters.items()}

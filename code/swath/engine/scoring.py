@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,10 @@ def pair_predictions(predictions: Path, truth: Path) -> Pairs:
     )
 
 
+def _is_area(chosen: str, key: str, area: str) -> bool:
+    return area == chosen
+
+
 @dataclass
 class ScoreTable:
     """Scene scores, and what is derived from their sums; a sum of matrices does not depend on how pixels were cut."""
@@ -96,10 +101,8 @@ class ScoreTable:
     def frame(self) -> pd.DataFrame:
         """A row per task and per scene, area and all together (column `of`), with every score."""
         groups = [("all", "all", self.totals())]
-        groups += [
-            ("area", a, self.totals(lambda key, area, a=a: area == a))
-            for a in sorted({area for _, area, _ in self.rows})
-        ]  # type: ignore[misc]
+        for chosen in sorted({area for _, area, _ in self.rows}):
+            groups.append(("area", chosen, self.totals(partial(_is_area, chosen))))
         groups += [("scene", key, score.matrices) for key, _, score in self.rows]
         return pd.DataFrame(
             [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -45,7 +46,9 @@ class DataConfig:
     tiles_path: str
     """Folder with tile_stats.parquet."""
     validation_areas: tuple[str, ...] = ()
-    """Areas held out to judge; empty trains on all and selects the last weights."""
+    """Areas held out to judge; empty trains on all and keeps the last weights."""
+    training_areas: tuple[str, ...] | None = None
+    """Areas to train on; None takes all that are not held out."""
     crop: int | None = 256
     """Side of the random crops in pixels; None trains on whole tiles."""
     batch: int = 8
@@ -54,6 +57,8 @@ class DataConfig:
     """Whole tiles per validation batch."""
     samples_per_epoch: int | None = None
     """Samples drawn per epoch; None takes as many as there are training tiles."""
+    seek_target: float = 0.0
+    """Share of the crops that are drawn anew until they hold some of the target."""
     sampler: Uniform | TargetPresence = Uniform()
     """Which tiles are drawn: Uniform() or TargetPresence(without=..., with_target=...)."""
     augmentation: tuple[Factory, ...] = ()
@@ -74,8 +79,8 @@ class ValidationConfig:
     """Unit of `every`."""
     at_start: bool = False
     """Evaluate before the first step, too."""
-    metric: str = "validation/iou_fg"
-    """Logged metric whose highest value marks the best weights."""
+    metric: str | None = "validation/iou_fg"
+    """Logged metric whose highest value marks the best weights; None keeps the last ones."""
     panels: int = 4
     """Validation tiles drawn at every evaluation: those with most labelled foreground."""
 
@@ -154,7 +159,7 @@ class Folds:
 def read_folds(config: DataConfig, seed: int) -> Folds:
     """Split the table of tiles by area; LeakError when the two sides share ground."""
     root = absolute(config.tiles_path)
-    train, validation = split_by_area(read_tiles(root), config.validation_areas)
+    train, validation = split_by_area(read_tiles(root), config.validation_areas, config.training_areas)
     require_disjoint(train, validation)
     return Folds(root, limited(train, config.limit, seed), limited(validation, config.limit, seed))
 
@@ -292,7 +297,7 @@ class Reports:
     """Where a training's numbers and pictures go; the script connects it to a run."""
 
     metrics: Callable[[Mapping[str, float], int], None]
-    evaluation: Callable[[Evaluation, int], None]
+    evaluation: Callable[[Evaluation, Mapping[str, float], int], None]
 
 
 @dataclass
@@ -315,7 +320,9 @@ class Training:
         self.device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.folds = read_folds(config.data, config.seed)
         tasks = list(config.tasks)
-        self.train_set = TileDataset(self.folds.train, self.folds.root, tasks, config.data.crop)
+        self.train_set = TileDataset(
+            self.folds.train, self.folds.root, tasks, config.data.crop, config.data.seek_target
+        )
         self._require_labels()
         model = build_model(
             self.train_set.bands, config.channels, config.fill, config.normaliser, config.model, config.tasks
@@ -413,12 +420,13 @@ class Training:
             Events.ITERATION_COMPLETED(every=self.config.checkpoint_every), self._save_inside_epoch
         )
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        if idist.get_rank() == 0:
+        if idist.get_rank() == 0 and sys.stderr.isatty():
             bar = ProgressBar(desc="training", persist=False)
             bar.attach(engine, output_transform=lambda out: {"loss": f"{out['training/loss']:.3f}"})
 
     def _log_step(self, engine: Engine) -> None:
-        self._record(engine.state.output, engine.state.iteration)
+        values: dict[str, float] = engine.state.output  # type: ignore[assignment]
+        self._record(values, engine.state.iteration)
 
     def _record(self, values: Mapping[str, float], step: int) -> None:
         self.history.append((step, dict(values)))
@@ -443,11 +451,14 @@ class Training:
         step = iteration if self.config.validation.unit == "iterations" else iteration // self.steps
         values = found.metrics("validation", self.config.tasks)
         self._record(values | {"validation/iteration": float(iteration)}, step)
-        self.reports.evaluation(found, step)
+        self.reports.evaluation(found, values, step)
         self._select(values, iteration)
 
     def _select(self, values: Mapping[str, float], iteration: int) -> None:
         metric = self.config.validation.metric
+        if metric is None:
+            self._keep_best(iteration)
+            return
         if metric not in values:
             raise ConfigError(f"validation.metric={metric}: not among the logged metrics {', '.join(sorted(values))}")
         if self.best is None or values[metric] > self.best:

@@ -70,7 +70,7 @@ class Grid:
     def corners(self) -> np.ndarray:
         """float64 (4, 2): x, y of the corners, clockwise from the first pixel's outer corner."""
         height, width = self.shape
-        return np.array([self.transform * rc for rc in ((0, 0), (width, 0), (width, height), (0, height))])
+        return np.array([self.transform @ rc for rc in ((0, 0), (width, 0), (width, height), (0, height))])
 
     @property
     def resolution(self) -> tuple[float, float]:
@@ -80,7 +80,7 @@ class Grid:
 
     def at(self, window: Window) -> Grid:
         """The grid of a window; the window may lie partly or wholly outside."""
-        return Grid(self.crs, self.transform * Affine.translation(window.col, window.row), window.shape)
+        return Grid(self.crs, self.transform @ Affine.translation(window.col, window.row), window.shape)
 
     def difference(self, other: Grid) -> str | None:
         """What differs, as text for an error, or None. Origins may differ by a thousandth of a pixel."""

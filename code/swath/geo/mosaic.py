@@ -49,7 +49,7 @@ def merge_tiles(tiles: Sequence[Path], grid: Grid, output: Path, overlap: Overla
 def _place(path: Path, grid: Grid) -> Window:
     """The window of `grid` that a tile covers, from its transform."""
     tile = describe(path).grid
-    col, row = ~grid.transform * (tile.transform.c, tile.transform.f)
+    col, row = ~grid.transform @ (tile.transform.c, tile.transform.f)
     window = Window(round(row), round(col), *tile.shape)
     if abs(col - window.col) + abs(row - window.row) > 0.01 or tile.crs != grid.crs:
         raise RasterError(
@@ -73,7 +73,7 @@ def _merge_strip(
         seen = ~np.isnan(data)
         total[at] = np.where(seen, _combine(total[at], data, overlap), total[at])
         count[at] += seen
-    return total / np.maximum(count, 1) if overlap == "mean" else total
+    return (total / np.maximum(count, 1)).astype(np.float32) if overlap == "mean" else total
 
 
 def _combine(old: NDArray[np.float32], new: NDArray[np.float32], overlap: Overlap) -> NDArray[np.float32]:
@@ -98,7 +98,7 @@ def common_grid(grids: Sequence[Grid]) -> Grid:
     cols, rows = (~base.transform) @ _columns(corners)
     left, top = math.floor(cols.min() + 0.01), math.floor(rows.min() + 0.01)
     right, bottom = math.ceil(cols.max() - 0.01), math.ceil(rows.max() - 0.01)
-    return Grid(base.crs, base.transform * Affine.translation(left, top), (bottom - top, right - left))
+    return Grid(base.crs, base.transform @ Affine.translation(left, top), (bottom - top, right - left))
 
 
 def _columns(corners: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

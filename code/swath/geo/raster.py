@@ -6,11 +6,13 @@ Files appear whole or not at all: they are written beside their name and renamed
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,7 +178,8 @@ def warped(path: Path, grid: Grid, resampling: Literal["nearest", "bilinear"]) -
             raise RasterError(f"{path}: cannot be brought to another grid without a CRS. Declare one, or use one grid.")
         height, width = grid.shape
         options = {"crs": grid.crs, "transform": grid.transform, "height": height, "width": width}
-        with WarpedVRT(dataset, resampling=Resampling[resampling], nodata=source.nodata, **options) as view:
+        outside = source.nodata if source.nodata is not None else (IGNORE if source.dtype == "uint8" else math.nan)
+        with WarpedVRT(dataset, resampling=Resampling[resampling], nodata=outside, **options) as view:
             reader = RasterReader.__new__(RasterReader)
             reader.path, reader._dataset, reader._owner = path, view, os.getpid()
             reader.info = _info(view, path)
@@ -301,8 +304,17 @@ def write_raster(path: Path, array: NDArray[Any], spec: RasterSpec) -> None:
 
 
 def find_rasters(folder: Path, pattern: str = "*") -> list[Path]:
-    """GeoTIFFs below `folder` whose names fit `pattern`, sorted; hidden and half-written files are left out."""
+    """GeoTIFFs below `folder` whose names fit `pattern`, sorted. Links are followed; hidden files are left out."""
     if not folder.is_dir():
         raise RasterError(f"{folder}: no such folder. Set input_path to the folder that holds the scenes.")
-    found = (p for p in folder.rglob(pattern) if p.suffix in SUFFIXES and not p.name.startswith("."))
+    return [p for p in files_below(folder) if p.suffix in SUFFIXES and fnmatch(p.name, pattern)]
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below `folder`, sorted: linked folders are entered (each once), hidden ones and their files are not."""
+    found, entered = [], set[Path]()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        entered.add(Path(here).resolve())
+        folders[:] = [f for f in folders if not f.startswith(".") and (Path(here) / f).resolve() not in entered]
+        found += [Path(here) / name for name in files if not name.startswith(".")]
     return sorted(found)

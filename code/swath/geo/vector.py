@@ -21,15 +21,17 @@ from shapely.geometry.base import BaseGeometry
 
 from swath.errors import VectorError
 from swath.geo.grid import Grid, Window
+from swath.geo.raster import files_below
 
 DRIVERS = {".shp": "ESRI Shapefile", ".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
 VECTOR_SUFFIXES = (".shp", ".gpkg", ".fgb", ".geojson")
 
 
-def read_polygons(path: Path, attribute: str | None = None) -> gpd.GeoDataFrame:
+def read_polygons(path: Path, attribute: str | None = None, need_crs: bool = True) -> gpd.GeoDataFrame:
     """Polygons of a vector file, those without a geometry left out.
 
-    Raises VectorError when the file cannot be read, has no CRS, has no polygon, or lacks `attribute`.
+    Raises VectorError when the file cannot be read, has no CRS (unless `need_crs` is off), has no polygon, or lacks
+    `attribute`.
     """
     try:
         frame = gpd.read_file(path)
@@ -37,7 +39,7 @@ def read_polygons(path: Path, attribute: str | None = None) -> gpd.GeoDataFrame:
         raise VectorError(
             f"{path}: cannot be read as vectors ({error}). Copy the file again, with all its parts."
         ) from error
-    if not isinstance(frame, gpd.GeoDataFrame) or frame.crs is None:
+    if not isinstance(frame, gpd.GeoDataFrame) or (need_crs and frame.crs is None):
         raise VectorError(
             f"{path}: no CRS. Add the .prj file, or assign the CRS with `ogr2ogr -a_srs EPSG:... out.shp {path.name}`."
         )
@@ -172,11 +174,10 @@ def _move_in(folder: Path, path: Path) -> None:
 
 
 def find_vectors(folder: Path) -> list[Path]:
-    """Vector files below `folder`, sorted; hidden and half-written ones are left out."""
+    """Vector files below `folder`, sorted. Links are followed; hidden files are left out."""
     if not folder.is_dir():
         raise VectorError(f"{folder}: no such folder. Set input_path to the folder that holds the label polygons.")
-    hidden = (p for p in folder.rglob("*") if p.suffix in VECTOR_SUFFIXES)
-    return sorted(p for p in hidden if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    return [p for p in files_below(folder) if p.suffix in VECTOR_SUFFIXES]
 
 
 def footprint(grid: Grid) -> tuple[BaseGeometry, str | None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,8 +86,10 @@ def build_model(
 
 def with_weights_if_reachable(factory: Callable[..., nn.Module]) -> nn.Module:
     """Build a network with the pretrained weights it asks for, or with random ones and a warning when there are none."""
-    keywords: dict[str, Any] = getattr(factory, "keywords", {})
-    wanted = keywords.get("encoder_weights")
+    made = factory if isinstance(factory, partial) else partial(factory)
+    own = inspect.signature(made.func).parameters.get("encoder_weights")  # smp asks for some unless told not to
+    default = None if own is None or own.default is inspect.Parameter.empty else own.default
+    wanted = made.keywords.get("encoder_weights", default)
     if wanted is None:
         return factory()
     try:

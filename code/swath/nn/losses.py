@@ -12,12 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swath.errors import ConfigError
+
 IGNORE = 255
 EPS = 1e-7
 
 
 class CrossEntropy(nn.Module):
     """Mean cross entropy over labelled pixels, weighted by class: sum w_y ce / sum w_y, 0 without labelled pixels."""
+
+    class_weights: Tensor | None
 
     def __init__(self, class_weights: tuple[float, ...] | None = None, label_smoothing: float = 0.0) -> None:
         super().__init__()
@@ -81,6 +85,9 @@ class WeightedSum(nn.Module):
     def __init__(self, losses: Mapping[str, Any], weights: Mapping[str, float] | None = None) -> None:
         """`losses` maps names to factories (or modules); `weights` defaults to 1 for each."""
         super().__init__()
+        surplus = sorted(set(weights or {}) - set(losses))
+        if surplus:
+            raise ConfigError(f"weights: no loss {', '.join(surplus)} in the sum. It has: {', '.join(losses)}.")
         self.losses = nn.ModuleDict(
             {name: loss if isinstance(loss, nn.Module) else loss() for name, loss in losses.items()}
         )

@@ -35,7 +35,7 @@ class PolyRestart:
     def __call__(self, i: int, n: int) -> float:
         turn = round(self.at * n)
         poly = Poly(power=self.power)
-        return poly(i, turn) if i < turn else self.scale * poly(i - turn, n - turn)
+        return poly(i, turn) if i < turn else self.scale * poly(i - turn, max(n - turn, 1))
 
 
 @dataclass(frozen=True, kw_only=True)

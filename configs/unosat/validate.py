@@ -1,0 +1,13 @@
+"""Score a folder of predictions against masks, from the files.
+
+mlflow run . -e validate --env-manager local -P config_path=configs/unosat/validate.py
+"""
+
+from swath.engine.scoring import ValidateConfig
+from swath.nn.heads import Classification
+
+config = ValidateConfig(
+    preds_path="output/unosat/predictions/classes",
+    gt_path="output/unosat/masks/train",
+    tasks={"water": Classification()},
+)

@@ -1,0 +1,72 @@
+"""GDAL's own command-line tools as a second opinion on rasterising, merging and polygonising."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+
+from swath.geo.grid import Grid
+from swath.geo.mosaic import merge_tiles
+from swath.geo.raster import read_image, read_labels
+from swath.geo.vector import burn, polygonize, write_vectors
+from swath.geo.windows import ConstantSize, ConstantStride, windows
+from tests.synthetic import NODATA, backscatter, blobs, grid, polygons, write_image, write_mask
+
+SHAPE = (90, 110)
+
+
+def gdal(tool: str, *arguments: object) -> None:
+    """Run one of GDAL's tools; skip where it is not installed or cannot start."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not on PATH")
+    done = subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True, check=False)
+    if "ModuleNotFoundError" in done.stderr or "ImportError" in done.stderr:
+        pytest.skip(f"{tool} cannot start: GDAL's Python bindings are missing")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("all_touched", [True, False])
+@pytest.mark.parametrize("place", [grid(SHAPE), grid(SHAPE, (400_003.3, 3_700_001.7), 7.3)], ids=["even", "odd"])
+def test_c10_burn_equals_gdal_rasterize(tmp_path: Path, place: Grid, all_touched: bool) -> None:
+    frame = polygons(place)
+    rng = np.random.default_rng(0)
+    frame = frame.assign(geometry=frame.rotate(rng.uniform(1, 80)), DN=[1, 2, 3])
+    write_vectors(tmp_path / "labels.shp", frame)
+    target = write_mask(tmp_path / "mask.tif", np.zeros(place.shape, np.uint8), place)
+    gdal("gdal_rasterize", "-q", *(["-at"] if all_touched else []), "-a", "DN", tmp_path / "labels.shp", target)
+    ours = burn(list(frame.geometry), list(frame["DN"]), place, place.window, all_touched)
+    theirs = read_labels(target)[0]
+    assert set(np.unique(theirs)) == {0, 1, 2, 3}
+    assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "tiling", [ConstantSize(size=48, min_overlap=12), ConstantStride(size=40, stride=25, edge="shift")]
+)
+def test_c97_merge_equals_gdal_merge_where_the_last_wins(tmp_path: Path, tiling: ConstantSize | ConstantStride) -> None:
+    place, paths = grid(SHAPE), []
+    for i, (window, _) in enumerate(windows(SHAPE, tiling)):
+        image = backscatter(window.shape, bands=2, seed=i)  # neighbours disagree, and each has a gap at its right edge
+        paths.append(write_image(tmp_path / f"tile_{window.col}_{window.row}.tif", image, place.at(window)))
+    merge_tiles(paths, place, tmp_path / "ours.tif", "last")
+    gdal(
+        "gdal_merge.py", "-q", "-n", NODATA, "-init", NODATA, "-a_nodata", NODATA, "-o", tmp_path / "theirs.tif", *paths
+    )
+    theirs = read_image(tmp_path / "theirs.tif")
+    assert np.isfinite(theirs).mean() > 0.9
+    assert np.array_equal(read_image(tmp_path / "ours.tif"), theirs, equal_nan=True)
+
+
+def test_c98_polygons_equal_gdal_polygonize(tmp_path: Path) -> None:
+    mask, place = blobs(SHAPE, 3), grid(SHAPE)
+    path = write_mask(tmp_path / "mask.tif", mask, place)
+    gdal("gdal_polygonize.py", "-q", path, "-f", "ESRI Shapefile", tmp_path / "theirs.shp", "theirs", "id")
+    theirs = gpd.read_file(tmp_path / "theirs.shp")
+    assert set(theirs["id"]) == {0, 1}  # the tool writes the background too; we do not
+    theirs, ours = theirs[theirs["id"] == 1], polygonize(mask, place)
+    assert sorted(g.normalize().wkt for g in ours.geometry) == sorted(g.normalize().wkt for g in theirs.geometry)

@@ -1,0 +1,160 @@
+"""House rules that a test can hold: who imports whom, who opens files, how long things are, what is never said."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ROOT / "code"
+LAYERS = ("errors", "config", "geo", "data", "nn", "engine", "challenges")
+FORBIDDEN_NAMES = {"utils", "common", "helpers", "manager"}
+OPENERS = {"rasterio": "swath/geo/raster.py", "pyogrio": "swath/geo/vector.py"}
+
+
+def modules() -> list[Path]:
+    return sorted(CODE.rglob("*.py"))
+
+
+def scripts() -> list[Path]:
+    return sorted(CODE.glob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names of everything that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer_of(name: str) -> str | None:
+    parts = name.split(".")
+    return parts[1] if parts[0] == "swath" and len(parts) > 1 and parts[1] in LAYERS else None
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(CODE).as_posix())
+def test_imports_run_one_way(path: Path) -> None:
+    inside = path.relative_to(CODE).parts
+    for name in imports(path):
+        assert not name.startswith("configs"), f"swath and scripts never import configs: {name}"
+        if inside[0] == "swath":
+            own = LAYERS.index(inside[1].removesuffix(".py")) if inside[1].removesuffix(".py") in LAYERS else None
+            theirs = layer_of(name)
+            if own is not None and theirs is not None:
+                assert LAYERS.index(theirs) <= own, f"{path}: {LAYERS[own]} imports {name}"
+            assert name.split(".")[0] != "mlflow" or inside[1] == "tracking.py", f"{path}: only tracking imports mlflow"
+            assert not name.startswith("swath.tracking"), f"{path}: tracking is for scripts"
+        else:
+            assert name.split(".")[0] not in {p.stem for p in scripts()}, f"{path}: scripts never import scripts"
+    if inside[:2] == ("swath", "geo"):
+        assert not any(name.split(".")[0] in ("torch", "ignite") for name in imports(path)), f"{path}: no torch in geo"
+
+
+def test_imports_have_no_circle() -> None:
+    graph = {
+        ".".join(path.relative_to(CODE).with_suffix("").parts): {
+            known
+            for name in imports(path)
+            for known in (name, name.rpartition(".")[0])
+            if (CODE / Path(*known.split("."))).with_suffix(".py").is_file() and "." in known
+        }
+        for path in modules()
+        # imports for type checkers only are no arrows
+        if "swath" in path.parts
+    }
+    graph["swath.engine.records"].discard("swath.engine.trainer")  # under TYPE_CHECKING
+    seen: dict[str, int] = {}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"circle: {' > '.join((*trail, name))}"
+        if name not in seen:
+            for other in graph.get(name, ()):
+                visit(other, (*trail, name))
+            seen[name] = 1
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(CODE).as_posix())
+def test_one_module_opens_files_of_a_kind(path: Path) -> None:
+    here = path.relative_to(CODE).as_posix()
+    text = path.read_text()
+    assert here == OPENERS["rasterio"] or "rasterio.open(" not in text, f"{here}: rasters are opened in geo/raster.py"
+    for call in ("gpd.read_file(", "pyogrio.write", ".to_file("):
+        assert here == OPENERS["pyogrio"] or call not in text, f"{here}: vectors are opened in geo/vector.py"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(CODE).as_posix())
+def test_no_hidden_inputs(path: Path) -> None:
+    """swath reads no environment variables; names say what a module is about."""
+    assert path.stem not in FORBIDDEN_NAMES
+    text = path.read_text()
+    for reading in ("os.environ.get", "os.environ[", "os.getenv", "eval(", "exec("):
+        assert reading not in re.sub(r"\w+eval\(|\.eval\(", "", text), f"{path}: {reading}"
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef]:
+    yield from (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef))
+
+
+def test_sizes_stay_readable() -> None:
+    lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for path in modules() for node in functions(path))
+    assert lengths[len(lengths) // 2] <= 13, "median function"
+    assert lengths[int(0.9 * len(lengths))] <= 40, "nine in ten functions"
+    long = {p.relative_to(CODE).as_posix(): n for p in scripts() if (n := len(p.read_text().splitlines())) > 90}
+    assert not long, f"scripts of more than 90 lines: {long}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(CODE).as_posix())
+def test_public_things_have_docstrings(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), f"{path}: what is this module for?"
+    public = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")]
+    missing = [n.name for n in public if not ast.get_docstring(n) and n.name != "main"]
+    assert not missing, f"{path}: no docstring: {missing}"
+
+
+def test_every_config_tells_its_command() -> None:
+    for path in sorted((ROOT / "configs").rglob("*.py")):
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert "mlflow run ." in text, f"{path}: the docstring gives no command"
+
+
+def test_mlproject_names_scripts_and_configs_that_exist() -> None:
+    import yaml
+
+    project = yaml.safe_load((ROOT / "MLproject").read_text())
+    for name, entry in project["entry_points"].items():
+        parameters = entry["parameters"]
+        assert all(p["type"] == "string" for p in parameters.values()), name
+        assert (ROOT / parameters["config_path"]["default"]).is_file(), name
+        script = re.search(r"python (\S+)", entry["command"])
+        assert script is not None
+        path = script[1].replace("{script_path}", parameters.get("script_path", {}).get("default", ""))
+        assert (ROOT / path).is_file(), name
+    wanted = {
+        "main", "pipeline", "generate_demo_scenes", "generate_3b_images", "rasterize", "generate_tiles", "generate_test_tiles",
+        "generate_tiles_stats", "training", "inference", "validate", "merge_tiles", "all_agg_by_city", "polygonize", "to_submission",
+    }  # fmt: skip
+    assert wanted <= set(project["entry_points"])
+
+
+def test_nothing_generated_is_committed() -> None:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    bad = [
+        f
+        for f in done.stdout.splitlines()
+        if re.search(r"\.(tif|tiff|npz|pt|safetensors|db|parquet|pyc)$|^output/|^mlruns/", f)
+    ]
+    assert not bad

@@ -1,0 +1,408 @@
+"""Whole scenes: stitched windows equal the whole image, memory stays flat, turned copies agree."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from swath.data.channels import Bands, Fill, Preprocess, ZScore
+from swath.engine.inference import (
+    Accumulator,
+    Predict,
+    SlidingConfig,
+    best_band_threshold,
+    predict_rows,
+    predict_scene,
+    predictor,
+    quick_look,
+    scene_output,
+    score_scene,
+)
+from swath.errors import ConfigError, RasterError
+from swath.geo.grid import Window
+from swath.geo.raster import RasterReader, describe, read_image, read_labels
+from swath.geo.windows import blend_weights
+from swath.nn.heads import Classification, SegmentationModel, probabilities
+from tests.synthetic import PixelNet, TinyNet, blobs, echoes, grid, labels, write_image, write_mask
+
+Blend = Literal["uniform", "linear", "gaussian"]
+BLENDS: tuple[Blend, ...] = ("uniform", "linear", "gaussian")
+BANDS = ("vh", "vv")
+WATER = {"water": Classification()}
+CHARTS = {"ice": Classification(classes=("open", "young", "old")), "floe": Classification(classes=("none", "some"))}
+CPU = torch.device("cpu")
+
+
+def model(tasks: dict[str, Classification] = WATER, network: type[nn.Module] = PixelNet) -> SegmentationModel:
+    torch.manual_seed(1)
+    preprocess = Preprocess(Bands(BANDS), Fill(2), ZScore(2, mean=0.2, std=0.5))
+    return SegmentationModel(preprocess, network(2, sum(t.channels for t in tasks.values())), tasks).eval()
+
+
+def scene(shape: tuple[int, int], seed: int = 0) -> NDArray[np.float32]:
+    return echoes((2, *shape), seed).numpy()
+
+
+def windows_of(image_CHW: NDArray[np.float32]) -> Callable[[Window], NDArray[np.float32]]:
+    """Reads windows of an array as `RasterReader.image` reads them of a file: NaN outside."""
+    inside = Window(0, 0, *image_CHW.shape[1:])
+
+    def read(window: Window) -> NDArray[np.float32]:
+        out = np.full((len(image_CHW), *window.shape), np.nan, np.float32)
+        part = window.intersect(inside)
+        if not part.is_empty:
+            out[(slice(None), *part.relative_to(window).slices)] = image_CHW[(slice(None), *part.slices)]
+        return out
+
+    return read
+
+
+def stitched(
+    image_CHW: NDArray[np.float32], predict: Predict, sliding: SlidingConfig, tasks: dict[str, Classification] = WATER
+) -> NDArray[np.float32]:
+    """All strips below each other, having checked that they follow one another without gap."""
+    shape = image_CHW.shape[1:]
+    strips, row = [], 0
+    for strip, probability in predict_rows(windows_of(image_CHW), (shape[0], shape[1]), predict, tasks, sliding):
+        assert (strip.row, strip.col, strip.width) == (row, 0, shape[1])
+        assert probability.shape[1:] == strip.shape
+        row += strip.height
+        strips.append(probability)
+    assert row == shape[0]
+    return np.concatenate(strips, axis=1)
+
+
+def constant(share: float, calls: list[tuple[int, ...]] | None = None) -> Predict:
+    """Predicts the same probability everywhere and notes the shapes it was asked for."""
+
+    def predict(image_BCHW: Tensor) -> dict[str, Tensor]:
+        if calls is not None:
+            calls.append(tuple(image_BCHW.shape))
+        water = torch.full((len(image_BCHW), 1, *image_BCHW.shape[-2:]), share)
+        return {"water": torch.cat([1 - water, water], dim=1)}
+
+    return predict
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.sampled_from(BLENDS), st.integers(1, 90), st.integers(1, 90), st.integers(4, 40), st.data(),
+)  # fmt: skip
+def test_c91_constant_model_gives_a_constant_map(
+    blend: Blend, height: int, width: int, window: int, data: st.DataObject
+) -> None:
+    overlap = data.draw(st.integers(0, window - 1))
+    sliding = SlidingConfig(window=window, overlap=max(overlap, window - 12), blend=blend, batch=5)
+    if window - sliding.overlap < 3:
+        sliding = SlidingConfig(window=window, overlap=window // 2, blend=blend)
+    out = stitched(scene((height, width)), constant(0.3), sliding)
+    np.testing.assert_allclose(out[1], 0.3, atol=1e-6)
+    np.testing.assert_allclose(out[0], 0.7, atol=1e-6)
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+@pytest.mark.parametrize("overlap", [0, 7, 16, 31])
+@pytest.mark.parametrize("shape", [(32, 32), (75, 101), (20, 90), (90, 20), (9, 11)])
+def test_c91_a_pixelwise_model_gives_the_whole_image_result(blend: Blend, overlap: int, shape: tuple[int, int]) -> None:
+    image = scene(shape)
+    image[:, 3:5, 2:8] = np.nan
+    image[0, 7, :] = np.nan  # one band only: still a measurement
+    net = model(CHARTS)
+    if overlap == 31 and max(shape) > 32:
+        image = image[:, :40, :40]
+    out = stitched(image, predictor(net, "off", CPU), SlidingConfig(window=32, overlap=overlap, blend=blend), CHARTS)
+    with torch.inference_mode():
+        whole = torch.cat(list(probabilities(net(torch.from_numpy(image)[None])).values()), dim=1)[0].numpy()
+    gap = np.isnan(image).all(axis=0)
+    assert np.isnan(out[:, gap]).all()
+    np.testing.assert_allclose(out[:, ~gap], whole[:, ~gap], atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 3, None])
+def test_c91_the_number_of_windows_per_forward_pass_does_not_matter(batch: int | None) -> None:
+    image, net = scene((70, 83)), model(network=TinyNet)
+    found = [
+        stitched(image, predictor(net, "off", CPU), SlidingConfig(window=32, overlap=8, batch=b)) for b in (2, batch)
+    ]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+def test_c91_overlapping_windows_are_averaged_by_their_weights(blend: Blend) -> None:
+    image, net, size = scene((48, 60)), model(network=TinyNet), 32
+    predict = predictor(net, "off", CPU)
+    total, weight = np.zeros((2, 48, 60)), np.zeros((48, 60))
+    for row in (0, 16):
+        for col in (0, 16, 28):
+            part = torch.from_numpy(image[None, :, row : row + size, col : col + size])
+            w = blend_weights((size, size), blend)
+            total[:, row : row + size, col : col + size] += predict(part)["water"][0].numpy() * w
+            weight[row : row + size, col : col + size] += w
+    out = stitched(image, predict, SlidingConfig(window=size, overlap=16, blend=blend))
+    np.testing.assert_allclose(out, total / weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 33, 512])
+def test_c91_weights_are_above_0_and_symmetric(blend: Blend, size: int) -> None:
+    weights = blend_weights((size, size), blend)
+    assert (weights > 0).all()
+    np.testing.assert_allclose(weights, weights[::-1, ::-1], rtol=1e-6)
+    np.testing.assert_allclose(weights, weights.T, rtol=1e-6)
+
+
+def test_c91_a_row_that_no_window_reached_is_missing_not_0() -> None:
+    buffer = Accumulator(width=6, rows=4, classes=2)
+    buffer.add(np.full((2, 4, 4), 0.5, np.float32), np.ones((4, 4), np.float32), Window(0, 0, 4, 4), height=10)
+    out = buffer.flush(4)
+    assert (out[:, :, :4] == 0.5).all()
+    assert np.isnan(out[:, :, 4:]).all()
+    assert buffer.top == 4
+    assert not buffer.weight.any()
+
+
+def test_c91_windows_without_a_valid_pixel_are_not_computed() -> None:
+    image = scene((64, 96))
+    image[:, :32, 32:] = np.nan
+    calls: list[tuple[int, ...]] = []
+    sliding = SlidingConfig(window=32, overlap=0, batch=1)
+    out = stitched(image, constant(0.5, calls), sliding)
+    assert calls == [(1, 2, 32, 32)] * 4
+    np.testing.assert_array_equal(np.isnan(out[0]), np.isnan(image[0]))
+    calls.clear()
+    assert np.isnan(stitched(np.full_like(image, np.nan), constant(0.5, calls), sliding)).all()
+    assert calls == []
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+def test_c91_missing_pixels_are_missing_in_the_map_and_no_others(blend: Blend) -> None:
+    image = scene((70, 64))
+    rng = np.random.default_rng(0)
+    image[:, rng.random((70, 64)) < 0.3] = np.nan
+    image[0, rng.random((70, 64)) < 0.3] = np.nan
+    out = stitched(image, predictor(model(), "off", CPU), SlidingConfig(window=32, overlap=12, blend=blend))
+    np.testing.assert_array_equal(np.isnan(out).any(axis=0), np.isnan(image).all(axis=0))
+
+
+@pytest.mark.parametrize("overlap", [64, 80, -1])
+def test_c91_an_overlap_that_leaves_no_step_is_refused_by_name(overlap: int) -> None:
+    with pytest.raises(ConfigError, match=r"overlap"):
+        list(
+            predict_rows(
+                windows_of(scene((70, 70))), (70, 70), constant(0.5), WATER, SlidingConfig(window=64, overlap=overlap)
+            )
+        )
+
+
+def peak_bytes(height: int) -> int:
+    line = scene((1, 512))
+
+    def read(window: Window) -> NDArray[np.float32]:
+        return np.broadcast_to(line, (2, window.height, 512)).copy()
+
+    sliding = SlidingConfig(window=256, overlap=64, batch=2)
+    tracemalloc.start()
+    rows = 0
+    for strip, probability in predict_rows(read, (height, 512), constant(0.5), WATER, sliding):
+        rows += strip.height
+        assert probability.shape == (2, strip.height, 512)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == height
+    return peak
+
+
+def test_c91_memory_does_not_grow_with_the_height_of_a_scene() -> None:
+    peak_bytes(1000)
+    assert peak_bytes(20_000) < 1.3 * peak_bytes(5_000)
+
+
+class Equivariant(nn.Module):
+    """A network that commutes with flips and quarter turns: pixels, their 3 x 3 mean, and nothing else."""
+
+    def __init__(self, in_channels: int, classes: int) -> None:
+        super().__init__()
+        self.pixel, self.around = PixelNet(in_channels, classes), PixelNet(in_channels, classes)
+        self.mean = nn.AvgPool2d(3, stride=1, padding=1)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        return self.pixel(image_BCHW) + self.around(self.mean(image_BCHW))
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 64), (96, 32)])
+def test_c92_an_equivariant_model_gains_nothing_from_turned_copies(shape: tuple[int, int]) -> None:
+    image, net = echoes((3, 2, *shape), seed=6), model(CHARTS, Equivariant)
+    plain, turned = (predictor(net, tta, CPU)(image) for tta in ("off", "d4"))
+    for task in CHARTS:
+        torch.testing.assert_close(turned[task], plain[task], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 64)])
+def test_c92_turned_copies_average_probabilities_over_the_eight_symmetries(shape: tuple[int, int]) -> None:
+    image, net = echoes((2, 2, *shape), seed=7), model(network=TinyNet)
+    with torch.inference_mode():
+        views = [
+            torch.rot90(view.flip(-1) if flip else view, -k, (-2, -1))
+            for k in range(4)
+            for flip in (False, True)
+            for view in [net_view(net, image, k, flip)]
+        ]
+    expected = torch.stack(views).mean(0)
+    found = predictor(net, "d4", CPU)(image)["water"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.sum(1), torch.ones(2, *shape), rtol=0, atol=1e-5)
+    assert (found - predictor(net, "off", CPU)(image)["water"]).abs().max() > 1e-4
+
+
+def net_view(net: nn.Module, image: Tensor, k: int, flip: bool) -> Tensor:
+    turned = torch.rot90(image, k, (-2, -1))
+    return probabilities(net(turned.flip(-1) if flip else turned))["water"]
+
+
+def test_c92_eight_symmetries_are_eight_forward_passes() -> None:
+    net, calls = model(), []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    predictor(net, "d4", CPU)(echoes((1, 2, 8, 8)))
+    assert len(calls) == 8
+
+
+@pytest.fixture
+def raster(tmp_path: Path) -> tuple[Path, NDArray[np.float32]]:
+    """A scene of 90 x 70 px with a gap, its bands in another order than the model's."""
+    image = scene((90, 70), seed=3)
+    image[:, :, -5:] = np.nan
+    return write_image(tmp_path / "area" / "scene.tif", image[::-1], grid((90, 70)), BANDS[::-1]), image
+
+
+def test_c93_a_predicted_scene_has_classes_and_probabilities_on_its_own_grid(
+    raster: tuple[Path, NDArray[np.float32]], tmp_path: Path
+) -> None:
+    path, image = raster
+    net, output = model(), scene_output(tmp_path / "out", "area", "scene")
+    assert not output.exists
+    assert (
+        predict_scene(path, output, BANDS, predictor(net, "off", CPU), WATER, SlidingConfig(window=32, overlap=8))
+        == 6300
+    )
+    assert output.exists
+    hard, soft = describe(output.classes), describe(output.probabilities)
+    for info in (hard, soft):
+        assert info.grid.difference(describe(path).grid) is None
+        assert info.grid.crs == describe(path).grid.crs
+        assert info.grid.transform == describe(path).grid.transform
+        assert info.bands == ("water",)
+    assert (hard.dtype, hard.nodata) == ("uint8", 255)
+    assert soft.dtype == "float32"
+    assert soft.nodata is not None
+    assert math.isnan(soft.nodata)
+    classes, p = read_labels(output.classes)[0], read_image(output.probabilities)[0]
+    with torch.inference_mode():
+        expected = probabilities(net(torch.from_numpy(image)[None]))["water"][0, 1].numpy()
+    np.testing.assert_allclose(p[:, :-5], expected[:, :-5], atol=1e-6)
+    assert np.isnan(p[:, -5:]).all()
+    assert (classes[:, -5:] == 255).all()
+    assert p[:, :-5].min() >= 0
+    assert p[:, :-5].max() <= 1
+    clear = np.abs(p - 0.5) > 1e-6
+    clear[:, -5:] = False
+    np.testing.assert_array_equal(classes[clear], (p > 0.5)[clear])
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.*")) == ["scene.tif", "scene.tif"]
+
+
+def test_c93_several_tasks_have_a_class_band_each_and_a_probability_per_class(
+    raster: tuple[Path, NDArray[np.float32]], tmp_path: Path
+) -> None:
+    path, _ = raster
+    output = scene_output(tmp_path / "out", "area", "scene")
+    predict_scene(
+        path, output, BANDS, predictor(model(CHARTS), "off", CPU), CHARTS, SlidingConfig(window=32, overlap=8)
+    )
+    assert describe(output.classes).bands == ("ice", "floe")
+    assert describe(output.probabilities).bands == ("ice:open", "ice:young", "ice:old", "floe")
+    classes, p = read_labels(output.classes)[..., :-5], read_image(output.probabilities)[..., :-5]
+    np.testing.assert_allclose(p[:3].sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(classes[0], p[:3].argmax(0))
+    np.testing.assert_array_equal(classes[1], p[3] > 0.5)
+
+
+def test_c47_a_scene_without_a_band_of_the_model_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "scene.tif", scene((16, 16)), grid((16, 16)), ("vh", "hh"))
+    output = scene_output(tmp_path / "out", "area", "scene")
+    with pytest.raises(RasterError, match=r"no band vv.*vh, hh"):
+        predict_scene(path, output, BANDS, constant(0.5), WATER, SlidingConfig(window=16, overlap=0))
+    assert not output.exists
+
+
+def test_c91_a_prediction_that_fails_leaves_no_file(raster: tuple[Path, NDArray[np.float32]], tmp_path: Path) -> None:
+    calls: list[tuple[int, ...]] = []
+
+    def fails(image: Tensor) -> dict[str, Tensor]:
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return constant(0.5, calls)(image)
+
+    output = scene_output(tmp_path / "out", "area", "scene")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        predict_scene(raster[0], output, BANDS, fails, WATER, SlidingConfig(window=32, overlap=0, batch=1))
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
+
+
+def test_c78_scene_scores_leave_out_255_and_do_not_forgive_nodata(tmp_path: Path) -> None:
+    place = grid((60, 50))
+    truth, guess = labels((60, 50), 2, seed=1).numpy(), blobs((60, 50), seed=2)
+    guess[:, :10] = 255
+    paths = write_mask(tmp_path / "guess.tif", guess, place), write_mask(tmp_path / "truth.tif", truth, place)
+    found = score_scene(*paths, None, WATER).matrices["water"]
+    expected = np.zeros((2, 2), int)
+    for y, p in zip(truth.ravel(), np.where(guess == 255, 0, guess).ravel(), strict=True):
+        if y != 255:
+            expected[y, p] += 1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_c74_best_threshold_of_a_scene_separates_what_a_threshold_can(tmp_path: Path) -> None:
+    place, truth = grid((60, 50)), blobs((60, 50), seed=3)
+    image = np.stack([np.where(truth, 0.001, 0.1), np.full((60, 50), 0.05)]).astype(np.float32)
+    mask = write_mask(tmp_path / "truth.tif", truth, place)
+    source = write_image(tmp_path / "image.tif", image, place, BANDS)
+    found = score_scene(mask, mask, source, WATER)
+    iou, rule = best_band_threshold(found.histograms)
+    assert iou == 1.0
+    assert rule.startswith("vh <")
+    assert found.matrices["water"][0, 1] == found.matrices["water"][1, 0] == 0
+
+
+def test_c78_scores_on_two_grids_are_refused(tmp_path: Path) -> None:
+    one = write_mask(tmp_path / "a.tif", blobs((20, 20)), grid((20, 20)))
+    other = write_mask(tmp_path / "b.tif", blobs((20, 20)), grid((20, 20), origin=(400_010.0, 3_700_000.0)))
+    with pytest.raises(RasterError, match="not on one grid"):
+        score_scene(one, other, None, WATER)
+
+
+@pytest.mark.parametrize("side", [20, 45, 900])
+def test_c87_quick_look_is_thinned_to_its_side_and_outlines_the_foreground(
+    raster: tuple[Path, NDArray[np.float32]], tmp_path: Path, side: int
+) -> None:
+    mask = np.zeros((90, 70), np.uint8)
+    mask[20:60, 20:50] = 1
+    classes = write_mask(tmp_path / "classes.tif", mask, grid((90, 70)))
+    picture = quick_look(raster[0], classes, side)
+    assert max(picture.shape[:2]) <= side
+    assert picture.dtype == np.uint8
+    red = (picture == (235, 30, 40)).all(-1)
+    assert red.any()
+    assert not (quick_look(raster[0], None, side) == (235, 30, 40)).all(-1).any()
+    with RasterReader(classes) as reader:
+        step = math.ceil(90 / side) if side < 90 else 1
+        assert (reader.labels()[0, ::step, ::step][red] == 1).all()

@@ -1,0 +1,282 @@
+"""Polygons to pixels and back."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+
+from swath.errors import VectorError
+from swath.geo.grid import Grid, Window
+from swath.geo.vector import (
+    burn,
+    find_vectors,
+    footprint,
+    polygonize,
+    read_polygons,
+    reprojected,
+    write_vectors,
+)
+from tests.synthetic import UTM, blobs, grid, polygons
+
+ROOT = Path(__file__).resolve().parents[1]
+LAW = settings(max_examples=50, deadline=None)
+masks = hnp.arrays(
+    np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.sampled_from([0, 1, 2, 255])
+)
+TURNED = Affine.translation(4e5, 3.7e6) @ Affine.rotation(30) @ Affine.scale(10, -20)
+
+
+# --------------------------------------------------------------------------------------------------------- polygonize
+
+
+@LAW
+@given(masks, st.floats(0.5, 500), st.booleans())
+def test_c98_area_is_exact_and_burning_back_gives_the_mask(mask: np.ndarray, pixel: float, south_up: bool) -> None:
+    place = Grid(UTM, Affine(pixel, 0, 4e5, 0, pixel if south_up else -pixel, 3.7e6), mask.shape)
+    frame = polygonize(mask, place)
+    assert frame.is_valid.all()
+    assert (frame["id"] == 1).all()
+    assert frame.area.sum() == pytest.approx((mask == 1).sum() * pixel**2, rel=1e-9, abs=1e-9)
+    back = burn(list(frame.geometry), [1] * len(frame), place, place.window, all_touched=False)
+    assert np.array_equal(back, mask == 1)
+
+
+@LAW
+@given(masks)
+def test_c98_integer_grids_have_area_error_zero(mask: np.ndarray) -> None:
+    frame = polygonize(mask, grid(mask.shape))
+    assert frame.area.sum() == 100.0 * (mask == 1).sum()
+    assert frame.crs.to_epsg() == 32638
+
+
+@LAW
+@given(masks)
+def test_c98_each_class_asked_for_is_kept_and_no_other(mask: np.ndarray) -> None:
+    place = grid(mask.shape)
+    frame = polygonize(mask, place, classes=(0, 2))
+    assert set(frame["id"]) == set(np.unique(mask)) & {0, 2}
+    for value in (0, 2):
+        assert frame[frame["id"] == value].area.sum() == 100.0 * (mask == value).sum()
+
+
+@LAW
+@given(masks)
+def test_c98_polygons_are_the_four_connected_parts(mask: np.ndarray) -> None:
+    assert len(polygonize(mask, grid(mask.shape))) == ndimage.label(mask == 1)[1]
+
+
+@LAW
+@given(masks, st.integers(0, 12))
+def test_c98_min_area_drops_the_small_ones_only(mask: np.ndarray, pixels: int) -> None:
+    everything, large = (polygonize(mask, grid(mask.shape), min_area=a) for a in (0.0, 100.0 * pixels))
+    assert sorted(large.area) == sorted(a for a in everything.area if a >= 100.0 * pixels)
+
+
+def test_c98_rotated_grid_keeps_area_and_place() -> None:
+    mask = blobs((24, 20))
+    place = Grid(UTM, TURNED, mask.shape)
+    frame = polygonize(mask, place)
+    assert frame.area.sum() == pytest.approx(mask.sum() * 200.0, rel=1e-9)
+    assert np.array_equal(burn(list(frame.geometry), [1] * len(frame), place, place.window, all_touched=False), mask)
+
+
+def test_c98_scene_without_crs_gives_polygons_without_crs() -> None:
+    frame = polygonize(np.ones((4, 4), np.uint8), Grid(None, Affine.identity(), (4, 4)))
+    assert frame.crs is None
+    assert frame.area.tolist() == [16.0]
+
+
+# --------------------------------------------------------------------------------------------------------------- burn
+
+
+@LAW
+@given(st.integers(0, 10_000), st.integers(1, 64), st.booleans())
+def test_c10_burning_strip_by_strip_equals_burning_at_once(seed: int, height: int, all_touched: bool) -> None:
+    place, rng = grid((64, 50)), np.random.default_rng(seed)
+    corners = rng.uniform(-100, 740, (4, 3, 2)) * (1, -1) + (400_000, 3_700_000)
+    shapes, values = [shapely.Polygon(c) for c in corners], [1, 2, 0, 3]
+    whole = burn(shapes, values, place, place.window, all_touched)
+    parts = [
+        burn(shapes, values, place, Window(r, 0, min(height, 64 - r), 50), all_touched) for r in range(0, 64, height)
+    ]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+@LAW
+@given(st.integers(0, 10_000))
+def test_c10_centres_inside_are_burnt_and_all_touched_burns_more(seed: int) -> None:
+    place, rng = grid((30, 30)), np.random.default_rng(seed)
+    shape = shapely.Polygon(rng.uniform(0, 300, (3, 2)) * (1, -1) + (400_000, 3_700_000))
+    x, y = np.meshgrid(400_005.0 + 10 * np.arange(30), 3_699_995.0 - 10 * np.arange(30))
+    inside = shapely.contains_xy(shape, x, y)
+    exact = burn([shape], [1], place, place.window, all_touched=False)
+    touched = burn([shape], [1], place, place.window, all_touched=True)
+    assert np.array_equal(exact, inside)
+    assert (touched >= exact).all()
+    assert (touched[~shapely.intersects(shape, shapely.box(x - 5, y - 5, x + 5, y + 5))] == 0).all()
+
+
+def test_c10_later_polygons_win_and_elsewhere_is_zero() -> None:
+    place = grid((10, 10))
+    left, all_ = (
+        shapely.box(400_000, 3_699_900, 400_050, 3_700_000),
+        shapely.box(400_000, 3_699_900, 400_100, 3_700_000),
+    )
+    assert (burn([all_, left], [1, 0], place, place.window)[:, :5] == 0).all()
+    assert (burn([left, all_], [0, 1], place, place.window) == 1).all()
+    assert (burn([left], [1], place, Window(0, 8, 10, 10)) == 0).all()
+
+
+# --------------------------------------------------------------------------------------------------------- read errors
+
+
+def test_c10_missing_attribute_is_named_with_those_there(tmp_path: Path) -> None:
+    write_vectors(tmp_path / "a.shp", polygons(grid(), attribute="KLASSE"))
+    with pytest.raises(VectorError, match=r"a\.shp: no attribute 'DN'\. It has: KLASSE\. Set `attribute`"):
+        read_polygons(tmp_path / "a.shp", "DN")
+
+
+def test_c10_missing_crs_says_how_to_assign_one(tmp_path: Path) -> None:
+    write_vectors(tmp_path / "a.shp", polygons(grid()))
+    (tmp_path / "a.prj").unlink()
+    with pytest.raises(VectorError, match=r"a\.shp: no CRS\. Add the \.prj file, or .*ogr2ogr -a_srs"):
+        read_polygons(tmp_path / "a.shp", "DN")
+    assert len(read_polygons(tmp_path / "a.shp", "DN", need_crs=False)) == 3
+
+
+@pytest.mark.parametrize("suffix", ["shp", "gpkg", "fgb", "geojson"])
+def test_c10_empty_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    write_vectors(path, polygons(grid(), crs="EPSG:4326").iloc[:0])
+    with pytest.raises(
+        VectorError, match=rf"a\.{suffix}: no polygons in it \(0 features\)\. Remove the file or fill it"
+    ):
+        read_polygons(path)
+
+
+def test_c10_points_are_no_polygons(tmp_path: Path) -> None:
+    gpd.GeoDataFrame({"DN": [1]}, geometry=[shapely.Point(0, 0)], crs=32638).to_file(tmp_path / "a.gpkg")
+    with pytest.raises(VectorError, match=r"a\.gpkg: no polygons in it \(1 features\)"):
+        read_polygons(tmp_path / "a.gpkg", "DN")
+
+
+@pytest.mark.parametrize("name", ["text.shp", "gone.shp"])
+def test_c10_unreadable_vectors_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "text.shp").write_text("no shapes here")
+    with pytest.raises(
+        VectorError, match=rf"{name}: cannot be read as vectors.*Copy the file again, with all its parts"
+    ):
+        read_polygons(tmp_path / name, "DN")
+
+
+def test_c10_labels_outside_the_scene_show_both_places(tmp_path: Path) -> None:
+    far = grid(origin=(700_000.0, 3_000_000.0))
+    with pytest.raises(
+        VectorError, match=r"a\.shp: none of its 3 polygons touches the scene.*70\d{4}.*400000.*check the CRS"
+    ):
+        reprojected(polygons(far), grid(), tmp_path / "a.shp")
+
+
+def test_c10_labels_on_a_scene_without_crs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(VectorError, match=r"a\.shp: the scene has no CRS.*Declare the scene's CRS"):
+        reprojected(polygons(grid()), Grid(None, grid().transform, (64, 80)), tmp_path / "a.shp")
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32637"])
+def test_c10_polygons_in_another_crs_are_reprojected(tmp_path: Path, crs: str) -> None:
+    here, moved = polygons(grid()), polygons(grid(), crs=crs)
+    back = reprojected(moved, grid(), tmp_path / "a.shp")
+    assert back.crs.to_epsg() == 32638
+    assert back.geometry.geom_equals_exact(here.geometry, 0.01).all()
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+@pytest.mark.parametrize("suffix", ["shp", "gpkg", "fgb"])
+def test_c98_vector_round_trip(tmp_path: Path, suffix: str) -> None:
+    frame = polygonize(blobs((40, 40)), grid((40, 40)))
+    for part in (frame, frame.iloc[:1]):  # the second write replaces the first
+        write_vectors(tmp_path / f"a.{suffix}", part)
+        found = read_polygons(tmp_path / f"a.{suffix}", "id")
+        assert found.crs.to_epsg() == 32638
+        assert found.area.sum() == part.area.sum()
+        assert len(found) == len(part)
+    assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_c98_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(VectorError, match=r"a\.dxf: unknown vector format '\.dxf'\. Known: \.shp, \.gpkg"):
+        write_vectors(tmp_path / "a.dxf", polygons(grid()))
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from swath.errors import VectorError
+from swath.geo.vector import polygonize, write_vectors
+from tests.synthetic import blobs, grid
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+frame = polygonize(blobs((500, 500)), grid((500, 500)))
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+try:
+    write_vectors(Path(sys.argv[1]), frame)
+except VectorError as error:
+    raise SystemExit(f"error: {error}")
+"""
+
+
+def test_c98_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.shp"
+    write_vectors(path, polygons(grid()))
+    env = {"PYTHONPATH": f"{ROOT / 'code'}:{ROOT}", "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", FULL_DISK, str(path)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "a.shp: cannot be written" in done.stderr
+    assert "Free disk space" in done.stderr
+    assert len(read_polygons(path, "DN")) == 3
+    assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_c10_find_vectors_skips_hidden_folders(tmp_path: Path) -> None:
+    write_vectors(tmp_path / "b" / "x.shp", polygons(grid()))
+    shutil.copytree(tmp_path / "b", tmp_path / ".b.1234")
+    assert find_vectors(tmp_path) == [tmp_path / "b/x.shp"]
+    with pytest.raises(VectorError, match=r"nowhere: no such folder\. Set input_path"):
+        find_vectors(tmp_path / "nowhere")
+
+
+# ---------------------------------------------------------------------------------------------------------- footprints
+
+
+@pytest.mark.parametrize(
+    "transform", [grid().transform, Affine(10, 0, 4e5, 0, 10, 3.7e6), TURNED], ids=["north_up", "south_up", "rotated"]
+)
+def test_c14_footprint_is_the_outline_on_earth(transform: Affine) -> None:
+    place = Grid(UTM, transform, (64, 80))
+    outline, crs = footprint(place)
+    assert crs == "EPSG:4326"
+    back = gpd.GeoSeries([outline], crs=crs).to_crs(32638).iloc[0]
+    assert back.is_valid
+    assert back.area == pytest.approx(64 * 80 * abs(transform.determinant), rel=1e-6)
+    assert back.bounds == pytest.approx(place.bounds, abs=0.01)
+
+
+def test_c14_footprint_without_crs_is_in_the_scenes_own_units() -> None:
+    outline, crs = footprint(Grid(None, Affine.identity(), (3, 5)))
+    assert crs is None
+    assert outline.bounds == (0, 0, 5, 3)
