@@ -218,3 +218,16 @@ def test_c78_a_task_without_labels_does_not_move_the_others() -> None:
     assert x["floe"].grad is not None
     assert (x["floe"].grad == 0).all()
     assert out["loss"].item() == pytest.approx(CrossEntropy()(x["ice"], y["ice"]).item(), abs=1e-5)
+
+
+def test_c64_pooled_jaccard_is_the_unosat_formula() -> None:
+    """1 - mean(I) / mean(U) over (batch, class), U = p + y - p y + 1e-10 summed over pixels."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(3, 2, 5, 7, generator=generator)
+    target = torch.randint(0, 2, (3, 5, 7), generator=generator)
+    probability = logits.softmax(1)
+    truth = torch.nn.functional.one_hot(target, 2).movedim(-1, 1)
+    intersection = (probability * truth).sum((2, 3))
+    union = (probability + truth - probability * truth).sum((2, 3)) + 1e-10
+    expected = 1 - intersection.mean() / union.mean()
+    assert SoftJaccard(pooled=True)(logits, target).item() == pytest.approx(expected.item(), abs=1e-6)

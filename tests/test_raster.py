@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def test_c91_writing_windows_equals_writing_at_once(
     write_raster(folder / "once.tif", image, spec)
     edges = [0, *sorted(set(cuts)), 40]
     with RasterWriter(folder / "parts.tif", spec) as writer:
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             writer.write(image[:, start:stop], Window(start, 0, stop - start, 30))
         writer.write(image[:, :1, :1], Window(40 + abs(shift[0]), 0, 1, 1))  # wholly outside: dropped
     assert np.array_equal(read_image(folder / "parts.tif"), read_image(folder / "once.tif"), equal_nan=True)
@@ -171,9 +172,14 @@ def test_c36_empty_file_is_refused(tmp_path: Path) -> None:
 def test_c13_an_error_while_writing_leaves_nothing_and_keeps_the_old_file(tmp_path: Path) -> None:
     spec = RasterSpec(grid=grid((8, 8)), bands=("a",), dtype="float32")
     write_raster(tmp_path / "x.tif", np.ones((1, 8, 8)), spec)
-    with pytest.raises(KeyboardInterrupt), RasterWriter(tmp_path / "x.tif", spec) as writer:
-        writer.write(np.zeros((1, 8, 8)))
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with RasterWriter(tmp_path / "x.tif", spec) as writer:
+            writer.write(np.zeros((1, 8, 8)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert [p.name for p in tmp_path.iterdir()] == ["x.tif"]
     assert (read_image(tmp_path / "x.tif") == 1).all()
 

@@ -214,9 +214,9 @@ def test_c81_a_folder_of_predictions_is_scored_by_key(
     iou = counts.diagonal() / (counts.sum(0) + counts.sum(1) - counts.diagonal())
     f1 = 2 * counts.diagonal() / (counts.sum(0) + counts.sum(1))
     assert metrics["validation/iou_fg"] == pytest.approx(iou[1])
-    assert metrics["validation/miou"] == pytest.approx(iou.mean())
+    assert metrics["validation/iou_macro_bg"] == pytest.approx(iou.mean())
     assert metrics["validation/f1_fg"] == pytest.approx(f1[1])
-    assert metrics["validation/f1_macro"] == pytest.approx(f1.mean())
+    assert metrics["validation/f1_macro_bg"] == pytest.approx(f1.mean())
     assert (metrics["validation/missing"], metrics["validation/extra"]) == (1, 1)
 
 

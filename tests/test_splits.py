@@ -42,7 +42,7 @@ def test_c16_areas_divide_the_tiles(areas: list[str], held_out: set[str]) -> Non
         with pytest.raises(CatalogError, match=r"no tiles of .*Areas in the table"):
             split_by_area(tiles, sorted(held_out))
     elif held_out == set(areas):
-        with pytest.raises(CatalogError, match="all areas .*held out, none is left to train on"):
+        with pytest.raises(CatalogError, match=r"all areas .*held out, none is left to train on"):
             split_by_area(tiles, sorted(held_out))
     else:
         train, judged = split_by_area(tiles, sorted(held_out))

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from rasterio.crs import CRS
 
 from swath.challenges.unosat import Pair, find_labels, find_pairs, three_bands, write_3b
-from swath.data.catalog import SCENES, read_scenes
+from swath.data.catalog import SCENE_COLUMNS, SCENES, read_scenes, read_table
 from swath.errors import CatalogError, RasterError, VectorError
 from swath.geo.grid import Grid
 from swath.geo.raster import IGNORE, RasterSpec, describe, read_image, read_labels, write_raster
@@ -333,6 +333,4 @@ def test_c09_a_scene_that_two_areas_share_by_name_is_refused(raw: Path, script: 
     paths = {"input_path": raw, "output_path": tmp_path / "scenes", "executor": "serial"}
     assert script("generate_3b_images", CONFIG_3B, **paths) == 1
     with pytest.raises(CatalogError, match="no such table"):
-        from swath.data.catalog import SCENE_COLUMNS, read_table
-
         read_table(tmp_path / "scenes" / SCENES, SCENE_COLUMNS, "generate_3b_images")

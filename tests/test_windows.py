@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_c11_const_size_covers_without_gaps(length: int, size: int, data: st.Dat
         assert 0 <= offset <= length - size  # every window is whole
         seen[offset : offset + size] += 1
     assert (seen > 0).all()
-    assert all(a + size - b >= overlap for a, b in zip(offsets, offsets[1:], strict=False))
+    assert all(a + size - b >= overlap for a, b in pairwise(offsets))
 
 
 def test_c11_const_size_example_of_the_specification() -> None:

@@ -292,7 +292,7 @@ def area_picture(area: str, layer: Layer, scenes: Path) -> NDArray[np.uint8] | N
     grid = describe(same_grid[0]).grid
     scale = picture.shape[1] / grid.shape[1]
     if layer.polygons:
-        draw_outlines(picture, read_polygons(layer.shapefile), grid, scale)
+        draw_outlines(picture, read_polygons(layer.shapefile, need_crs=grid.crs is not None), grid, scale)
     return picture
 
 

@@ -216,7 +216,7 @@ class Learner:
             terms = self._forward(part, iteration, number)
             if not torch.isfinite(terms["loss"]):
                 raise TrainingError(
-                    f"loss is {float(terms['loss'])} at iteration {iteration} on the samples {', '.join(part['key'])}. "
+                    f"loss is {float(terms['loss'].detach())} at iteration {iteration} on the samples {', '.join(part['key'])}. "
                     "Look at these tiles, lower the learning rate, or set clip_norm. The best weights so far are kept."
                 )
             self.scaler.scale(terms["loss"] / len(parts)).backward()

@@ -60,14 +60,21 @@ class SoftOverlap(nn.Module):
 
 
 class SoftJaccard(SoftOverlap):
-    """1 - mean over classes of I / U with U = p + y - p y, softmax probabilities; the UNOSAT pipeline's Jaccard loss.
+    """1 - mean over classes of I / U with U = p + y - p y, softmax probabilities.
 
-    Sums run over the batch, so one tile without the class does not count as a miss.
+    Sums run over the batch, so one tile without the class does not count as a miss. With `pooled`, classes are summed
+    as well before dividing: 1 - mean(I) / mean(U) over batch and class, the UNOSAT pipeline's Jaccard loss.
     """
+
+    def __init__(self, classes: tuple[int, ...] | None = None, pooled: bool = False) -> None:
+        super().__init__(classes)
+        self.pooled = pooled
 
     def forward(self, logits_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
         intersection, predicted, true = self.sums(logits_BKHW, target_BHW)
         union = predicted + true - intersection
+        if self.pooled:
+            return 1 - (intersection.sum() + EPS) / (union.sum() + EPS)
         return 1 - ((intersection + EPS) / (union + EPS)).mean()
 
 
