@@ -24,11 +24,12 @@ $(VENV)/.installed: requirements.lock
 demo: $(VENV)/.installed
 	mlflow run . -e pipeline --env-manager local --experiment-name demo
 
+# One process per core, each with one thread: threads of several processes would wait for each other.
 test: $(VENV)/.installed
-	python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(VENV)/.installed
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.installed
 	ruff check .

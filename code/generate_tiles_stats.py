@@ -17,7 +17,14 @@ def main() -> None:
     items = [Item(key=j.key, job=j, inputs=[*j.images, *(m for m in j.masks if m)]) for j in jobs]
     with tracking.run(config, config_path, step) as run:
         results = process(
-            step, scene_statistics, items, config, output, tracking.provenance(config_path), run.log_metrics
+            step,
+            scene_statistics,
+            items,
+            config,
+            output,
+            tracking.provenance(config_path),
+            run.log_metrics,
+            replace=True,
         )
         table, bands, counts = summarise(tiles, results, source, output, config.folds)
         write_table(output / TILE_STATS, table)

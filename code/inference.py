@@ -1,8 +1,10 @@
 """Predict whole scenes with the model of a training run; with labels, score them."""
 
+import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,15 +13,26 @@ from swath import tracking
 from swath.data.catalog import pair_masks, read_scenes
 from swath.engine import inference
 from swath.engine.inference import InferenceConfig
+from swath.engine.mapper import Item, Ledger, SerialExecutor, run_items
 from swath.engine.panels import confusion_figure
 from swath.engine.records import FOLDER, Record, read_record
 from swath.engine.scoring import ScoreTable
 
 
 def fetch_record(run_id: str) -> Record:
-    """The model of a training run, downloaded from the tracking store."""
+    """The model of a training run, from the tracking store."""
     with tempfile.TemporaryDirectory() as folder:
         return read_record(tracking.fetch(run_id, FOLDER, Path(folder)))
+
+
+def fresh_ledger(config: InferenceConfig, output: Path) -> Ledger:
+    """The ledger of finished scenes; predictions of another model or other windows make way, so that none are mixed."""
+    settings = {"run_id": config.run_id, **configs.leaves(configs.resolve(config.sliding), "sliding")}
+    ledger = Ledger(output, "inference", settings, replace=True)
+    if ledger.differs:
+        for name in ("classes", "probabilities"):
+            shutil.rmtree(output / name, ignore_errors=True)
+    return ledger
 
 
 def main() -> None:
@@ -31,58 +44,49 @@ def main() -> None:
         scenes = read_scenes(configs.absolute(config.input_path))
         labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}
         if labels and inference.require_fair(scenes, record.tiles, config.allow_selection_set):
-            run.set_tags(
-                {
-                    "swath.scored_on": "selection set",
-                    "mlflow.runName": "inference (scored on the selection set)",
-                }
-            )
+            run.set_tags({"swath.scored_on": "selection set", "mlflow.runName": "inference (scored on selection set)"})
         device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         predict = inference.predictor(record.model.to(device), config.sliding.tta, device)
-        rows = list(scenes.itertuples())
-        started, pixels = time.monotonic(), [0]
+        ledger = fresh_ledger(config, output)
+        ledger.record_settings(tracking.provenance(config_path))
 
-        def one(i: int) -> int:
-            target = inference.scene_output(output, rows[i].area, rows[i].key)
-            return inference.predict_scene(
-                Path(rows[i].image), target, record.bands, predict, record.tasks, config.sliding
+        def one(row: Any) -> int:
+            started, target = time.monotonic(), inference.scene_output(output, row.area, row.key)
+            pixels = inference.predict_scene(
+                Path(row.image), target, record.bands, predict, record.tasks, config.sliding
             )
+            print(f"predicted {row.key} ({pixels / 1e6 / (time.monotonic() - started):.2f} MPix/s)", flush=True)
+            run.log_picture(inference.quick_look(Path(row.image), target.classes), f"previews/{row.key}.png")
+            return pixels
 
-        def done(i: int, count: int) -> None:
-            pixels[0] += count
-            rate = pixels[0] / 1e6 / (time.monotonic() - started)
-            run.log_metrics({"inference/megapixels_per_second": rate}, i + 1)
-            print(f"predicted {rows[i].key} ({i + 1} of {len(rows)}, {rate:.2f} MPix/s)")
-            target = inference.scene_output(output, rows[i].area, rows[i].key)
-            run.log_picture(inference.quick_look(Path(rows[i].image), target.classes), f"previews/{rows[i].key}.png")
-
-        inference.run_scenes(len(rows), one, done)
+        rows = list(scenes.itertuples())
+        items = [
+            Item(key=r.key, job=r, inputs=(Path(r.image),), outputs=inference.scene_output(output, r.area, r.key).paths)
+            for r in rows
+        ]
+        done = run_items(one, items, ledger, SerialExecutor())
+        run.log_metrics({"inference/scenes": len(items), "inference/done_now": done.done_now})
         if labels:
-            score(run, config, record, rows, labels, output)
+            score(run, config, record, rows, labels)
 
 
-def score(run: tracking.Run, config: InferenceConfig, record: Record, rows: list, labels: dict, output: Path) -> None:
+def score(run: tracking.Run, config: InferenceConfig, record: Record, rows: list, labels: dict) -> None:
     """Log the scores of all scenes together and by area, beside what one threshold reaches on the same pixels."""
+    output = configs.absolute(config.output_path)
     table = ScoreTable(record.tasks)
     for row in rows:
         target = inference.scene_output(output, row.area, row.key)
-        table.add(
-            row.key,
-            row.area,
-            inference.score_scene(target.classes, labels[row.key], Path(row.image), record.tasks),
-        )
+        found = inference.score_scene(target.classes, labels[row.key], Path(row.image), record.tasks)
+        table.add(row.key, row.area, found)
     run.log_metrics(table.metrics(config.score_prefix))
     run.log_text(table.csv(), "scores.csv")
     for task, matrix in table.totals().items():
-        run.log_picture(
-            confusion_figure(matrix, record.tasks[task].classes, f"{task}, all scenes"),
-            f"confusion_{task}.png",
-        )
-    report = table.report()
-    run.log_text(report, "scores.txt")
-    (output / "scores.txt").write_text(report)
+        figure = confusion_figure(matrix, record.tasks[task].classes, f"{task}, all scenes")
+        run.log_picture(figure, f"confusion_{task}.png")
+    run.log_text(table.report(), "scores.txt")
+    (output / "scores.txt").write_text(table.report())
     (output / "scores.csv").write_text(table.csv())
-    print(report)
+    print(table.report())
 
 
 if __name__ == "__main__":

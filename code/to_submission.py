@@ -22,6 +22,7 @@ def main() -> None:
             )
             layers[job.area] = Layer(target, job.classes, count)
         archive = output / "submission.zip"
+        archive.unlink(missing_ok=True)  # an older one must not stand beside newer shapefiles
         shapefiles.pack(list(layers.values()), archive)
         for area, layer in layers.items():
             found = shapefiles.check_layer(layer, archive, config.min_area)

@@ -45,7 +45,8 @@ def main() -> None:
         run.log_metrics({"model/parameters": float(count_parameters(training.learner.model))})
         training.run()
         finish(run, training)
-    training.forget()
+    if run.complete:  # else the state stays, and the same command logs everything again
+        training.forget()
 
 
 if __name__ == "__main__":

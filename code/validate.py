@@ -5,19 +5,20 @@ from pathlib import Path
 
 from swath import config as configs
 from swath import tracking
-from swath.data.catalog import by_key
-from swath.engine.inference import score_scene
+from swath.data.catalog import read_scenes
+from swath.engine.inference import require_fair, score_scene
 from swath.engine.records import FOLDER, read_record
 from swath.engine.scoring import ScoreTable, ValidateConfig, pair_predictions
-from swath.errors import LeakError
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(ValidateConfig)
     predictions, truth = configs.absolute(config.preds_path), configs.absolute(config.gt_path)
     with tracking.run(config, config_path, "validate", kind="validation") as run:
-        if config.run_id:
-            refuse_training_scenes(config.run_id, set(by_key(predictions)))
+        if config.run_id and selected_on(config, predictions):
+            run.set_tags(
+                {"swath.scored_on": "selection set", "mlflow.runName": "validate (scored on the selection set)"}
+            )
         pairs = pair_predictions(predictions, truth)
         for note in pairs.notes:
             print(note)
@@ -30,16 +31,12 @@ def main() -> None:
         print(table.report())
 
 
-def refuse_training_scenes(run_id: str, keys: set[str]) -> None:
-    """Raise LeakError when predictions to be scored are of scenes that trained the run's model."""
+def selected_on(config: ValidateConfig, predictions: Path) -> bool:
+    """Whether the predicted scenes selected the run's weights; LeakError when they trained it."""
+    assert config.run_id
     with tempfile.TemporaryDirectory() as folder:
-        used = read_record(tracking.fetch(run_id, FOLDER, Path(folder))).tiles
-    trained = used[used["side"] == "training"]
-    leaked = sorted(keys & (set(trained["scene"]) | set(trained["key"])))
-    if leaked:
-        raise LeakError(
-            f"{', '.join(leaked[:5])}: trained the model of run {run_id}; a score on it says nothing. Score other scenes."
-        )
+        used = read_record(tracking.fetch(config.run_id, FOLDER, Path(folder))).tiles
+    return require_fair(read_scenes(predictions), used, config.allow_selection_set)
 
 
 if __name__ == "__main__":

@@ -290,12 +290,12 @@ def test_c93_a_predicted_scene_has_classes_and_probabilities_on_its_own_grid(
 ) -> None:
     path, image = raster
     net, output = model(), scene_output(tmp_path / "out", "area", "scene")
-    assert not output.exists
+    assert not output.classes.exists()
     assert (
         predict_scene(path, output, BANDS, predictor(net, "off", CPU), WATER, SlidingConfig(window=32, overlap=8))
         == 6300
     )
-    assert output.exists
+    assert output.classes.is_file()
     hard, soft = describe(output.classes), describe(output.probabilities)
     for info in (hard, soft):
         assert info.grid.difference(describe(path).grid) is None
@@ -341,7 +341,7 @@ def test_c47_a_scene_without_a_band_of_the_model_is_refused_by_name(tmp_path: Pa
     output = scene_output(tmp_path / "out", "area", "scene")
     with pytest.raises(RasterError, match=r"no band vv.*vh, hh"):
         predict_scene(path, output, BANDS, constant(0.5), WATER, SlidingConfig(window=16, overlap=0))
-    assert not output.exists
+    assert not output.classes.exists()
 
 
 def test_c91_a_prediction_that_fails_leaves_no_file(raster: tuple[Path, NDArray[np.float32]], tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_c74_scores_equal_sklearn_to_1e_9(seed: int) -> None:
     for name, value in expected.items():
         if value is not None:
             assert found[name] == pytest.approx(value, abs=1e-9), name
-    assert set(expected) | {"f1_fg"} == set(found)
+    assert set(expected) | {"f1_fg", "precision_fg", "recall_fg"} == set(found)
 
 
 def _binary(y: np.ndarray, p: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,7 @@ def growth(draw: Callable[[int], object], count: int) -> int:
     before = resident()
     for i in range(count):
         draw(i)
+    gc.collect()
     return resident() - before
 
 

@@ -222,7 +222,7 @@ def test_c13_other_settings_are_an_error_that_says_which(
     said = capsys.readouterr().err
     assert f"{tmp_path / 'tiles'}: holds the result of generate_tiles with other settings" in said
     assert "tiling.size: 48 before, 32 now" in said
-    assert "Choose another output_path, or delete this folder" in said
+    assert "Choose another output_path; or delete generate_tiles.settings.json" in said
     assert times(tmp_path / "tiles", "*") == before
 
 

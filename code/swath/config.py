@@ -126,7 +126,7 @@ def _explain(error: pydantic.ValidationError) -> str:
 
 def _config_classes() -> Iterator[type]:
     for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").split(".")[0] in ("swath", "configs", "__main__"):
+        if getattr(module, "__name__", "").split(".")[0].startswith(("swath", "configs", "__main__")):
             yield from (v for v in vars(module).values() if isinstance(v, type) and dataclasses.is_dataclass(v))
 
 
@@ -146,12 +146,19 @@ def _takes_any_keyword(parameters: Mapping[str, inspect.Parameter]) -> bool:
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
 
 
+def _takes(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
+    """Whether a callable takes the keyword; one that takes any still refuses what looks like a slip of the pen."""
+    if name in parameters:
+        return True
+    return _takes_any_keyword(parameters) and not difflib.get_close_matches(name, list(parameters), n=1, cutoff=0.85)
+
+
 def _check_factories(value: Any, where: str) -> None:
     """Refuse a partial whose keywords its class does not take, before any data is read."""
     if isinstance(value, partial):
         parameters = _signature(value.func)
         for name in value.keywords:
-            if name not in parameters and not _takes_any_keyword(parameters):
+            if not _takes(parameters, name):
                 raise ConfigError(
                     f"{where}: {value.func.__qualname__} takes no `{name}`. {_nearest(name, list(parameters))}"
                 )
@@ -213,7 +220,7 @@ def override(config: T, path: str, text: str) -> T:
 def _override(value: Any, parts: list[str], text: str, path: str) -> Any:
     head, rest = parts[0], parts[1:]
     kinds = _leaf_types(value)
-    open_ended = isinstance(value, partial) and _takes_any_keyword(_signature(value.func))
+    open_ended = isinstance(value, partial) and _takes(_signature(value.func), head)
     if head not in kinds and not open_ended:
         raise ConfigError(f"{path}: no field `{head}` there. {_nearest(head, list(kinds))}")
     current = dict(_children(value)).get(head)

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import queue
+import re
 import shlex
 import shutil
 import signal
@@ -59,8 +60,8 @@ FLUSH_SECONDS = 120.0
 PARAM_LENGTH = 500
 
 
-class Stopped(BaseException):
-    """SIGTERM arrived: unwinds like Ctrl-C, so that files are cleaned up and the run is marked KILLED."""
+class Stopped(KeyboardInterrupt):
+    """SIGTERM arrived: handled as Ctrl-C everywhere, so that files, runs and child processes are cleaned up."""
 
 
 # ------------------------------------------------------------------------------------------------------------- script
@@ -76,7 +77,7 @@ def cli(main: Callable[[], None]) -> int:
     except SwathError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, Stopped):
+    except KeyboardInterrupt:
         print("stopped: what was finished is kept; start the same command again to go on", file=sys.stderr)
         return 130
     return 0
@@ -117,7 +118,7 @@ class Delivery:
 
     def put_metrics(self, values: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
-        fresh = [Metric(name, float(value), now, step) for name, value in values.items()]
+        fresh = [Metric(_name(name), float(value), now, step) for name, value in values.items()]
         with self._lock:
             waiting = bool(self._metrics)
             self._metrics += fresh
@@ -145,7 +146,8 @@ class Delivery:
                 call()
                 return
             except Exception as error:  # noqa: BLE001 - no failure of the store may reach the work
-                if self._give_up.is_set():
+                if self._give_up.is_set() or getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
+                    log.warning("tracking store does not take %s (%s)", what, _brief(error))
                     self.undelivered.append(what)
                     return
                 if wait == 0.5:
@@ -166,8 +168,13 @@ class Delivery:
         self._thread.join(30)
         if self.delayed:
             log.warning("tracking: %d calls had to be sent again", self.delayed)
-        if self.undelivered or self._metrics:
+        if self.incomplete:
             self._keep()
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether something did not arrive, or is still under way, after `close`."""
+        return bool(self.undelivered or self._metrics or self._thread.is_alive())
 
     def _keep(self) -> None:
         path = configs.PROJECT_ROOT / "output" / "undelivered" / f"{self.run_id}.jsonl"
@@ -177,6 +184,11 @@ class Delivery:
             "".join(json.dumps(row) + "\n" for row in [*rows, *({"lost": what} for what in self.undelivered)])
         )
         log.warning("tracking store did not come back: %d values of run %s are in %s", len(rows), self.run_id, path)
+
+
+def _name(text: str) -> str:
+    """A metric's or parameter's name with the characters that MLflow takes."""
+    return re.sub(r"[^/\w.\- :]", "_", text)
 
 
 def _brief(error: Exception) -> str:
@@ -196,12 +208,17 @@ class Run:
     delivery: Delivery
     scratch: Path
 
+    @property
+    def complete(self) -> bool:
+        """After the run: whether the store has everything that was logged."""
+        return not self.delivery.incomplete
+
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         self.delivery.put_metrics(values, step)
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; texts longer than the store takes are cut, the bundle holds them whole."""
-        params = [Param(name, str(value)[:PARAM_LENGTH]) for name, value in values.items()]
+        params = [Param(_name(name), str(value)[:PARAM_LENGTH]) for name, value in values.items()]
         for start in range(0, len(params), 100):
             self.delivery.put("parameters", partial(self.client.log_batch, self.id, params=params[start : start + 100]))
 
@@ -253,7 +270,7 @@ def run(config: Any, config_path: str, name: str | None = None, kind: str = "pre
             handle.set_tags({"mlflow.runName": name})
         yield handle
         status = "FINISHED"
-    except (KeyboardInterrupt, Stopped):
+    except KeyboardInterrupt:
         status, reason = "KILLED", "stopped by a signal"
         raise
     except BaseException as error:
@@ -270,6 +287,10 @@ def _finish(handle: Run, status: str, reason: str) -> None:
     handle.delivery.close(FLUSH_SECONDS)
     with suppress(Exception):
         mlflow.end_run(status)
+    if handle.delivery.incomplete:
+        kept = configs.PROJECT_ROOT / "output" / "undelivered" / handle.id
+        shutil.copytree(handle.scratch, kept, dirs_exist_ok=True)
+        log.warning("files of the run are kept in %s", kept)
     shutil.rmtree(handle.scratch, ignore_errors=True)
 
 

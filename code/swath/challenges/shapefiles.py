@@ -278,6 +278,7 @@ def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float
         if bad
     ]
     if faults:
+        archive.unlink()
         raise VectorError(f"{archive}: {layer.shapefile.name} has {'; '.join(faults)}. Run to_submission again.")
     return {"polygons": float(len(frame)), "area_km2": covered / 1e6}
 

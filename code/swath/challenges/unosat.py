@@ -104,7 +104,17 @@ def find_pairs(root: Path, output: Path, token: str) -> list[Pair]:
     if missing:
         raise CatalogError("; ".join(missing[:5]) + ". Download the other raster, or take this one out of the folder.")
     names = _output_names(vh_paths, root, token)
-    return [Pair(vh=vh, vv=vv, area=area_of(vh, root), output=output / names[vh]) for vh, vv in twins.items()]
+    pairs = [Pair(vh=vh, vv=vv, area=area_of(vh, root), output=output / names[vh]) for vh, vv in twins.items()]
+    _require_own_keys(pairs)
+    return pairs
+
+
+def _require_own_keys(pairs: Sequence[Pair]) -> None:
+    """Scenes are joined by key everywhere, so two areas cannot hold scenes of one name."""
+    uses = Counter(pair.key for pair in pairs)
+    twice = [str(pair.vh) for pair in pairs if uses[pair.key] > 1]
+    if twice:
+        raise CatalogError(f"the same scene name stands for several scenes: {', '.join(twice[:5])}. Rename the files.")
 
 
 def _output_names(paths: Sequence[Path], root: Path, token: str) -> dict[Path, Path]:

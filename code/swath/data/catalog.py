@@ -144,15 +144,26 @@ def read_scenes(source: Path) -> gpd.GeoDataFrame:
                 f"{source}: no scene found (no {SCENES}, no GeoTIFF). Set input_path to a folder of scenes."
             )
         frame = _frame([scene_row(path, source) for path in paths])
+    _require_own_names(frame, source)
     frame["image"] = [str(source / image) for image in frame["image"]]
     return frame
+
+
+def _require_own_names(frame: gpd.GeoDataFrame, source: Path) -> None:
+    """Keys and areas name outputs: each key stands once, and none leads out of a folder."""
+    twice = frame["key"][frame["key"].duplicated()].unique()
+    if len(twice):
+        raise CatalogError(f"{source}: several scenes are called {_some(twice)}. Rename the files.")
+    wrong = [n for n in (*frame["key"], *frame["area"]) if ".." in Path(n).parts or Path(n).is_absolute()]
+    if wrong:
+        raise CatalogError(f"{source}: {wrong[0]!r} is no name of a scene or an area: it leads out of the folder.")
 
 
 def pair_key(path: Path) -> str:
     """Key of a raster of a scene or of a tile: ``<scene>`` or ``<scene>/tile_<col>_<row>``."""
     if not path.stem.startswith("tile_"):
         return scene_key(path)
-    return f"{scene_key(path.parent).removesuffix('_tiles')}/{path.stem}"
+    return f"{_POLARISATION.sub('', path.parent.name).removesuffix('_tiles')}/{path.stem}"
 
 
 def by_key(folder: Path) -> dict[str, Path]:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from swath.data.catalog import TILE_COLUMNS, TILE_STATS, read_table
 from swath.data.samplers import Draw
-from swath.errors import CatalogError, ConfigError
+from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.grid import Window
 from swath.geo.raster import IGNORE, RasterReader, describe, find_rasters
 
@@ -78,7 +78,7 @@ class TileDataset(Dataset[Sample]):
             row = self.rows[item]
             window = Window(0, 0, row["height"], row["width"])
         with RasterReader(self.root / row["image"]) as reader:
-            image = reader.image(window)
+            image = reader.image(window, _order(reader, self.bands))
         target = self._target(row, window, whole=not isinstance(item, Draw))
         here = window.within(Window(row["row"], row["col"], row["height"], row["width"]))
         return {"image": torch.from_numpy(image), "target": target, "key": row["key"], "window": here}
@@ -105,6 +105,19 @@ class TileDataset(Dataset[Sample]):
         if whole:
             labels = only_core(labels, row)
         return {task: torch.from_numpy(labels[band]) for task, band in self.task_bands.items()}
+
+
+def _order(reader: RasterReader, bands: Sequence[str]) -> list[int] | None:
+    """Where this tile has the bands that the first tile has; None when they stand in the same order."""
+    have = reader.info.bands
+    if have == tuple(bands):
+        return None
+    missing = [band for band in bands if band not in have]
+    if missing:
+        raise RasterError(
+            f"{reader.path}: no band {', '.join(missing)}; it has {', '.join(have)}. Cut it from like scenes."
+        )
+    return [have.index(band) + 1 for band in bands]
 
 
 def _crop(row: Mapping[str, Any], size: int, rng: np.random.Generator) -> Window:
@@ -165,5 +178,5 @@ def _lone_tile(key: str, image: Path, mask: Path | None) -> dict[str, Any]:
     return {
         "key": name, "scene": name, "area": "", "image": str(image.resolve()), "mask": str(mask.resolve()) if mask else None,
         "row": 0, "col": 0, "height": height, "width": width,
-        "core_row": 0, "core_col": 0, "core_height": height, "core_width": width, "geometry": None,
+        "core_row": 0, "core_col": 0, "core_height": height, "core_width": width, "crs": None, "geometry": None,
     }  # fmt: skip

@@ -89,7 +89,7 @@ def _cut_tile(job: Cut, image: RasterReader, window: Window, core: Window) -> di
     name = f"tile_{window.col}_{window.row}"
     image_path = tile_path(job.output / "images", job.image, name)
     data = image.image(window)
-    nodata = -99999.0 if info.nodata is None or np.isnan(info.nodata) else info.nodata
+    nodata = -99999.0 if info.nodata is None or not np.isfinite(np.float32(info.nodata)) else info.nodata
     spec = RasterSpec(grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=nodata, block=None)
     write_raster(image_path, data, spec)
     mask_path = _cut_mask(job, window, name) if job.mask else None

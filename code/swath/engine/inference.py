@@ -13,7 +13,6 @@ import geopandas as gpd
 import numpy as np
 import torch
 import ttach
-from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -186,8 +185,8 @@ class SceneOutput:
     probabilities: Path
 
     @property
-    def exists(self) -> bool:
-        return self.classes.is_file() and self.probabilities.is_file()
+    def paths(self) -> tuple[Path, Path]:
+        return self.classes, self.probabilities
 
 
 def scene_output(folder: Path, area: str, key: str) -> SceneOutput:
@@ -261,13 +260,6 @@ def _probability_bands(probability: NDArray[np.float32], tasks: Mapping[str, Cla
     return np.concatenate([p[1:] if task.is_binary else p for task, p in _by_task(probability, tasks)])
 
 
-def run_scenes(count: int, function: Callable[[int], Any], on_scene: Callable[[int, Any], None]) -> None:
-    """Call `function(i)` for every scene as the iterations of an Ignite engine; `on_scene(i, result)` after each."""
-    engine = Engine(lambda engine, i: function(i))
-    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda e: on_scene(e.state.batch, e.state.output))
-    engine.run(range(count), max_epochs=1)
-
-
 # ------------------------------------------------------------------------------------------------------------- scoring
 
 
@@ -299,13 +291,21 @@ def score_scene(classes: Path, labels: Path, image: Path | None, tasks: Mapping[
         for strip in strips(predicted.info.grid.shape, 4_000_000):
             p, t = predicted.labels(strip), truth.labels(strip)
             for name, task in tasks.items():
-                band = truth.info.bands.index(name) if name in truth.info.bands else 0
-                guess = p[predicted.info.bands.index(name) if name in predicted.info.bands else 0]
+                band, guess = _band_of(truth, name), p[_band_of(predicted, name)]
                 pair = torch.from_numpy(np.where(guess == IGNORE, 0, guess)), torch.from_numpy(t[band])
                 matrices[name] += confusion_matrix(*pair, task.channels).numpy()
             if source is not None:
                 _add_histograms(histograms, source, strip, t[0])
     return SceneScore(matrices, histograms)
+
+
+def _band_of(reader: RasterReader, task: str) -> int:
+    """Position of a task's band; a raster of one band serves a task of any name."""
+    if task in reader.info.bands:
+        return reader.info.bands.index(task)
+    if len(reader.info.bands) == 1:
+        return 0
+    raise RasterError(f"{reader.path}: no band {task}; it has {', '.join(reader.info.bands)}. Name it in the tasks.")
 
 
 def _add_histograms(

@@ -72,28 +72,33 @@ def executor(kind: str, workers: int | None) -> Iterator[Executor]:
 class Ledger:
     """What a step has finished in `folder`: a settings file and a line of JSON per finished item."""
 
-    def __init__(self, folder: Path, step: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, step: str, settings: Mapping[str, Any], replace: bool = False) -> None:
+        """With `replace`, results of other settings are done again in place instead of being an error."""
         self.folder, self.step = folder, step
         self.settings_path = folder / f"{step}.settings.json"
         self.done_path = folder / f"{step}.done.jsonl"
         self.settings = dict(settings)
         self._digest = digest(self.settings)
-        self._check_settings()
+        if not replace:
+            self._check_settings()
+
+    @property
+    def differs(self) -> str | None:
+        """How the settings in the folder differ from ours, as text; None when they do not, or there are none."""
+        if not self.settings_path.is_file():
+            return None
+        before = json.loads(self.settings_path.read_text())["settings"]
+        now = json.loads(json.dumps(self.settings))
+        changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+        return "; ".join(f"{k}: {before.get(k)} before, {now.get(k)} now" for k in changed) or None
 
     def _check_settings(self) -> None:
-        if self.settings_path.is_file():
-            before = json.loads(self.settings_path.read_text())["settings"]
-            changed = [
-                k
-                for k in sorted({*before, *self.settings})
-                if before.get(k) != json.loads(json.dumps(self.settings.get(k)))
-            ]
-            if changed:
-                was = "; ".join(f"{k}: {before.get(k)} before, {self.settings.get(k)} now" for k in changed)
-                raise StepError(
-                    f"{self.folder}: holds the result of {self.step} with other settings ({was}). "
-                    "Choose another output_path, or delete this folder."
-                )
+        if self.differs:
+            raise StepError(
+                f"{self.folder}: holds the result of {self.step} with other settings ({self.differs}). "
+                f"Choose another output_path; or delete {self.settings_path.name} and {self.done_path.name} there "
+                "to have all of it done again in place."
+            )
 
     def record_settings(self, provenance: Mapping[str, Any]) -> None:
         """Leave the command, versions and every setting beside the outputs."""
@@ -171,6 +176,7 @@ def process(
     output: Path,
     provenance: Mapping[str, Any],
     log: Callable[[Mapping[str, float], int], None],
+    replace: bool = False,
 ) -> dict[str, Any]:
     """Run a preparation step into `output`; return the result of every item by its key.
 
@@ -178,7 +184,7 @@ def process(
     when items failed.
     """
     settings = {k: v for k, v in leaves(resolve(config)).items() if k not in NOT_DECISIVE}
-    ledger = Ledger(output, step, settings)
+    ledger = Ledger(output, step, settings, replace)
     ledger.record_settings(provenance)
 
     def on_item(count: int, seconds: float) -> None:

@@ -121,4 +121,6 @@ def confusion_figure(matrix: NDArray[np.int64], classes: Sequence[str], title: s
             color="white" if share > 0.5 else "black",
         )
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    figure.clear()
+    return picture

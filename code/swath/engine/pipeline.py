@@ -10,6 +10,7 @@ from typing import Any
 from swath import config as configs
 from swath.config import configclass
 from swath.errors import ConfigError
+from swath.geo.raster import files_below
 
 
 @configclass
@@ -70,10 +71,21 @@ def plan(config: PipelineConfig) -> list[Planned]:
                 )
             settings = settings if references else configs.override(settings, name, text)
         resolved = configs.resolve(settings)
-        before = configs.digest([before, step.entry_point, json.dumps(resolved, sort_keys=True), dict(step.parameters)])
+        outside = _outside_inputs(configs.leaves(resolved), [p.output for p in planned if p.output])
+        before = configs.digest(
+            [before, step.entry_point, json.dumps(resolved, sort_keys=True), dict(step.parameters), outside]
+        )
         planned.append(Planned(step, before, configs.leaves(resolved).get("output_path")))
         names.add(step.label)
     return planned
+
+
+def _outside_inputs(leaves: Mapping[str, Any], made: list[str]) -> list[list[Any]]:
+    """Name, size and time of all files below the step's input folders that no earlier step makes."""
+    inputs = [configs.absolute(v) for k, v in leaves.items() if k.endswith("_path") and k != "output_path" and v]
+    own = [configs.absolute(path) for path in made]
+    foreign = [p for p in inputs if p.is_dir() and not any(p.is_relative_to(o) or o.is_relative_to(p) for o in own)]
+    return [[str(f), s.st_size, s.st_mtime_ns] for folder in foreign for f in files_below(folder) for s in [f.stat()]]
 
 
 def fill_in(parameters: Mapping[str, str], run_ids: Mapping[str, str]) -> dict[str, str]:

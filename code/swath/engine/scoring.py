@@ -31,7 +31,9 @@ class ValidateConfig:
     tasks: dict[str, Classification]
     """Tasks (bands of the rasters) and their classes."""
     run_id: str | None = None
-    """Training run of the predictions: scenes that trained it are refused."""
+    """Training run of the predictions: scenes that trained it, or selected its weights, are refused."""
+    allow_selection_set: bool = False
+    """Score scenes that the training selected its weights on; the run is then marked as such."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,7 @@ class ScoreTable:
         """The scores as a text for people."""
         lines = [f"{'':44s} {'IoU':>7s} {'F1':>7s} {'precision':>10s} {'recall':>7s}   (foreground)"]
         for row in self.frame().to_dict("records"):
-            last = self.tasks[row["task"]].classes[1]
-            cells = [row.get(k, float("nan")) for k in ("iou_fg", "f1_fg", f"precision_{last}", f"recall_{last}")]
+            cells = [row.get(k, float("nan")) for k in ("iou_fg", "f1_fg", "precision_fg", "recall_fg")]
             label = f"{row['task']}, {row['of']}" + ("" if row["of"] == "all" else f" {row['name']}")
             lines.append(f"{label[:44]:44s} {cells[0]:7.4f} {cells[1]:7.4f} {cells[2]:10.4f} {cells[3]:7.4f}")
         threshold = self.threshold()

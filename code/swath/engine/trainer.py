@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -193,7 +193,8 @@ class Learner:
 
     def __post_init__(self) -> None:
         config = self.config
-        self.wrapped: nn.Module = idist.auto_model(self.model.to(self.device))
+        model = self.model.to(self.device)
+        self.wrapped: nn.Module = idist.auto_model(model) if idist.get_world_size() > 1 else model
         losses = {name: task.loss() for name, task in config.tasks.items()}
         self.losses = TaskLosses(losses, {name: task.weight for name, task in config.tasks.items()}).to(self.device)
         self.optimizer = config.optimizer(parameter_groups(self.model, config))
@@ -356,6 +357,14 @@ class Training:
         """The weights that are evaluated and kept: the moving average when there is one."""
         return self.ema.ema_model if self.ema else self.learner.model
 
+    @cached_property
+    def data_digest(self) -> str:
+        """Changes when a tile is added, removed, moved to the other side, or its files are written anew."""
+        sides = (self.folds.train, self.folds.validation)
+        files = [self.folds.root / p for side in sides for name in ("image", "mask") for p in side[name] if p]
+        stamps = [[f.name, s.st_size, s.st_mtime_ns] for f in files for s in [f.stat()]]
+        return digest([[list(side["key"]) for side in sides], stamps])
+
     @property
     def folder(self) -> Path:
         """Where the state lives while the training is unfinished: one folder per configuration."""
@@ -459,23 +468,35 @@ class Training:
         if metric is None:
             self._keep_best(iteration)
             return
+        if metric not in values and metric in self._metric_names():
+            log.warning("%s is undefined at iteration %d: no such class, neither true nor predicted", metric, iteration)
+            if self.best_iteration < 0:
+                self._keep_best(iteration)
+            return
         if metric not in values:
             raise ConfigError(f"validation.metric={metric}: not among the logged metrics {', '.join(sorted(values))}")
         if self.best is None or values[metric] > self.best:
             self.best = values[metric]
             self._keep_best(iteration)
 
+    def _metric_names(self) -> set[str]:
+        """Every score that an evaluation can log."""
+        matrices = {name: np.ones((task.channels, task.channels), np.int64) for name, task in self.config.tasks.items()}
+        return set(Evaluation(matrices, {}).metrics("validation", self.config.tasks))
+
     def _keep_best(self, iteration: int) -> None:
         self.best_iteration = iteration
         if idist.get_rank() == 0:
-            save_weights(
-                self.folder / "best.safetensors",
-                self.judged,
-                {"iteration": str(iteration), "value": str(self.best)},
-            )
+            save_weights(self._best_path, self.judged, {"iteration": str(iteration), "value": str(self.best)})
+
+    @property
+    def _best_path(self) -> Path:
+        """Named by iteration: a state that is resumed finds the very weights that it knows as the best."""
+        return self.folder / f"best-{self.best_iteration}.safetensors"
 
     def _best_model(self) -> nn.Module:
-        load_weights(self.folder / "best.safetensors", self.judged)
+        idist.barrier()
+        load_weights(self._best_path, self.judged)
         return self.judged
 
     # ------------------------------------------------------------------------------------------------ stop and resume
@@ -487,17 +508,25 @@ class Training:
     def _save(self, engine: Engine) -> None:
         if idist.get_rank():
             return
-        state = self.learner.state() | {
+        state = self.learner.state() | {"data": self.data_digest} | {
             "iteration": engine.state.iteration, "history": self.history, "best": self.best,
             "best_iteration": self.best_iteration, "evaluated": self.evaluated,
             "ema": self.ema.ema_model.state_dict() if self.ema else None,
         }  # fmt: skip
         save_state(self.folder / "state.pt", state)
+        for path in self.folder.glob("best-*.safetensors"):
+            if path != self._best_path:
+                path.unlink()
 
     def _resume(self, engine: Engine) -> bool:
         state = load_state(self.folder / "state.pt")
         if state is None:
             return False
+        if state["data"] != self.data_digest:
+            raise TrainingError(
+                f"{self.folder}: this training was started on other tiles or labels than those in {self.folds.root} now. "
+                "Delete that folder to start anew, or bring the tiles back."
+            )
         self.learner.load(state)
         if self.ema:
             self.ema.ema_model.load_state_dict(state["ema"])
@@ -519,9 +548,10 @@ class Training:
 
     def forget(self) -> None:
         """Delete the state of a finished training: the run holds the result."""
-        for name in ("state.pt", "best.safetensors", "lock"):
-            with suppress(FileNotFoundError):
-                (self.folder / name).unlink()
+        if idist.get_rank():
+            return
+        for path in (*self.folder.glob("best-*.safetensors"), self.folder / "state.pt", self.folder / "lock"):
+            path.unlink(missing_ok=True)
         with suppress(OSError):
             self.folder.rmdir()
 

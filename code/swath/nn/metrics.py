@@ -9,13 +9,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from swath.errors import ConfigError
+
 IGNORE = 255
 
 
 def confusion_matrix(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
     """int64 (K, K) counts, rows = truth, columns = prediction; pixels with target 255 do not count."""
     valid = target != IGNORE
-    index = target[valid].long() * classes + predicted[valid].long()
+    true, guess = target[valid].long(), predicted[valid].long()
+    if len(true) and max(int(true.max()), int(guess.max())) >= classes:
+        raise ConfigError(
+            f"label {int(true.max())} or prediction {int(guess.max())} is not among {classes} classes (0 to {classes - 1}, "
+            "255 = ignore). Name all classes in the config's tasks, or correct the labels."
+        )
+    index = true * classes + guess
     return torch.bincount(index, minlength=classes * classes).reshape(classes, classes)
 
 
@@ -23,8 +31,8 @@ def scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float
     """Scores of a confusion matrix (rows = truth).
 
     Per class: ``iou_<class>``, ``precision_<class>``, ``recall_<class>``, ``f1_<class>``. Over the classes above 0
-    together, foreground against class 0: ``iou_fg`` and ``f1_fg`` = 2TP / (2TP + FP + FN), the primary scores of a
-    binary task. Averages say in their name that they include the background: ``iou_macro_bg``, ``f1_macro_bg``; those
+    together, foreground against class 0: ``precision_fg``, ``recall_fg``, ``iou_fg`` and ``f1_fg`` = 2TP / (2TP + FP +
+    FN), the last two being the primary scores of a binary task. Averages say in their name that they include the background: ``iou_macro_bg``, ``f1_macro_bg``; those
     without it are ``iou_macro_fg``, ``f1_macro_fg``. ``accuracy`` is the share of pixels that are right. A score
     whose denominator is 0 (class neither there nor predicted) is left out, and out of the averages.
     """
@@ -39,6 +47,7 @@ def scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float
         }
     hit, false, missed = m[1:, 1:].sum(), m[0, 1:].sum(), m[1:, 0].sum()
     table |= {
+        "precision_fg": float(_ratio(hit, hit + false)), "recall_fg": float(_ratio(hit, hit + missed)),
         "iou_fg": float(_ratio(hit, hit + false + missed)), "f1_fg": float(_ratio(2 * hit, 2 * hit + false + missed)),
         "iou_macro_bg": _mean(iou), "f1_macro_bg": _mean(f1), "iou_macro_fg": _mean(iou[1:]), "f1_macro_fg": _mean(f1[1:]),
     }  # fmt: skip
