@@ -1,6 +1,5 @@
 """Predict whole scenes with the model of a training run; with labels, score them."""
 
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from swath import tracking
 from swath.data.catalog import pair_masks, read_scenes
 from swath.engine import inference
 from swath.engine.inference import InferenceConfig
-from swath.engine.mapper import Item, Ledger, SerialExecutor, run_items
+from swath.engine.mapper import Item, SerialExecutor, run_items
 from swath.engine.panels import confusion_figure
 from swath.engine.records import FOLDER, Record, read_record
 from swath.engine.scoring import ScoreTable
@@ -23,16 +22,6 @@ def fetch_record(run_id: str) -> Record:
     """The model of a training run, from the tracking store."""
     with tempfile.TemporaryDirectory() as folder:
         return read_record(tracking.fetch(run_id, FOLDER, Path(folder)))
-
-
-def fresh_ledger(config: InferenceConfig, output: Path) -> Ledger:
-    """The ledger of finished scenes; predictions of another model or other windows make way, so that none are mixed."""
-    settings = {"run_id": config.run_id, **configs.leaves(configs.resolve(config.sliding), "sliding")}
-    ledger = Ledger(output, "inference", settings, replace=True)
-    if ledger.differs:
-        for name in ("classes", "probabilities"):
-            shutil.rmtree(output / name, ignore_errors=True)
-    return ledger
 
 
 def main() -> None:
@@ -47,7 +36,7 @@ def main() -> None:
             run.set_tags({"swath.scored_on": "selection set", "mlflow.runName": "inference (scored on selection set)"})
         device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         predict = inference.predictor(record.model.to(device), config.sliding.tta, device)
-        ledger = fresh_ledger(config, output)
+        ledger = inference.fresh_ledger(config, output)
         ledger.record_settings(tracking.provenance(config_path))
 
         def one(row: Any) -> int:

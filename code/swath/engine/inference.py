@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ import ttach
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from swath.config import configclass
+from swath.config import configclass, leaves, resolve
 from swath.data.splits import shared_ground
+from swath.engine.mapper import Ledger
 from swath.engine.panels import PALETTE, stretch
 from swath.errors import ConfigError, LeakError, RasterError
 from swath.geo.grid import Grid, Window
@@ -195,6 +197,16 @@ def scene_output(folder: Path, area: str, key: str) -> SceneOutput:
         classes=folder / "classes" / area / f"{key}.tif",
         probabilities=folder / "probabilities" / area / f"{key}.tif",
     )
+
+
+def fresh_ledger(config: InferenceConfig, output: Path) -> Ledger:
+    """The ledger of finished scenes; predictions of another model or other windows make way, so that none are mixed."""
+    settings = {"run_id": config.run_id, **leaves(resolve(config.sliding), "sliding")}
+    ledger = Ledger(output, "inference", settings, replace=True)
+    if ledger.differs:
+        for name in ("classes", "probabilities"):
+            shutil.rmtree(output / name, ignore_errors=True)
+    return ledger
 
 
 def predict_scene(

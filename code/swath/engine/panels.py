@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 import cv2
@@ -122,5 +123,6 @@ def confusion_figure(matrix: NDArray[np.int64], classes: Sequence[str], title: s
         )
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    figure.clear()
+    del figure, canvas, axes
+    gc.collect()  # figures hold cycles; with a large heap they would pile up until Python looks
     return picture
