@@ -12,5 +12,5 @@ config = InferenceConfig(
     input_path="output/demo/scenes/test",
     labels_path="output/demo/masks/test",
     output_path="output/demo/predictions",
-    sliding=SlidingConfig(window=256, overlap=64),
+    sliding=SlidingConfig(window=256, overlap=32),
 )

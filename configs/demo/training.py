@@ -12,7 +12,7 @@ from torch.optim import AdamW
 
 from swath.data.channels import Decibel
 from swath.data.transforms import D4
-from swath.engine.trainer import DataConfig, TrainingConfig
+from swath.engine.trainer import DataConfig, TrainingConfig, ValidationConfig
 from swath.nn.heads import Classification
 from swath.nn.losses import CrossEntropy, SoftJaccard, WeightedSum
 from swath.nn.schedules import OneCycle
@@ -35,6 +35,7 @@ config = TrainingConfig(
     model=partial(smp.Unet, encoder_name="resnet18", encoder_weights=None, decoder_channels=(128, 64, 32, 16, 16)),
     optimizer=partial(AdamW, lr=2e-3, weight_decay=1e-2),
     schedule=partial(OneCycle, warm_up=0.2),
-    epochs=8,
+    epochs=6,
+    validation=ValidationConfig(every=2),
     output_path="output/demo/training",
 )

@@ -42,7 +42,7 @@ class Generate3bConfig:
     """Folder of areas, with single-band rasters whose names contain _vh_ and _vv_."""
     output_path: str
     """Folder for <area>/<name with _3b_>.tif and scenes.parquet."""
-    executor: str = "processes"
+    executor: str = "threads"
     """Where the work is done: processes, threads or serial."""
     workers: int | None = None
     """Number of worker processes or threads; None takes one per core."""
@@ -66,7 +66,7 @@ class RasterizeConfig:
     """Label pixels without a measurement in VH or VV as 255 = ignore."""
     task: str = "water"
     """Name of the task that the mask's one band is for."""
-    executor: str = "processes"
+    executor: str = "threads"
     """Where the work is done: processes, threads or serial."""
     workers: int | None = None
     """Number of worker processes or threads; None takes one per core."""

@@ -35,7 +35,7 @@ class StatsConfig:
     """Area to fold number; None numbers the areas in alphabetical order."""
     min_valid_ratio: float = 1.0
     """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
-    executor: str = "processes"
+    executor: str = "threads"
     """Where the work is done: processes, threads or serial."""
     workers: int | None = None
     """Number of worker processes or threads; None takes one per core."""

@@ -30,7 +30,7 @@ class TilesConfig:
     """Folder of the scenes' label rasters; None cuts images only."""
     tiling: ConstantSize | ConstantStride = ConstantSize(size=512, min_overlap=32)
     """How scenes are divided: ConstantSize(size, min_overlap) or ConstantStride(size, stride, edge), in pixels."""
-    executor: str = "processes"
+    executor: str = "threads"
     """Where the work is done: processes, threads or serial."""
     workers: int | None = None
     """Number of worker processes or threads; None takes one per core."""
