@@ -2,7 +2,7 @@
 
 mlflow run . --env-manager local
 
-About two minutes on two CPU cores; expect validation/iou_fg of about 0.8, where the best threshold has 0.6.
+About two minutes on two CPU cores; expect validation/iou_fg of about 0.8.
 """
 
 from functools import partial
