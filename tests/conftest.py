@@ -24,6 +24,7 @@ def child_environment(database: Path) -> dict[str, str]:
     """Environment of an entry point started as a process of its own, with a tracking store of its own."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     return inherited | {
+        "PATH": f"{Path(sys.executable).parent}:{inherited.get('PATH', '')}",
         "PYTHONPATH": f"{ROOT / 'code'}:{ROOT}",
         "MLFLOW_TRACKING_URI": f"sqlite:///{database}",
         "OMP_NUM_THREADS": "1",

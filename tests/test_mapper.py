@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -193,7 +194,10 @@ def start(store: str, name: str, config: str, limit: int = 0, **overrides: objec
     script = str(ROOT / "code" / f"{name}.py")
     command = [sys.executable, "-c", code, script, *options] if limit else [sys.executable, script, *options]
     env = os.environ | {"MLFLOW_TRACKING_URI": store, "MLFLOW_EXPERIMENT_NAME": "tests", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # whoever starts the tests in the background has SIGINT ignored, and children inherit that
+    restore = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=ROOT, env=env, preexec_fn=restore, **pipes)
 
 
 def finished(folder: Path) -> list[str]:

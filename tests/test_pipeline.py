@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -15,7 +16,7 @@ from tests.conftest import ROOT, Script, child_environment
 
 
 def project(arguments: list[str], database: Path) -> subprocess.CompletedProcess[str]:
-    command = ["mlflow", "run", str(ROOT), "--env-manager", "local", *arguments]
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", *arguments]
     return subprocess.run(
         command, cwd=database.parent, env=child_environment(database), capture_output=True, text=True, check=False
     )
@@ -86,8 +87,6 @@ def test_every_committed_config_loads_and_resolves() -> None:
 def test_help_lists_every_field_with_its_meaning(
     script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     import training
 
     monkeypatch.setattr(sys, "argv", ["training.py", "--help"])
