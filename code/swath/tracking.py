@@ -430,9 +430,3 @@ def run_step(parent: Run, step: Step) -> str:
     parent.client.set_tag(done.run_id, "swath.step", step.digest)
     parent.client.set_tag(done.run_id, "mlflow.runName", step.name)
     return str(done.run_id)
-
-
-def store_uri() -> str:
-    """Where runs are recorded."""
-    _default_store()
-    return str(mlflow.get_tracking_uri())

@@ -22,7 +22,7 @@ from swath.engine.inference import quick_look
 from swath.errors import CatalogError, VectorError
 from swath.geo.grid import Grid
 from swath.geo.mosaic import Overlap, Rule, aggregate, merge_tiles
-from swath.geo.raster import IGNORE, RasterReader, describe, find_rasters, part_of
+from swath.geo.raster import RasterReader, describe, find_rasters, part_of
 from swath.geo.vector import polygonize, read_polygons, write_vectors
 
 
@@ -325,9 +325,3 @@ def write_picture(path: Path, image_HWC: NDArray[np.uint8]) -> None:
     part = part_of(path)
     cv2.imwrite(str(part), image_HWC[..., ::-1])
     os.replace(part, path)
-
-
-def nodata_share(raster: Path) -> float:
-    """Share of an area's pixels that no date saw."""
-    with RasterReader(raster) as reader:
-        return float((reader.labels()[0] == IGNORE).mean())
