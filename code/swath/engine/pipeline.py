@@ -39,6 +39,17 @@ class PipelineConfig:
     """The chain."""
     name: str = "pipeline"
     """Name of the parent run."""
+    preload: tuple[str, ...] = (
+        "mlflow.projects.utils",
+        "ignite.handlers",
+        "geopandas",
+        "rasterio.features",
+        "cv2",
+        "segmentation_models_pytorch",
+        "ttach",
+        "matplotlib.figure",
+    )
+    """Libraries that are imported once, before the steps start from there; those that import no GPU context."""
     results: dict[str, str] = field(default_factory=dict)
     """What to print at the end: meaning to path."""
 
