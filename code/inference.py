@@ -18,17 +18,17 @@ from swath.engine.records import FOLDER, Record, read_record
 from swath.engine.scoring import ScoreTable
 
 
-def fetch_record(run_id: str) -> Record:
+def fetch_record(run_id: str, weights: str) -> Record:
     """The model of a training run, from the tracking store."""
     with tempfile.TemporaryDirectory() as folder:
-        return read_record(tracking.fetch(run_id, FOLDER, Path(folder)))
+        return read_record(tracking.fetch(run_id, FOLDER, Path(folder)), weights)
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(InferenceConfig)
     output = configs.absolute(config.output_path)
     with tracking.run(config, config_path, f"inference {Path(config_path).parent.name}", kind="inference") as run:
-        record = fetch_record(config.run_id)
+        record = fetch_record(config.run_id, config.weights)
         run.set_tags({"swath.training_run": config.run_id})
         scenes = read_scenes(configs.absolute(config.input_path))
         labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}

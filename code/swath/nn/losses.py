@@ -119,6 +119,14 @@ class TaskLosses(nn.Module):
         self.losses = nn.ModuleDict(losses)
         self.weights = dict(weights)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the values that `forward` returns."""
+        terms = [
+            f"loss_{t}_{n}" for t, loss in self.losses.items() if isinstance(loss, WeightedSum) for n in loss.losses
+        ]
+        return ["loss", *(f"loss_{task}" for task in self.losses), *terms]
+
     def forward(self, logits: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """``{"loss": total, "loss_<task>": ..., "loss_<task>_<term>": ...}``, scalars."""
         out: dict[str, Tensor] = {}
