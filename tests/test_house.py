@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.capabilities import DOCUMENT, with_table
+
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ROOT / "code"
 LAYERS = ("errors", "config", "geo", "data", "nn", "engine", "challenges")
@@ -158,3 +160,8 @@ def test_nothing_generated_is_committed() -> None:
         if re.search(r"\.(tif|tiff|npz|pt|safetensors|db|parquet|pyc)$|^output/|^mlruns/", f)
     ]
     assert not bad
+
+
+def test_c107_list_of_capabilities_is_what_the_tests_say() -> None:
+    text = DOCUMENT.read_text()
+    assert with_table(text) == text, "run `python -m tests.capabilities`"
