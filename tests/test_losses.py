@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from swath.errors import ConfigError
-from swath.nn.losses import IGNORE, CrossEntropy, Dice, SoftJaccard, TaskLosses, WeightedSum
+from swath.labels import IGNORE
+from swath.nn.losses import CrossEntropy, Dice, SoftJaccard, TaskLosses, WeightedSum
 from tests.synthetic import labels
 
 BOTH = partial(

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swath.errors import ConfigError
+from swath.labels import IGNORE
 
-IGNORE = 255
 EPS = 1e-7
 
 
