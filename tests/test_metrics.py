@@ -17,9 +17,10 @@ from swath.data.channels import Bands, Fill, Preprocess, ZScore
 from swath.engine.evaluator import evaluate
 from swath.engine.inference import SceneScore
 from swath.engine.scoring import ScoreTable
+from swath.labels import IGNORE
 from swath.nn.heads import Classification, SegmentationModel
 from swath.nn.losses import CrossEntropy, TaskLosses
-from swath.nn.metrics import IGNORE, best_threshold, confusion_matrix, named, scores, threshold_histogram
+from swath.nn.metrics import best_threshold, confusion_matrix, named, scores, threshold_histogram
 from tests.synthetic import PixelNet, labels
 
 NAMES = ("land", "ice", "water")

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from swath.engine.panels import panel
+from swath.labels import IGNORE
 from swath.nn.heads import Classification, predict_classes, probabilities
 from swath.nn.losses import TaskLosses
-from swath.nn.metrics import IGNORE, confusion_matrix, named, scores
+from swath.nn.metrics import confusion_matrix, named, scores
 
 
 @dataclass

@@ -23,8 +23,9 @@ from swath.engine.mapper import Ledger
 from swath.engine.panels import PALETTE, stretch
 from swath.errors import ConfigError, LeakError, RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import IGNORE, RasterReader, RasterSpec, RasterWriter, describe
+from swath.geo.raster import RasterReader, RasterSpec, RasterWriter, describe
 from swath.geo.windows import blend_weights, constant_stride_offsets, strips
+from swath.labels import IGNORE
 from swath.nn.heads import Classification, probabilities
 from swath.nn.metrics import THRESHOLD_BINS, best_threshold, confusion_matrix, threshold_histogram
 
