@@ -10,12 +10,11 @@ import torch
 from swath import config as configs
 from swath import tracking
 from swath.data.catalog import pair_masks, read_scenes
-from swath.engine import inference
+from swath.engine import inference, scoring
 from swath.engine.inference import InferenceConfig
 from swath.engine.mapper import Item, SerialExecutor, run_items
 from swath.engine.panels import confusion_figure
 from swath.engine.records import FOLDER, Record, read_record
-from swath.engine.scoring import ScoreTable
 
 
 def fetch_record(run_id: str) -> Record:
@@ -32,7 +31,7 @@ def main() -> None:
         run.set_tags({"swath.training_run": config.run_id})
         scenes = read_scenes(configs.absolute(config.input_path))
         labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}
-        if labels and inference.require_fair(scenes, record.tiles, config.allow_selection_set):
+        if labels and scoring.require_fair(scenes, record.tiles, config.allow_selection_set):
             run.set_tags({"swath.scored_on": "selection set", "mlflow.runName": "inference (scored on selection set)"})
         device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         predict = inference.predictor(record.model.to(device), config.sliding.tta, device)
@@ -62,10 +61,10 @@ def main() -> None:
 def score(run: tracking.Run, config: InferenceConfig, record: Record, rows: list, labels: dict) -> None:
     """Log the scores of all scenes together and by area, beside what one threshold reaches on the same pixels."""
     output = configs.absolute(config.output_path)
-    table = ScoreTable(record.tasks)
+    table = scoring.ScoreTable(record.tasks)
     for row in rows:
         target = inference.scene_output(output, row.area, row.key)
-        found = inference.score_scene(target.classes, labels[row.key], Path(row.image), record.tasks)
+        found = scoring.score_scene(target.classes, labels[row.key], Path(row.image), record.tasks)
         table.add(row.key, row.area, found)
     run.log_metrics(table.metrics(config.score_prefix))
     run.log_text(table.csv(), "scores.csv")

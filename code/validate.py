@@ -6,9 +6,8 @@ from pathlib import Path
 from swath import config as configs
 from swath import tracking
 from swath.data.catalog import read_scenes
-from swath.engine.inference import require_fair, score_scene
 from swath.engine.records import FOLDER, read_record
-from swath.engine.scoring import ScoreTable, ValidateConfig, pair_predictions
+from swath.engine.scoring import ScoreTable, ValidateConfig, pair_predictions, require_fair, score_scene
 
 
 def main() -> None:

@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader
 
 from swath.data.channels import Bands, Fill, Preprocess, ZScore
 from swath.engine.evaluator import evaluate
-from swath.engine.inference import SceneScore
-from swath.engine.scoring import ScoreTable
+from swath.engine.scoring import SceneScore, ScoreTable
 from swath.nn.heads import Classification, SegmentationModel
 from swath.nn.losses import CrossEntropy, TaskLosses
 from swath.nn.metrics import IGNORE, best_threshold, confusion_matrix, named, scores, threshold_histogram

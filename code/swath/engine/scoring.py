@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from swath.config import configclass
 from swath.data.catalog import by_key
-from swath.engine.inference import SceneScore, best_band_threshold
-from swath.errors import CatalogError
+from swath.data.splits import shared_ground
+from swath.errors import CatalogError, LeakError, RasterError
+from swath.geo.grid import Window
+from swath.geo.raster import IGNORE, RasterReader, describe
+from swath.geo.windows import strips
 from swath.nn.heads import Classification
-from swath.nn.metrics import named, scores
+from swath.nn.metrics import (
+    THRESHOLD_BINS,
+    best_threshold,
+    confusion_matrix,
+    named,
+    scores,
+    threshold_histogram,
+)
 
 
 @configclass
@@ -64,6 +77,91 @@ def pair_predictions(predictions: Path, truth: Path) -> Pairs:
         sorted(set(labels) - set(both)),
         sorted(set(predicted) - set(both)),
     )
+
+
+@dataclass
+class SceneScore:
+    """Confusion matrices of one scene, and histograms for the best single-band threshold of the first task."""
+
+    matrices: dict[str, NDArray[np.int64]]
+    histograms: dict[str, NDArray[np.int64]]
+
+
+EDGES = np.linspace(-50.0, 20.0, THRESHOLD_BINS + 1)
+"""Edges of the threshold histograms: dB, for bands of linear backscatter."""
+
+
+def score_scene(classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Classification]) -> SceneScore:
+    """Compare a predicted scene with its labels, strip by strip. Raises RasterError when the two are not on one grid.
+
+    Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not forgiven.
+    """
+    difference = describe(labels).grid.difference(describe(classes).grid)
+    if difference:
+        raise RasterError(f"{labels} and {classes}: not on one grid: {difference}. Rasterise the labels on this scene.")
+    matrices = {name: np.zeros((t.channels, t.channels), np.int64) for name, t in tasks.items()}
+    histograms: dict[str, NDArray[np.int64]] = {}
+    with ExitStack() as stack:
+        predicted, truth = (stack.enter_context(RasterReader(path)) for path in (classes, labels))
+        source = stack.enter_context(RasterReader(image)) if image else None
+        for strip in strips(predicted.info.grid.shape, 4_000_000):
+            p, t = predicted.labels(strip), truth.labels(strip)
+            for name, task in tasks.items():
+                band, guess = _band_of(truth, name), p[_band_of(predicted, name)]
+                pair = torch.from_numpy(np.where(guess == IGNORE, 0, guess)), torch.from_numpy(t[band])
+                matrices[name] += confusion_matrix(*pair, task.channels).numpy()
+            if source is not None:
+                _add_histograms(histograms, source, strip, t[0])
+    return SceneScore(matrices, histograms)
+
+
+def _band_of(reader: RasterReader, task: str) -> int:
+    """Position of a task's band; a raster of one band serves a task of any name."""
+    if task in reader.info.bands:
+        return reader.info.bands.index(task)
+    if len(reader.info.bands) == 1:
+        return 0
+    raise RasterError(f"{reader.path}: no band {task}; it has {', '.join(reader.info.bands)}. Name it in the tasks.")
+
+
+def _add_histograms(
+    histograms: dict[str, NDArray[np.int64]], source: RasterReader, strip: Window, truth_HW: NDArray[np.uint8]
+) -> None:
+    for name, band in zip(source.info.bands, source.image(strip), strict=True):
+        db = 10 * np.log10(np.where(band > 0, band, np.nan))
+        found = threshold_histogram(db, truth_HW, EDGES)
+        histograms[name] = histograms[name] + found if name in histograms else found
+
+
+def best_band_threshold(histograms: Mapping[str, NDArray[np.int64]]) -> tuple[float, str]:
+    """(IoU, rule as text) of the best threshold on one band: the most that thresholding can reach on these scenes."""
+    best = max(((*best_threshold(h, EDGES), band) for band, h in histograms.items()), key=lambda found: found[0])
+    iou, threshold, below, band = best
+    return iou, f"{band} {'<' if below else '>='} {threshold:.1f} dB"
+
+
+def require_fair(scenes: gpd.GeoDataFrame, used: gpd.GeoDataFrame, allow_selection_set: bool) -> bool:
+    """Check that scored scenes share no ground with the training; return whether they are the ones it selected on.
+
+    Raises LeakError when a scene trained the model, or selected its weights without `allow_selection_set`.
+    """
+    sides = {side: _shared(scenes, used[used["side"] == side]) for side in ("training", "validation")}
+    if sides["training"]:
+        raise LeakError(
+            f"{', '.join(sides['training'][:5])}: trained this model, so a score on it says nothing. Score other scenes, or leave labels_path out."
+        )
+    if sides["validation"] and not allow_selection_set:
+        raise LeakError(
+            f"{', '.join(sides['validation'][:5])}: selected the weights of this model, so a score on it is flattered. "
+            "Score other scenes, or set allow_selection_set=True: the run is then marked."
+        )
+    return bool(sides["validation"])
+
+
+def _shared(scenes: gpd.GeoDataFrame, tiles: gpd.GeoDataFrame) -> list[str]:
+    names = set(scenes["key"]) & set(tiles["scene"])
+    keys = scenes["key"].to_numpy()
+    return sorted(names | {keys[i] for i, _ in shared_ground(scenes, tiles)})
 
 
 def _is_area(chosen: str, key: str, area: str) -> bool:
