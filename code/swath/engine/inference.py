@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from swath.config import configclass, leaves, resolve
 from swath.engine.mapper import Ledger
 from swath.engine.panels import PALETTE, stretch
+from swath.engine.scoring import ScoringConfig
 from swath.errors import ConfigError, RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import IGNORE, RasterReader, RasterSpec, RasterWriter
@@ -62,6 +63,8 @@ class InferenceConfig:
     """Scores are logged as <score_prefix>/iou_water and so on."""
     allow_selection_set: bool = False
     """Score scenes that the training selected its weights on; the run is then marked as such."""
+    scoring: ScoringConfig = ScoringConfig()
+    """Blocks, intervals and conditions of the scores."""
     device: str | None = None
     """Device such as cpu or cuda; None takes the GPU when there is one."""
 

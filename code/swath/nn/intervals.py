@@ -6,7 +6,8 @@ hold clustered pixels: Field and Welsh 2007). Intervals are percentiles of those
 
 How far to trust one: blocks of the same scene are still alike when they are smaller than what varies in the scene, so
 an interval over them is rather too narrow, and it speaks about these scenes, not about the next one. Percentiles of
-few units are too narrow as well: with 10 units about 90 % of the 95 % intervals hold the truth, with 40 about 94 %.
+few units are too narrow as well: of the 95 % intervals of simulated tiles of unequal difficulty, 82 % hold the truth
+with 5 units, 89 % with 10, 93 % with 40.
 """
 
 from __future__ import annotations
