@@ -9,7 +9,7 @@ from swath import tracking
 from swath.data.catalog import date_of, read_scenes, read_table
 from swath.engine import scoring
 from swath.engine.comparison import compare, comparison_text
-from swath.engine.records import FOLDER, read_record
+from swath.engine.records import FOLDER, TILES
 from swath.engine.score_report import UNITS, ScoreReport
 from swath.engine.score_table import ScoreTable
 from swath.engine.scoring import Pairs, ValidateConfig
@@ -49,7 +49,8 @@ def scored_on(config: ValidateConfig, predictions: Path, pairs: Pairs) -> tuple[
         return None, "no training run is known, set run_id"
     try:
         with tempfile.TemporaryDirectory() as folder:
-            used = read_record(tracking.fetch(run_id, FOLDER, Path(folder))).tiles
+            path = tracking.fetch(run_id, f"{FOLDER}/{TILES}", Path(folder))
+            used = read_table(path, ("key", "area", "side"), "training")
     except TrackingError as error:
         if config.run_id:
             raise

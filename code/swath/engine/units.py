@@ -105,10 +105,12 @@ def sampling_units(rows: gpd.GeoDataFrame, scenes_needed: int) -> tuple[str, NDA
     """(what is drawn in a bootstrap, its matrices (U, K, K)) for the rows of one task.
 
     Scenes when there are at least `scenes_needed` of them, because they are drawn independently of each other; else
-    the rows themselves, blocks or tiles.
+    the rows themselves, blocks or tiles. They come in the order of their keys, so that a seed draws the same whatever
+    the order of the rows.
     """
-    matrices = stacked_matrices(rows)
-    names, number = np.unique(rows["scene"].to_numpy(str), return_inverse=True)
+    ordered = rows.sort_values("key")
+    matrices = stacked_matrices(ordered)
+    names, number = np.unique(ordered["scene"].to_numpy(str), return_inverse=True)
     if len(names) < scenes_needed:
         return f"{rows['unit'].iloc[0]}s", matrices
     sums = np.zeros((len(names), *matrices.shape[1:]), np.int64)
