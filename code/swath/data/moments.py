@@ -45,8 +45,15 @@ def _moments(values: NDArray[np.float32]) -> dict[str, Any]:
     return {
         "count": int(ordered.size), "mean": mean, "m2": float(np.square(ordered - mean).sum()),
         "min": float(ordered[0]), "max": float(ordered[-1]),
-        "sketch": np.interp(_RANKS * (ordered.size - 1), np.arange(ordered.size), ordered).tolist(),
+        "sketch": _sketch(ordered).tolist(),
     }  # fmt: skip
+
+
+def _sketch(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`SKETCH` values at equal steps of rank; few values are repeated, as values between them would not be ranks."""
+    if ordered.size < SKETCH:
+        return ordered[np.minimum((_RANKS * ordered.size).astype(np.intp), ordered.size - 1)]
+    return np.interp(_RANKS * (ordered.size - 1), np.arange(ordered.size), ordered)
 
 
 def merge_moments(parts: Sequence[Mapping[str, list[Any]]]) -> Moments:
