@@ -15,7 +15,7 @@ from torchvision.transforms import RandomResizedCrop as Torchvision
 
 from swath.data.crops import RandomCrop, RandomResizedCrop, class_dominance
 from swath.errors import ConfigError
-from swath.geo.raster import IGNORE
+from swath.labels import IGNORE
 
 
 def draw(seed: int) -> torch.Generator:

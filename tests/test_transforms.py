@@ -25,7 +25,7 @@ from swath.data.transforms import (
     symmetry,
 )
 from swath.errors import ConfigError
-from swath.geo.raster import IGNORE
+from swath.labels import IGNORE
 
 INVERSE = {0: 0, 1: 3, 2: 2, 3: 1, 4: 4, 5: 5, 6: 6, 7: 7}
 ALL: tuple[Transform, ...] = (

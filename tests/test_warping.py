@@ -15,7 +15,7 @@ from torch import Tensor
 
 from swath.data.transforms import RandomAffine
 from swath.data.warping import affine, box, warp
-from swath.geo.raster import IGNORE
+from swath.labels import IGNORE
 
 
 def draw(seed: int) -> torch.Generator:

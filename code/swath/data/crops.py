@@ -15,7 +15,7 @@ from torch import Tensor
 
 from swath.data.warping import Targets, box, warp
 from swath.errors import ConfigError
-from swath.geo.raster import IGNORE
+from swath.labels import IGNORE
 
 Box = tuple[float, float, float, float]
 """(row, col, height, width) in pixels of the tile."""

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from swath.config import configclass
 from swath.data.moments import band_moments, band_statistics, merge_moments
 from swath.data.splits import folds_by_area
-from swath.geo.raster import IGNORE, describe, read_image, read_labels
+from swath.geo.raster import describe, read_image, read_labels
+from swath.labels import IGNORE
 
 
 @configclass

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from swath.data.warping import Targets, affine, warp
 from swath.errors import ConfigError
-from swath.geo.raster import IGNORE
+from swath.labels import IGNORE
 
 Transform = Callable[[Tensor, Targets, torch.Generator], tuple[Tensor, Targets]]
 

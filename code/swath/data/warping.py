@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swath.geo.raster import IGNORE
+from swath.labels import IGNORE
 
 Targets = dict[str, Tensor]
 
