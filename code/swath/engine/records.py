@@ -24,7 +24,7 @@ FOLDER = "model"
 """Artifact folder of a training run that holds its record."""
 
 WEIGHTS, DESCRIPTION, TILES, INDEX = "weights.safetensors", "model.json", "tiles_used.parquet", "weights.json"
-PARTS = ("channels", "fill", "normaliser", "model", "tasks")
+PARTS = ("channels", "fill", "normaliser", "model", "tasks", "rgb")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Record:
     tasks: Mapping[str, Classification]
     bands: tuple[str, ...]
     tiles: gpd.GeoDataFrame
-    """Tiles with a column `side`: training or validation."""
+    """Tiles with a column `side`: training, validation (selected the weights), held out (did not), or test."""
 
 
 def write_record(training: Training, folder: Path) -> list[Path]:
@@ -46,10 +46,10 @@ def write_record(training: Training, folder: Path) -> list[Path]:
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     save_weights(folder / WEIGHTS, training.judged, {"iteration": str(training.best_iteration)})
     kept = _copy_kept(training, folder)
-    sides = [
-        training.folds.train.assign(side="training"),
-        training.folds.validation.assign(side="validation"),
-    ]
+    held_out = "validation" if training.selection.metrics else "held out"  # what selected nothing may report
+    folds = training.folds
+    sides = [side.assign(side=name) for name, side in
+             (("training", folds.train), (held_out, folds.validation), ("test", folds.test))]  # fmt: skip
     used = gpd.pd.concat([side for side in sides if not side.empty])
     write_table(folder / TILES, gpd.GeoDataFrame(used[["key", "scene", "area", "crs", "side", "geometry"]]))
     return [folder / name for name in (WEIGHTS, DESCRIPTION, TILES, *kept)]
