@@ -18,10 +18,10 @@ from swath.engine.score_report import ScoreReport
 from swath.engine.score_table import ScoreTable
 
 
-def fetch_record(run_id: str) -> Record:
+def fetch_record(run_id: str, weights: str) -> Record:
     """The model of a training run, from the tracking store."""
     with tempfile.TemporaryDirectory() as folder:
-        return read_record(tracking.fetch(run_id, FOLDER, Path(folder)))
+        return read_record(tracking.fetch(run_id, FOLDER, Path(folder)), weights)
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     output = configs.absolute(config.output_path)
     name = f"inference {Path(config_path).parent.name}"
     with tracking.run(config, config_path, name, kind="inference") as run:
-        record = fetch_record(config.run_id)
+        record = fetch_record(config.run_id, config.weights)
         run.set_tags({"swath.training_run": config.run_id})
         scenes = read_scenes(configs.absolute(config.input_path))
         labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}

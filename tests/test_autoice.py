@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from swath.labels import IGNORE
 from swath.nn.autoice import SquareSums, autoice_scores, combined_score, f1_weighted, square_sums, square_sums_of
-from swath.nn.metrics import IGNORE, confusion_matrix
+from swath.nn.metrics import confusion_matrix
 from tests.synthetic import labels
 
 LAW = settings(max_examples=40, deadline=None)

@@ -18,9 +18,10 @@ from swath.engine.evaluator import evaluate
 from swath.engine.score_report import ScoreReport
 from swath.engine.score_table import ScoreTable
 from swath.engine.scoring import SceneScore
+from swath.labels import IGNORE
 from swath.nn.heads import Classification, SegmentationModel
 from swath.nn.losses import CrossEntropy, Dice, TaskLosses
-from swath.nn.metrics import IGNORE, best_threshold, confusion_matrix, named, scores, threshold_histogram, tile_means
+from swath.nn.metrics import best_threshold, confusion_matrix, named, scores, threshold_histogram, tile_means
 from tests.synthetic import PixelNet, grid, labels
 
 NAMES = ("land", "ice", "water")

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from swath.engine.panels import (
     CAPTION,
     GAP,
-    IGNORE,
     PALETTE,
     Bar,
     bars_figure,
@@ -28,6 +27,7 @@ from swath.engine.panels import (
     stacked,
     stretch,
 )
+from swath.labels import IGNORE
 from tests.conftest import ROOT, child_environment
 from tests.synthetic import blobs, echoes, labels
 

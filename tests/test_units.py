@@ -19,8 +19,9 @@ from swath.engine.evaluator import Evaluation, Unit
 from swath.engine.scoring import SceneScore, score_scene
 from swath.engine.units import COLUMNS, mission_of, sampling_units, scene_rows, stacked_matrices, tile_rows
 from swath.errors import CatalogError
+from swath.labels import IGNORE
 from swath.nn.heads import Classification
-from swath.nn.metrics import IGNORE, confusion_matrices, confusion_matrix
+from swath.nn.metrics import confusion_matrices, confusion_matrix
 from tests.synthetic import blobs, grid, labels, write_mask
 
 WATER = {"water": Classification()}

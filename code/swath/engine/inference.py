@@ -22,8 +22,9 @@ from swath.engine.panels import PALETTE, stretch
 from swath.engine.scoring import ScoringConfig
 from swath.errors import ConfigError, RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import IGNORE, RasterReader, RasterSpec, RasterWriter
+from swath.geo.raster import RasterReader, RasterSpec, RasterWriter
 from swath.geo.windows import blend_weights, constant_stride_offsets
+from swath.labels import IGNORE
 from swath.nn.heads import Classification, probabilities
 
 BATCH_PIXELS = 1_100_000
@@ -51,6 +52,8 @@ class InferenceConfig:
 
     run_id: str
     """Id of the training run."""
+    weights: str = "best"
+    """Which of the weights that the training kept: best, last, swa, or the name of a metric of validation.also."""
     input_path: str
     """Folder of scenes with a scenes.parquet, any folder of GeoTIFFs, or one GeoTIFF."""
     output_path: str
@@ -201,7 +204,7 @@ def scene_output(folder: Path, area: str, key: str) -> SceneOutput:
 
 def fresh_ledger(config: InferenceConfig, output: Path) -> Ledger:
     """The ledger of finished scenes; predictions of another model or other windows make way, so that none are mixed."""
-    settings = {"run_id": config.run_id, **leaves(resolve(config.sliding), "sliding")}
+    settings = {"run_id": config.run_id, "weights": config.weights, **leaves(resolve(config.sliding), "sliding")}
     ledger = Ledger(output, "inference", settings, replace=True)
     if ledger.differs:
         for name in ("classes", "probabilities"):

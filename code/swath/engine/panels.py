@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-IGNORE = 255
+from swath.labels import IGNORE
+
 PALETTE = np.array(
     [
         [222, 215, 200],

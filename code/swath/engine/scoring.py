@@ -18,8 +18,9 @@ from swath.data.catalog import by_key, place
 from swath.data.splits import shared_ground
 from swath.errors import CatalogError, LeakError, RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import IGNORE, RasterReader, describe
+from swath.geo.raster import RasterReader, describe
 from swath.geo.windows import strips
+from swath.labels import IGNORE
 from swath.nn.heads import Classification
 from swath.nn.metrics import THRESHOLD_BINS, best_threshold, confusion_matrices, threshold_histogram
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from swath.nn.metrics import IGNORE
+from swath.labels import IGNORE
 
 log = logging.getLogger("swath.metrics")
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from swath.errors import ConfigError
-
-IGNORE = 255
+from swath.labels import IGNORE
 
 
 def confusion_matrix(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
