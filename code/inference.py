@@ -13,9 +13,11 @@ from swath.data.catalog import pair_masks, read_scenes
 from swath.engine import inference
 from swath.engine.inference import InferenceConfig
 from swath.engine.mapper import Item, SerialExecutor, run_items
+from swath.engine.maps import scene_output
 from swath.engine.panels import confusion_figure
 from swath.engine.records import FOLDER, Record, read_record
 from swath.engine.scoring import ScoreTable
+from swath.engine.tta import predictor
 
 
 def fetch_record(run_id: str) -> Record:
@@ -35,12 +37,12 @@ def main() -> None:
         if labels and inference.require_fair(scenes, record.tiles, config.allow_selection_set):
             run.set_tags({"swath.scored_on": "selection set", "mlflow.runName": "inference (scored on selection set)"})
         device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        predict = inference.predictor(record.model.to(device), config.sliding.tta, device)
+        predict = predictor(record.model.to(device), config.sliding.tta, device)
         ledger = inference.fresh_ledger(config, output)
         ledger.record_settings(tracking.provenance(config_path))
 
         def one(row: Any) -> int:
-            started, target = time.monotonic(), inference.scene_output(output, row.area, row.key)
+            started, target = time.monotonic(), scene_output(output, row.area, row.key)
             pixels = inference.predict_scene(
                 Path(row.image), target, record.bands, predict, record.tasks, config.sliding
             )
@@ -50,7 +52,7 @@ def main() -> None:
 
         rows = list(scenes.itertuples())
         items = [
-            Item(key=r.key, job=r, inputs=(Path(r.image),), outputs=inference.scene_output(output, r.area, r.key).paths)
+            Item(key=r.key, job=r, inputs=(Path(r.image),), outputs=scene_output(output, r.area, r.key).paths)
             for r in rows
         ]
         done = run_items(one, items, ledger, SerialExecutor())
@@ -64,7 +66,7 @@ def score(run: tracking.Run, config: InferenceConfig, record: Record, rows: list
     output = configs.absolute(config.output_path)
     table = ScoreTable(record.tasks)
     for row in rows:
-        target = inference.scene_output(output, row.area, row.key)
+        target = scene_output(output, row.area, row.key)
         found = inference.score_scene(target.classes, labels[row.key], Path(row.image), record.tasks)
         table.add(row.key, row.area, found)
     run.log_metrics(table.metrics(config.score_prefix))

@@ -17,18 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from swath.data.channels import Bands, Fill, Preprocess, ZScore
-from swath.engine.inference import (
-    Accumulator,
-    Predict,
-    SlidingConfig,
-    best_band_threshold,
-    predict_rows,
-    predict_scene,
-    predictor,
-    quick_look,
-    scene_output,
-    score_scene,
-)
+from swath.engine.inference import best_band_threshold, predict_scene, quick_look, score_scene
+from swath.engine.maps import scene_output
+from swath.engine.sliding import Accumulator, SlidingConfig, predict_rows
+from swath.engine.tta import Predict, predictor
 from swath.errors import ConfigError, RasterError
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe, read_image, read_labels
