@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 
 from swath.config import configclass, leaves, resolve
 from swath.data.splits import shared_ground
-from swath.engine.mapper import Ledger
-from swath.engine.maps import SceneOutput, class_bands, class_spec, probability_bands, probability_spec
+from swath.engine.mapper import Item, Ledger
+from swath.engine.maps import (
+    SceneOutput,
+    class_bands,
+    class_spec,
+    probability_bands,
+    probability_spec,
+    require_threshold,
+    scene_output,
+)
 from swath.engine.panels import stretch
 from swath.engine.sliding import SlidingConfig, predict_rows
 from swath.engine.tta import Predict
@@ -44,6 +52,10 @@ class InferenceConfig:
     """Folder of label rasters; scores are logged when it is given."""
     sliding: SlidingConfig = SlidingConfig()
     """Windows, overlap, blending, test-time augmentation."""
+    threshold: float | None = None
+    """Probability from which on (>=) a task of two classes is its second one; None takes the more probable class."""
+    previews: int = 8
+    """Pictures to log of the first so many scenes."""
     score_prefix: str = "test"
     """Scores are logged as <score_prefix>/iou_water and so on."""
     allow_selection_set: bool = False
@@ -57,7 +69,7 @@ class InferenceConfig:
 
 def fresh_ledger(config: InferenceConfig, output: Path) -> Ledger:
     """The ledger of finished scenes; predictions of another model or other windows make way, so that none are mixed."""
-    settings = {"run_id": config.run_id, **leaves(resolve(config.sliding), "sliding")}
+    settings = {"run_id": config.run_id, "threshold": config.threshold, **leaves(resolve(config.sliding), "sliding")}
     ledger = Ledger(output, "inference", settings, replace=True)
     if ledger.differs:
         for name in ("classes", "probabilities"):
@@ -65,16 +77,24 @@ def fresh_ledger(config: InferenceConfig, output: Path) -> Ledger:
     return ledger
 
 
+def scene_items(scenes: gpd.GeoDataFrame, output: Path) -> list[Item[Any]]:
+    """An item of work per row of a table of scenes, with the two rasters that it leaves."""
+    return [
+        Item(key=r.key, job=r, inputs=(Path(r.image),), outputs=scene_output(output, r.area, r.key).paths)
+        for r in scenes.itertuples()
+    ]
+
+
 def predict_scene(
     image: Path, output: SceneOutput, bands: Sequence[str], predict: Predict, tasks: Mapping[str, Classification],
-    sliding: SlidingConfig,
+    sliding: SlidingConfig, threshold: float | None = None,
 ) -> int:  # fmt: skip
     """Predict one scene strip by strip; return its number of pixels.
 
-    Classes: uint8, a band per task, 255 = nodata, with a colour table. Probabilities: float32 in [0, 1], NaN = nodata;
-    one band for a task of two classes (the second one's), else one per class. Raises RasterError when the scene
-    lacks a band that the model needs.
+    Layouts as in `class_spec` and `probability_spec`; classes are decided by `class_bands`. Raises RasterError when
+    the scene lacks a band that the model needs, and ConfigError for a threshold that makes no sense.
     """
+    require_threshold(threshold, tasks)
     with ExitStack() as stack:
         reader = stack.enter_context(RasterReader(image))
         order = _band_order(reader, bands)
@@ -82,8 +102,9 @@ def predict_scene(
         classes = stack.enter_context(RasterWriter(output.classes, class_spec(grid, tasks)))
         soft = stack.enter_context(RasterWriter(output.probabilities, probability_spec(grid, tasks)))
         for strip, probability in predict_rows(lambda w: reader.image(w, order), grid.shape, predict, tasks, sliding):
-            classes.write(class_bands(probability, tasks), strip)
-            soft.write(probability_bands(probability, tasks), strip)
+            found = probability_bands(probability, tasks)
+            classes.write(class_bands(found, tasks, threshold), strip)
+            soft.write(found, strip)
     return grid.shape[0] * grid.shape[1]
 
 

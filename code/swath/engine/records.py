@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,12 @@ def read_record(folder: Path) -> Record:
     model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
     load_weights(folder / WEIGHTS, model)
     return Record(model.eval(), parts["tasks"], bands, read_table(folder / TILES, ("key", "area", "side"), "training"))
+
+
+def fetch_record(run_id: str, fetch: Callable[[str, str, Path], Path]) -> Record:
+    """The record of a training run; ``fetch(run_id, artifact, folder)`` downloads it, as ``tracking.fetch`` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_record(fetch(run_id, FOLDER, Path(folder)))
 
 
 def _without_downloads(network: Any) -> Any:

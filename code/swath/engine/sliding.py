@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from swath.config import configclass
-from swath.engine.tta import Predict
+from swath.engine.tta import Merge, Predict, Views
 from swath.errors import ConfigError
 from swath.geo.grid import Window
 from swath.geo.windows import blend_weights, constant_stride_offsets
@@ -30,8 +30,10 @@ class SlidingConfig:
     """Pixels that neighbouring windows share."""
     blend: Literal["uniform", "linear", "gaussian"] = "linear"
     """Weights of a window's pixels where windows overlap."""
-    tta: Literal["off", "d4"] = "off"
-    """Average the probabilities of the eight flips and quarter turns."""
+    tta: Views = "off"
+    """Test-time augmentation, one prediction per view: off, flips (4 views), rotations (4 quarter turns) or d4 (all 8)."""
+    merge: Merge = "mean"
+    """How the views' probabilities become one: mean, gmean (geometric mean), max or min (of two classes: of the second)."""
     batch: int | None = None
     """Windows per forward pass; None takes about a million pixels."""
 
