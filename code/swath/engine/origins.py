@@ -1,0 +1,89 @@
+"""Which training runs a folder of predictions goes back to: from the settings that every step leaves beside its outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import geopandas as gpd
+
+from swath.config import absolute, relative
+from swath.data.catalog import read_scenes
+from swath.engine.inference import require_fair
+from swath.errors import ConfigError
+
+Kind = Literal["classes", "probabilities"]
+PRODUCTS: tuple[Kind, ...] = ("classes", "probabilities")
+"""Folders below the output of inference, ensemble and postprocess."""
+
+
+def prediction_folder(text: str, kind: Kind, field: str) -> Path:
+    """A folder of predictions: of a step's output its folder `kind`, another one as it is.
+
+    Raises ConfigError, in the name of the config's `field`, when there is no such folder.
+    """
+    path = absolute(text)
+    if not path.is_dir():
+        raise ConfigError(f"{field}={text}: no folder {path}. Name a folder of predictions.")
+    return path / kind if (path / kind).is_dir() else path
+
+
+def prediction_folders(text: str, kind: Kind, field: str) -> list[Path]:
+    """The folders of a text like ``output/a;output/b``. Raises ConfigError when there is none, or one stands twice."""
+    found = [prediction_folder(part.strip(), kind, field) for part in text.split(";") if part.strip()]
+    twice = sorted({relative(path) for path in found if found.count(path) > 1})
+    if twice or not found:
+        fault = f"{', '.join(twice)} is named twice" if twice else "no folder"
+        raise ConfigError(f"{field}={text}: {fault}. Name folders of predictions, joined by ';'.")
+    return found
+
+
+def require_elsewhere(output: Path, folders: Iterable[Path]) -> None:
+    """Raise ConfigError when a step would write over the predictions that it reads."""
+    same = [str(folder) for folder in folders if output in (folder, folder.parent)]
+    if same:
+        raise ConfigError(f"output_path={output}: {same[0]} is read from there. Choose another output_path.")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The training runs behind a folder of predictions, and the folders below it that do not say where they are from."""
+
+    run_ids: frozenset[str]
+    unknown: tuple[Path, ...]
+
+
+def origin_of(folder: Path, asked: frozenset[Path] = frozenset()) -> Origin:
+    """Follow the settings of inference, ensemble, postprocess and the like back to training runs; once per folder."""
+    home = folder.parent if folder.name in PRODUCTS else folder
+    found = [json.loads(path.read_text())["settings"] for path in sorted(home.glob("*.settings.json"))]
+    own = frozenset(settings["run_id"] for settings in found if settings.get("run_id"))
+    given = [p for s in found for p in (s.get("input_paths") or s.get("input_path") or "").split(";") if p]
+    sources = [absolute(path) for path in given]
+    before = [origin_of(path, asked | {home}) for path in sources if path not in asked | {home, home / folder.name}]
+    if not own and not before:
+        return Origin(frozenset(), (folder,))
+    return Origin(own.union(*(o.run_ids for o in before)), tuple(u for o in before for u in o.unknown))
+
+
+def require_held_out(
+    folder: Path, keys: Iterable[str], tiles_of: Callable[[str], gpd.GeoDataFrame], allow_selection_set: bool
+) -> list[str]:
+    """Check that none of the training runs behind `folder` has seen the scenes `keys`; return notes about what is known.
+
+    ``tiles_of(run_id)`` gives the tiles that a run used. Raises LeakError as `require_fair` does.
+    """
+    origin, notes = origin_of(folder), list[str]()
+    scenes = read_scenes(folder)
+    scored = scenes[scenes["key"].isin(list(keys))]
+    for run_id in sorted(origin.run_ids):
+        if require_fair(scored, tiles_of(run_id), allow_selection_set):
+            notes.append(f"{relative(folder)}: scenes that selected the weights of run {run_id}")
+    notes += [
+        f"{relative(u)}: no record of the model behind it, so nothing says that it has not seen the labels"
+        for u in origin.unknown
+    ]
+    return notes
