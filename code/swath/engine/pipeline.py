@@ -82,7 +82,7 @@ def plan(config: PipelineConfig) -> list[Planned]:
 
 def _outside_inputs(leaves: Mapping[str, Any], made: list[str]) -> list[list[Any]]:
     """Name, size and time of all files below the step's input folders that no earlier step makes."""
-    fields = [v for k, v in leaves.items() if k.endswith(("_path", "_paths")) and k != "output_path" and v]
+    fields = [str(v) for k, v in leaves.items() if k.endswith(("_path", "_paths")) and k != "output_path" and v]
     inputs = [configs.absolute(path) for text in fields for path in text.split(";") if path]
     own = [configs.absolute(path) for path in made]
     foreign = [p for p in inputs if p.is_dir() and not any(p.is_relative_to(o) or o.is_relative_to(p) for o in own)]
