@@ -8,6 +8,7 @@ from swath.engine.mapper import Item, process
 from swath.engine.origins import prediction_folder, require_elsewhere, require_held_out
 from swath.engine.postprocess import PostprocessConfig, filter_table, postprocess_jobs, postprocess_scene
 from swath.engine.records import fetch_tiles
+from swath.engine.scoring import Pairs, fairness_tags
 
 
 def main() -> None:
@@ -18,11 +19,12 @@ def main() -> None:
     jobs = postprocess_jobs(config, source, output)
     with tracking.run(config, config_path, "postprocess") as run:
         if config.labels_path:
+            pairs = Pairs({job.key: (job.classes, job.labels) for job in jobs if job.labels}, (), ())
             tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
-            notes = require_held_out(source, [job.key for job in jobs], tiles_of, config.allow_selection_set)
-            for note in notes:
+            judgement = require_held_out(source, pairs, tiles_of, config.allow_selection_set)
+            run.set_tags(fairness_tags("postprocess", judgement.selection_set))
+            for note in judgement.notes:
                 print(note)
-            run.set_tags({"swath.scored_on": "; ".join(notes)})
         items = [Item(key=j.key, job=j, inputs=j.inputs, outputs=(j.output,)) for j in jobs]
         results = process(
             "postprocess", postprocess_scene, items, config, output, tracking.provenance(config_path), run.log_metrics

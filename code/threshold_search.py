@@ -1,7 +1,6 @@
 """The best decision threshold on probability maps of scenes that the models have not seen."""
 
-from functools import partial
-from itertools import chain
+from functools import partial, reduce
 
 import numpy as np
 
@@ -10,8 +9,9 @@ from swath import tracking
 from swath.challenges.shapefiles import write_picture
 from swath.engine import thresholds
 from swath.engine.mapper import Item, process
-from swath.engine.origins import prediction_folders, require_held_out
+from swath.engine.origins import Judgement, prediction_folders, require_held_out
 from swath.engine.records import fetch_tiles
+from swath.engine.scoring import fairness_tags, pair_predictions
 from swath.engine.thresholds import CountJob, ThresholdSearchConfig, count_scene
 
 
@@ -19,16 +19,15 @@ def main() -> None:
     config, config_path = configs.from_command_line(ThresholdSearchConfig)
     output, labels = configs.absolute(config.output_path), configs.absolute(config.labels_path)
     folders = prediction_folders(config.input_path, "probabilities", "input_path")
-    by_folder, notes = thresholds.count_jobs(config, folders, labels)
     with tracking.run(config, config_path, "threshold_search", kind="validation") as run:
+        paired = {folder: pair_predictions(folder, labels) for folder in folders}
         tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
-        for folder, jobs in by_folder.items():
-            keys = [job.key.partition("/")[2] for job in jobs]
-            notes += require_held_out(folder, keys, tiles_of, config.allow_selection_set)
-        for note in notes:
+        judged = [require_held_out(f, pairs, tiles_of, config.allow_selection_set) for f, pairs in paired.items()]
+        judgement = reduce(Judgement.joined, judged)
+        run.set_tags(fairness_tags("threshold_search", judgement.selection_set))
+        for note in (*(note for pairs in paired.values() for note in pairs.notes), *judgement.notes):
             print(note)
-        run.set_tags({"swath.scored_on": "; ".join(notes)})
-        jobs = list(chain.from_iterable(by_folder.values()))
+        jobs = thresholds.count_jobs(config, paired)
         items = [Item(key=j.key, job=j, inputs=(j.probabilities, j.labels)) for j in jobs]
         provenance = tracking.provenance(config_path)
         counts = process(

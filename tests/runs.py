@@ -17,7 +17,7 @@ from swath import config as configs
 from swath.data.catalog import SCENES, read_table, scene_row, write_table
 from swath.data.channels import Fill, ZScore
 from swath.engine.records import FOLDER, write_record
-from swath.engine.trainer import TrainingConfig
+from swath.engine.training_config import TrainingConfig
 from swath.nn.heads import build_model
 from tests.synthetic import PixelNet
 
@@ -34,7 +34,8 @@ def training_run(
     model = build_model(bands, config.channels, config.fill, config.normaliser, config.model, config.tasks)
     sides = {side: _tiles(folder / side, paths) for side, paths in (("train", train), ("validation", validation))}
     training: Any = SimpleNamespace(
-        config=config, train_set=SimpleNamespace(bands=bands), judged=model, best_iteration=0, folds=SimpleNamespace(**sides)
+        config=config, train_set=SimpleNamespace(bands=bands), judged=model, best_iteration=0,
+        folds=SimpleNamespace(**sides), kept_weights=dict,
     )  # fmt: skip
     write_record(training, folder / "record")
     with mlflow.start_run() as run:

@@ -29,7 +29,8 @@ from swath.engine.origins import Origin, origin_of, prediction_folders
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.grid import Grid
 from swath.geo.mosaic import Rule
-from swath.geo.raster import IGNORE, describe, read_image, read_labels
+from swath.geo.raster import describe, read_image, read_labels
+from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.runs import training_run
 from tests.synthetic import grid, times, write_image, write_mask, write_scenes

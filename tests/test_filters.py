@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from swath.geo.filters import Connectivity, closed, disk, fill_holes, masked, opened, remove_objects
-from swath.geo.raster import IGNORE
+from swath.labels import IGNORE
 from tests.synthetic import blobs
 
 CORNERS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}

@@ -28,8 +28,9 @@ from swath.engine.postprocess import (
 )
 from swath.errors import CatalogError, ConfigError, RasterError, SwathError, VectorError
 from swath.geo.grid import Grid
-from swath.geo.raster import IGNORE, describe, read_labels
+from swath.geo.raster import describe, read_labels
 from swath.geo.vector import write_vectors
+from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.runs import training_run
 from tests.synthetic import blobs, grid, labels, times, write_image, write_mask, write_scenes

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import (
-    IGNORE,
     RasterReader,
     RasterSpec,
     RasterWriter,
@@ -30,6 +29,7 @@ from swath.geo.raster import (
     warped,
     write_raster,
 )
+from swath.labels import IGNORE
 from tests.synthetic import NODATA, UTM, backscatter, blobs, cut_in_half, grid, write_image, write_mask
 
 ROOT = Path(__file__).resolve().parents[1]

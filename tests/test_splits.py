@@ -11,7 +11,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swath.data.splits import folds_by_area, require_disjoint, shared_ground, split_by_area
+from swath.data.splits import folds_by_area, require_disjoint, shared_ground, split_by_area, split_test
 from swath.errors import CatalogError, LeakError
 
 LAW = settings(max_examples=50, deadline=None)
@@ -100,3 +100,24 @@ def test_c16_shared_ground_is_symmetric() -> None:
     pairs = shared_ground(a, b)
     assert pairs
     assert {(i, j) for j, i in shared_ground(b, a)} == set(pairs)
+
+
+@LAW
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=12), st.data())
+def test_c83_areas_that_report_neither_train_nor_judge(areas: list[str], data: st.DataObject) -> None:
+    tiles = table([(0, 0, 1)] * len(areas), "t", areas)
+    names = st.sets(st.sampled_from(sorted(set(areas))))
+    test, validation = data.draw(names), data.draw(names)
+    if test & validation:
+        with pytest.raises(LeakError, match=r"would select the weights and report on them.*allow_selection_set"):
+            split_test(tiles, sorted(test), sorted(validation))
+    rest, reports = split_test(tiles, sorted(test), sorted(validation), allow_selection_set=True)
+    assert set(reports["area"]) == test
+    assert set(rest["area"]) == set(areas) - (test - validation)
+    if not test & validation:
+        assert sorted([*rest["key"], *reports["key"]]) == sorted(tiles["key"])
+
+
+def test_c83_an_unknown_test_area_is_named() -> None:
+    with pytest.raises(CatalogError, match=r"no tiles of z\. Areas in the table: a"):
+        split_test(table([(0, 0, 1)], "t", ["a"]), ["z"], [])

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from swath.data.catalog import TILE_COLUMNS, TILE_STATS, TILES, read_table, write_table
 from swath.data.dataset import read_tiles
 from swath.data.stats import band_moments, band_statistics, merge_moments, tile_row
-from swath.geo.raster import IGNORE, read_image, read_labels
+from swath.geo.raster import read_image, read_labels
+from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.synthetic import grid, times, write_image, write_mask, write_scenes
 

@@ -14,7 +14,8 @@ from affine import Affine
 from swath.data.catalog import TILE_COLUMNS, TILES, read_scenes, read_table
 from swath.errors import CatalogError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import IGNORE, describe, read_image, read_labels
+from swath.geo.raster import describe, read_image, read_labels
+from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.synthetic import (
     NODATA,

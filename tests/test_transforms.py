@@ -12,13 +12,13 @@ from torch import Tensor
 
 from swath.data.transforms import (
     D4,
-    IGNORE,
     CoarseDropout,
     RadiometricJitter,
     RandomAffine,
     Transform,
     symmetry,
 )
+from swath.labels import IGNORE
 
 INVERSE = {0: 0, 1: 3, 2: 2, 3: 1, 4: 4, 5: 5, 6: 6, 7: 7}
 ALL: tuple[Transform, ...] = (

@@ -19,8 +19,9 @@ from swath.challenges.unosat import Pair, find_labels, find_pairs, three_bands, 
 from swath.data.catalog import SCENE_COLUMNS, SCENES, read_scenes, read_table
 from swath.errors import CatalogError, RasterError, VectorError
 from swath.geo.grid import Grid
-from swath.geo.raster import IGNORE, RasterSpec, describe, read_image, read_labels, write_raster
+from swath.geo.raster import RasterSpec, describe, read_image, read_labels, write_raster
 from swath.geo.vector import burn, write_vectors
+from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.synthetic import UTM, backscatter, blobs, cut_in_half, grid, polygons, times, write_area, write_image
 

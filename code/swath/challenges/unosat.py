@@ -16,7 +16,6 @@ from swath.config import configclass
 from swath.data.catalog import area_of, scene_key
 from swath.errors import CatalogError, RasterError, VectorError
 from swath.geo.raster import (
-    IGNORE,
     RasterInfo,
     RasterReader,
     RasterSpec,
@@ -26,6 +25,7 @@ from swath.geo.raster import (
 )
 from swath.geo.vector import burn, find_vectors, read_polygons, reprojected
 from swath.geo.windows import strips
+from swath.labels import IGNORE
 
 BANDS = ("vh", "vv", "mean")
 """Bands of a 3-band scene, linear backscatter: VH, VV and (VH + VV) / 2."""

@@ -46,6 +46,28 @@ def split_by_area(
     return tiles[trains], tiles[judged]
 
 
+def split_test(
+    tiles: gpd.GeoDataFrame, test_areas: Sequence[str], validation_areas: Sequence[str], allow_selection_set: bool = False
+) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:  # fmt: skip
+    """(tiles that may train or judge, tiles that report): those of `test_areas` report and do nothing else.
+
+    Raises LeakError when an area is to select the weights and to report on them; `allow_selection_set` lets it do both,
+    and then the report has to say so. Raises CatalogError for an area that the table does not have.
+    """
+    known = sorted(set(tiles["area"]))
+    unknown = [area for area in test_areas if area not in known]
+    if unknown:
+        raise CatalogError(f"data: no tiles of {', '.join(unknown)}. Areas in the table: {', '.join(known)}.")
+    both = sorted(set(test_areas) & set(validation_areas))
+    if both and not allow_selection_set:
+        raise LeakError(
+            f"data: {', '.join(both)} would select the weights and report on them, so the report would be flattered. "
+            "Report on other areas, or set allow_selection_set=True: the run is then marked."
+        )
+    reports = tiles["area"].isin(list(test_areas))
+    return tiles[~reports | tiles["area"].isin(both)], tiles[reports]
+
+
 def require_disjoint(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame, tolerance: float = 0.01) -> None:
     """Raise LeakError when a training and an evaluation tile are the same or share ground.
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from swath.config import configclass
 from swath.data.splits import folds_by_area
-from swath.geo.raster import IGNORE, describe, read_image, read_labels
+from swath.geo.raster import describe, read_image, read_labels
+from swath.labels import IGNORE
 
 SKETCH = 1025
 """Points of a quantile sketch: quantiles merged from sketches are off by at most 1 / (SKETCH - 1) of the pixels each."""

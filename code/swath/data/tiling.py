@@ -14,8 +14,9 @@ from swath.config import configclass
 from swath.data.catalog import place
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import IGNORE, RasterReader, RasterSpec, describe, write_raster
+from swath.geo.raster import RasterReader, RasterSpec, describe, write_raster
 from swath.geo.windows import ConstantSize, ConstantStride, windows
+from swath.labels import IGNORE
 
 
 @configclass

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from swath.labels import IGNORE
+
 Targets = dict[str, Tensor]
 Transform = Callable[[Tensor, Targets, torch.Generator], tuple[Tensor, Targets]]
-
-IGNORE = 255
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from swath.engine.panels import PALETTE
 from swath.errors import ConfigError, RasterError
 from swath.geo.grid import Grid
-from swath.geo.raster import IGNORE, RasterSpec
+from swath.geo.raster import RasterSpec
+from swath.labels import IGNORE
 from swath.nn.heads import Classification
 
 

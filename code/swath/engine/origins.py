@@ -11,9 +11,8 @@ from typing import Literal
 import geopandas as gpd
 
 from swath.config import absolute, relative
-from swath.data.catalog import read_scenes
-from swath.engine.inference import require_fair
-from swath.errors import ConfigError
+from swath.engine.scoring import Pairs, fairness_notes, footprints_of, require_fair
+from swath.errors import ConfigError, TrackingError
 
 Kind = Literal["classes", "probabilities"]
 PRODUCTS: tuple[Kind, ...] = ("classes", "probabilities")
@@ -69,21 +68,37 @@ def origin_of(folder: Path, asked: frozenset[Path] = frozenset()) -> Origin:
     return Origin(own.union(*(o.run_ids for o in before)), tuple(u for o in before for u in o.unknown))
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What scenes are to the models that predicted them; `notes` say what a reader of the scores must know."""
+
+    selection_set: bool | None
+    """Whether they selected a model's weights; None when nobody can tell, or whether they trained it."""
+    notes: tuple[str, ...]
+
+    def joined(self, other: Judgement) -> Judgement:
+        """Of both together: nobody can tell of all when nobody can tell of some."""
+        unknown = self.selection_set is None or other.selection_set is None
+        return Judgement(None if unknown else self.selection_set or other.selection_set, self.notes + other.notes)
+
+
 def require_held_out(
-    folder: Path, keys: Iterable[str], tiles_of: Callable[[str], gpd.GeoDataFrame], allow_selection_set: bool
-) -> list[str]:
-    """Check that none of the training runs behind `folder` has seen the scenes `keys`; return notes about what is known.
+    folder: Path, pairs: Pairs, tiles_of: Callable[[str], gpd.GeoDataFrame], allow_selection_set: bool
+) -> Judgement:
+    """Check that no training run behind a folder of predictions was trained on the paired scenes.
 
     ``tiles_of(run_id)`` gives the tiles that a run used. Raises LeakError as `require_fair` does.
     """
-    origin, notes = origin_of(folder), list[str]()
-    scenes = read_scenes(folder)
-    scored = scenes[scenes["key"].isin(list(keys))]
+    origin, ground = origin_of(folder), footprints_of(pairs)
+    judgement = Judgement(False, ())
+    for source in origin.unknown:
+        reason = f"{relative(source)} does not say which training run it is of"
+        judgement = judgement.joined(Judgement(None, tuple(fairness_notes(None, reason))))
     for run_id in sorted(origin.run_ids):
-        if require_fair(scored, tiles_of(run_id), allow_selection_set):
-            notes.append(f"{relative(folder)}: scenes that selected the weights of run {run_id}")
-    notes += [
-        f"{relative(u)}: no record of the model behind it, so nothing says that it has not seen the labels"
-        for u in origin.unknown
-    ]
-    return notes
+        try:
+            judged: bool | None = require_fair(ground, tiles_of(run_id), allow_selection_set)
+            notes = fairness_notes(judged)
+        except TrackingError as error:
+            judged, notes = None, fairness_notes(None, str(error))
+        judgement = judgement.joined(Judgement(judged, tuple(f"{relative(folder)}: {note}" for note in notes)))
+    return judgement

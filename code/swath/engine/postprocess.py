@@ -21,9 +21,10 @@ from swath.geo import filters
 from swath.geo.filters import Connectivity
 from swath.geo.grid import Grid
 from swath.geo.mosaic import STRIP_PIXELS
-from swath.geo.raster import IGNORE, RasterReader, RasterWriter, warped
+from swath.geo.raster import RasterReader, RasterWriter, warped
 from swath.geo.vector import VECTOR_SUFFIXES, burn, read_polygons
 from swath.geo.windows import strips
+from swath.labels import IGNORE
 from swath.nn.heads import Classification
 from swath.nn.metrics import scores
 

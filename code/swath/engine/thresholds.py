@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from swath.config import configclass
 from swath.data.catalog import area_of
 from swath.engine.maps import tasks_of
-from swath.engine.scoring import pair_predictions
+from swath.engine.scoring import Pairs
 from swath.errors import CatalogError, ConfigError, RasterError
-from swath.geo.raster import IGNORE, RasterReader
+from swath.geo.raster import RasterReader
 from swath.geo.windows import strips
+from swath.labels import IGNORE
 from swath.nn.metrics import scores
 
 STRIP_PIXELS = 4_000_000
@@ -99,24 +100,17 @@ class CountJob:
     thresholds: tuple[float, ...]
 
 
-def count_jobs(
-    config: ThresholdSearchConfig, folders: Sequence[Path], labels: Path
-) -> tuple[dict[Path, list[CountJob]], list[str]]:
-    """Jobs by folder, and notes about what has no partner. Raises CatalogError for a folder without labelled scenes."""
+def count_jobs(config: ThresholdSearchConfig, found: Mapping[Path, Pairs]) -> list[CountJob]:
+    """A job per labelled scene of each folder of predictions."""
     thresholds = tuple(threshold_values(config).tolist())
-    jobs: dict[Path, list[CountJob]] = {}
-    notes: list[str] = []
-    for i, folder in enumerate(folders):
-        pairs = pair_predictions(folder, labels)
-        notes += [f"{folder}: {note}" for note in pairs.notes]
-        jobs[folder] = [
-            CountJob(
-                key=f"{i}/{key}", area=area_of(path, folder), probabilities=path, labels=truth, task=config.task,
-                thresholds=thresholds,
-            )
-            for key, (path, truth) in pairs.found.items()
-        ]  # fmt: skip
-    return jobs, notes
+    return [
+        CountJob(
+            key=f"{i}/{key}", area=area_of(path, folder), probabilities=path, labels=truth, task=config.task,
+            thresholds=thresholds,
+        )
+        for i, (folder, pairs) in enumerate(found.items())
+        for key, (path, truth) in pairs.found.items()
+    ]  # fmt: skip
 
 
 def count_scene(job: CountJob) -> list[list[int]]:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.geo.raster import IGNORE
+from swath.labels import IGNORE
 
 Connectivity = Literal[4, 8]
 Classes = NDArray[np.uint8]

@@ -26,8 +26,8 @@ from rasterio.windows import Window as RasterioWindow
 
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
+from swath.labels import IGNORE
 
-IGNORE = 255
 """Label value of pixels without a label; never a class."""
 
 GDAL_FAILURES = (RasterioError, rasterio._err.CPLE_BaseError, OSError)
