@@ -10,7 +10,7 @@ import mlflow
 import pytest
 
 from swath import config as configs
-from swath.engine.pipeline import PipelineConfig, plan
+from swath.engine.pipeline import PipelineConfig, PipelineStep, plan
 from swath.errors import ConfigError
 from tests.conftest import ROOT, Script, child_environment
 
@@ -120,6 +120,18 @@ def test_pipeline_digests_follow_settings_and_what_comes_before() -> None:
     names = [p.step.label for p in before]
     same = [a.digest == b.digest for a, b in zip(before, after, strict=True)]
     assert same == [names.index(n) < names.index("training") for n in names]
+
+
+def test_c01_members_of_an_ensemble_count_as_inputs_of_the_chain(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.tif").write_text("one")
+    parameters = {"input_paths": f"{tmp_path / 'a'};{tmp_path / 'b'}", "output_path": str(tmp_path / "out")}
+    step = PipelineStep(entry_point="ensemble", config_path="configs/demo/ensemble.py", parameters=parameters)
+    before = plan(PipelineConfig(steps=(step,)))[0].digest
+    assert plan(PipelineConfig(steps=(step,)))[0].digest == before
+    (tmp_path / "b" / "x.tif").write_text("another")
+    assert plan(PipelineConfig(steps=(step,)))[0].digest != before
 
 
 @pytest.mark.real_data

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,24 @@ def read_record(folder: Path, weights: str = "best") -> Record:
     network = _without_downloads(parts["model"])
     model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
     load_weights(folder / _file_of(folder, weights), model)
-    return Record(model.eval(), parts["tasks"], bands, read_table(folder / TILES, ("key", "area", "side"), "training"))
+    return Record(model.eval(), parts["tasks"], bands, read_tiles(folder / TILES))
+
+
+def fetch_record(run_id: str, fetch: Callable[[str, str, Path], Path], weights: str = "best") -> Record:
+    """The record of a training run; ``fetch(run_id, artifact, folder)`` downloads it, as ``tracking.fetch`` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_record(fetch(run_id, FOLDER, Path(folder)), weights)
+
+
+def fetch_tiles(run_id: str, fetch: Callable[[str, str, Path], Path]) -> gpd.GeoDataFrame:
+    """The tiles that a training run used, column `side` = training or validation, without its model."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_tiles(fetch(run_id, f"{FOLDER}/{TILES}", Path(folder)))
+
+
+def read_tiles(path: Path) -> gpd.GeoDataFrame:
+    """The table of a record's tiles."""
+    return read_table(path, ("key", "area", "side"), "training")
 
 
 def _file_of(folder: Path, weights: str) -> str:
