@@ -15,6 +15,7 @@ from swath.data.catalog import read_table, write_table
 from swath.engine.checkpoint import load_weights, save_weights
 from swath.errors import TrackingError
 from swath.nn.heads import Classification, SegmentationModel, build_model
+from swath.nn.pretrained import without_weights
 
 if TYPE_CHECKING:
     from swath.engine.trainer import Training
@@ -63,15 +64,7 @@ def read_record(folder: Path) -> Record:
             f"{folder / DESCRIPTION}: not the description of a model ({error}). Pass a training's run id."
         ) from error
     bands = tuple(description["bands"])
-    network = _without_downloads(parts["model"])
+    network = without_weights(parts["model"])  # those of the record are loaded below
     model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
     load_weights(folder / WEIGHTS, model)
     return Record(model.eval(), parts["tasks"], bands, read_table(folder / TILES, ("key", "area", "side"), "training"))
-
-
-def _without_downloads(network: Any) -> Any:
-    """Weights come from the record: pretrained ones need not be fetched first."""
-    keywords = dict(network.keywords)
-    if "encoder_weights" in keywords:
-        keywords["encoder_weights"] = None
-    return configs.partial(network.func, *network.args, **keywords)
