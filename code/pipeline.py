@@ -7,6 +7,7 @@ from swath.engine.pipeline import PipelineConfig, fill_in, plan
 
 def main() -> None:
     config, config_path = configs.from_command_line(PipelineConfig)
+    tracking.warm_up(config.preload)
     steps = plan(config)
     with tracking.run(config, config_path, config.name, kind="pipeline") as run:
         run_ids: dict[str, str] = {}

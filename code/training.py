@@ -5,9 +5,11 @@ from pathlib import Path
 
 from swath import config as configs
 from swath import tracking
+from swath.engine.evaluator import Evaluation
 from swath.engine.panels import confusion_figure, stacked
 from swath.engine.records import FOLDER, write_record
-from swath.engine.trainer import Evaluation, Reports, Training, TrainingConfig
+from swath.engine.trainer import Reports, Training
+from swath.engine.training_config import TrainingConfig
 from swath.nn.heads import count_parameters
 
 
@@ -34,6 +36,8 @@ def finish(run: tracking.Run, training: Training) -> None:
     if training.best is not None:
         run.log_metrics({f"best/{metric}": training.best, "best/iteration": float(training.best_iteration)})
         print(f"best {metric} {training.best:.4f} at iteration {training.best_iteration}")
+    if training.stopped:
+        run.set_tags({"swath.stopped": training.stopped})
     print(f"training run id: {run.id}")
 
 

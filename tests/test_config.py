@@ -20,7 +20,7 @@ from swath.data.channels import Decibel, MinMax, ZScore
 from swath.data.samplers import TargetPresence
 from swath.data.transforms import D4, RandomAffine
 from swath.engine.inference import InferenceConfig, SlidingConfig
-from swath.engine.trainer import DataConfig, TrainingConfig
+from swath.engine.training_config import DataConfig, TrainingConfig
 from swath.errors import ConfigError
 from swath.nn.heads import Classification
 from swath.nn.losses import CrossEntropy, SoftJaccard, WeightedSum
@@ -189,7 +189,7 @@ def test_c03_a_config_cannot_be_changed() -> None:
 
 FACTORIES = """
 from functools import partial
-from swath.engine.trainer import DataConfig, TrainingConfig
+from swath.engine.training_config import DataConfig, TrainingConfig
 from swath.nn.heads import Classification
 from swath.nn.schedules import Poly
 from swath.nn.losses import CrossEntropy
@@ -498,3 +498,20 @@ def test_c03_help_lists_every_field_with_its_default_and_meaning(capsys: pytest.
     assert "--sliding.overlap  int [128]" in shown
     assert "--run_id  str [required]" in shown
     assert "Pixels that neighbouring windows share." in shown
+
+
+def test_c03_field_of_an_optional_part_brings_the_part_with_its_defaults() -> None:
+    config = load("configs/demo/training.py", TrainingConfig)
+    assert config.validation.early_stopping is None
+    changed = override(config, "validation.early_stopping.patience", "7")
+    assert changed.validation.early_stopping is not None
+    assert changed.validation.early_stopping.patience == 7
+    assert changed.validation.early_stopping.min_delta == 0.0
+    with pytest.raises(ConfigError, match=r"no field `patienec` there. Did you mean `patience`"):
+        override(config, "validation.early_stopping.patienec", "7")
+
+
+def test_c04_leaves_go_through_lists_of_things_to_build() -> None:
+    flat = leaves(resolve(load("configs/demo/training.py", TrainingConfig)))
+    assert flat["data.augmentation.0"] == "swath.data.transforms:D4"
+    assert flat["channels.clip"] == [-35.0, 5.0]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LambdaLR, LRScheduler, OneCycleLR
 
-from swath.engine.trainer import DataConfig, TrainingConfig, parameter_groups
+from swath.engine.learner import parameter_groups
+from swath.engine.training_config import DataConfig, TrainingConfig
 from swath.nn.heads import Classification
 from swath.nn.schedules import (
     Constant,

@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pytest
 
+from swath import config as configs
 from swath import tracking
 from swath.data.stats import StatsConfig
 from swath.errors import SwathError, TrackingError
@@ -85,7 +86,7 @@ def test_c85_failing_calls_are_tried_again_in_order_and_counted(store: str) -> N
 def test_c85_what_cannot_be_delivered_is_kept_in_a_file(
     store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tracking.configs, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(configs, "PROJECT_ROOT", tmp_path)
     delivery = tracking.Delivery("no-such-run", mlflow.MlflowClient())
     delivery.put_metrics({"training/loss": 0.5}, 3)
     delivery.close(0.2)

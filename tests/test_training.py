@@ -25,8 +25,10 @@ from swath.data.samplers import Uniform
 from swath.data.transforms import D4
 from swath.engine.checkpoint import load_weights, save_weights
 from swath.engine.evaluator import evaluate
+from swath.engine.learner import Learner
 from swath.engine.records import read_record
-from swath.engine.trainer import DataConfig, Learner, Reports, Training, TrainingConfig, ValidationConfig
+from swath.engine.trainer import Reports, Training
+from swath.engine.training_config import DataConfig, EarlyStopping, Plateau, TrainingConfig, ValidationConfig
 from swath.errors import CatalogError, ConfigError, LeakError, TrainingError
 from swath.nn.heads import Classification, build_model
 from swath.nn.losses import CrossEntropy
@@ -129,9 +131,20 @@ class Killed(BaseException):
     """Stands for a kill at a moment of our choice."""
 
 
+EVERYTHING = {
+    "ema_decay": 0.5,
+    "swa_from": 0.3,
+    "plateau": Plateau(patience=1, factor=0.5),
+    "validation": ValidationConfig(panels=1, also=("validation/loss",), top=2, keep_last=True, training_subset=True),
+}
+
+
+@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("moment", [2, 4, 7, 11])
-def test_c88_killed_and_resumed_equals_uninterrupted(tiles: Path, tmp_path: Path, moment: int) -> None:
-    config = small(tiles, tmp_path / "a", checkpoint_every=3, ema_decay=0.5)
+def test_c88_killed_and_resumed_equals_uninterrupted(
+    tiles: Path, tmp_path: Path, moment: int, changes: dict[str, object]
+) -> None:
+    config = small(tiles, tmp_path / "a", checkpoint_every=3, **changes)
     whole, expected = trained(replace(config, output_path=str(tmp_path / "whole")))
 
     def kill(values: object, step: int) -> None:
@@ -143,14 +156,17 @@ def test_c88_killed_and_resumed_equals_uninterrupted(tiles: Path, tmp_path: Path
     resumed, weights = trained(config)
     assert same(expected, weights)
     assert resumed.history == whole.history
-    assert (resumed.best, resumed.best_iteration) == (whole.best, whole.best_iteration)
+    assert resumed.selection == whole.selection
+    kept, others = resumed.kept_weights(), whole.kept_weights()
+    assert kept.keys() == others.keys()
+    assert all(same(load_file(kept[name][0]), load_file(others[name][0])) for name in kept)
 
 
 def test_c88_sigkill_of_the_real_process_is_resumed_by_the_same_command(tiles: Path, tmp_path: Path) -> None:
     file = tmp_path / "long.py"
     file.write_text(
         '"""A training to be killed."""\nfrom functools import partial\nimport torch\nfrom swath.data.channels import Decibel\n'
-        "from swath.engine.trainer import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
+        "from swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
         "from tests.synthetic import TinyNet\n"
         f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, validation_areas=('south',), crop=32, batch=4, "
         "samples_per_epoch=40), tasks={'water': Classification()}, model=partial(TinyNet), channels=partial(Decibel), "
@@ -195,6 +211,81 @@ def test_c88_best_weights_are_those_of_the_highest_logged_metric(tiles: Path, tm
     assert loader is not None
     again = evaluate(training.judged, loader, training.config.tasks).metrics("validation", training.config.tasks)
     assert again["validation/iou_fg"] == training.best
+
+
+def test_c88_several_metrics_and_places_each_keep_their_own_weights(tiles: Path, tmp_path: Path) -> None:
+    validation = ValidationConfig(panels=0, also=("validation/loss",), top=2, keep_last=True)
+    config = small(tiles, tmp_path, epochs=5, optimizer=partial(torch.optim.SGD, lr=0.3), validation=validation)
+    training, _ = trained(config)
+    kept = training.kept_weights()
+    names = {"validation/iou_fg", "validation/iou_fg:2", "validation/loss", "validation/loss:2", "last"}
+    assert set(kept) == names
+    model, loader = training.judged, training.validation_loader
+    assert loader is not None
+    for metric, best in (("validation/iou_fg", max), ("validation/loss", min)):
+        logged = [values[metric] for _, values in training.history if metric in values]
+        load_weights(kept[metric][0], model)
+        again = evaluate(model, loader, config.tasks, training.learner.losses).metrics("validation", config.tasks)
+        assert again[metric] == best(logged) == kept[metric][1]["value"]
+        second = sorted(logged, reverse=best is max)[1]
+        assert kept[f"{metric}:2"][1]["value"] == second
+
+
+def test_c71_training_ends_when_the_metric_no_longer_improves(tiles: Path, tmp_path: Path) -> None:
+    stop = EarlyStopping(patience=2, min_delta=2.0)  # no IoU improves by 2
+    config = small(tiles, tmp_path, epochs=9, validation=ValidationConfig(panels=0, early_stopping=stop))
+    training, _ = trained(config)
+    assert max(step for step, values in training.history if "training/loss" in values) == 3 * training.steps
+    assert "validation/iou_fg has not improved by more than 2 in 2 evaluations" in training.stopped
+    resumed, _ = trained(config)  # the finished state is there: nothing is trained again
+    assert resumed.history == training.history
+
+
+def test_c68_rate_falls_on_a_plateau(tiles: Path, tmp_path: Path) -> None:
+    plateau = Plateau(factor=0.5, patience=1, min_delta=2.0, lowest=0.2)
+    config = small(tiles, tmp_path, epochs=5, plateau=plateau, schedule=partial(Constant))
+    training, _ = trained(config)
+    rates = [values["training/lr"] for _, values in training.history if "training/lr" in values]
+    by_epoch = [rates[i * training.steps : (i + 1) * training.steps] for i in range(5)]
+    expected = [1e-2, 1e-2, 5e-3, 2.5e-3, 2e-3]  # the first evaluation is the first best
+    for rate, found in zip(expected, by_epoch, strict=True):
+        assert found == pytest.approx([rate] * training.steps)
+
+
+def test_c72_average_of_the_last_epochs_has_its_own_statistics(tiles: Path, tmp_path: Path) -> None:
+    ends: list[dict[str, torch.Tensor]] = []
+    config = small(tiles, tmp_path, epochs=4, swa_from=0.5)
+    training = Training(config, Reports(metrics=lambda *_: None, evaluation=lambda *_: ends.append(
+        {name: p.detach().clone() for name, p in training.learner.model.named_parameters()}
+    )))  # fmt: skip
+    training.run()
+    averaged = load_file(training.kept_weights()["swa"][0])
+    for name in ends[0]:
+        assert torch.allclose(averaged[name], (ends[2][name] + ends[3][name]) / 2, atol=1e-6)
+    last = training.learner.model.state_dict()
+    statistics = [name for name in averaged if name.endswith("running_mean")]
+    assert statistics
+    assert any(not torch.equal(averaged[name], last[name]) for name in statistics)
+    assert any("swa/iou_fg" in values for _, values in training.history)
+
+
+def test_c42_training_subset_is_evaluated_like_the_validation_tiles(tiles: Path, tmp_path: Path) -> None:
+    validation = ValidationConfig(panels=0, training_subset=True)
+    training, _ = trained(small(tiles, tmp_path, epochs=1, validation=validation))
+    assert any("training_subset/iou_fg" in values for _, values in training.history)
+    assert training.subset_loader is not None
+    keys = [key for batch in training.subset_loader for key in batch["key"]]
+    assert len(keys) == len(training.folds.validation)
+    assert set(keys) <= set(training.folds.train["key"])
+    again = Training(small(tiles, tmp_path, epochs=1, validation=validation), quiet())
+    assert again.subset_loader is not None
+    assert keys == [key for batch in again.subset_loader for key in batch["key"]]
+
+
+def test_c71_watching_a_metric_needs_held_out_areas(tiles: Path, tmp_path: Path) -> None:
+    config = small(tiles, tmp_path, plateau=Plateau())
+    with pytest.raises(ConfigError, match="hold areas out"):
+        Training(replace(config, data=replace(config.data, validation_areas=())), quiet())
 
 
 def test_c80_validation_schedule(tiles: Path, tmp_path: Path) -> None:
@@ -344,7 +435,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory, tiles: Path) -> Path:
     file = folder / "training.py"
     file.write_text(
         '"""A small training."""\nfrom functools import partial\nfrom swath.data.channels import Decibel\n'
-        "from swath.engine.trainer import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
+        "from swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
         "from tests.synthetic import TinyNet\n"
         f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, validation_areas=('south',), crop=32, batch=4, "
         "samples_per_epoch=64), tasks={'water': Classification()}, model=partial(TinyNet, dropout=0.0), channels=partial(Decibel), "

@@ -224,8 +224,21 @@ def _override(value: Any, parts: list[str], text: str, path: str) -> Any:
     if head not in kinds and not open_ended:
         raise ConfigError(f"{path}: no field `{head}` there. {_nearest(head, list(kinds))}")
     current = dict(_children(value)).get(head)
+    if rest and current is None:
+        current = _default_of(kinds.get(head), path)
     new = _override(current, rest, text, path) if rest else _parse(text, kinds.get(head, Any), current, path)
     return _with(value, head, new, path)
+
+
+def _default_of(kind: Any, path: str) -> Any:
+    """The config that an optional field stands for, with its defaults, so that one of its fields can be set."""
+    made = [option for option in typing.get_args(kind) if dataclasses.is_dataclass(option)]
+    if len(made) != 1:
+        return None
+    try:
+        return made[0]()  # type: ignore[operator]
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}. Set it in the config file.") from None
 
 
 def _leaf_types(value: Any) -> dict[str, Any]:
@@ -360,6 +373,8 @@ def leaves(resolved: Any, prefix: str = "") -> dict[str, Any]:
             elif prefix and key == TARGET:
                 flat[prefix] = child
         return flat
+    if isinstance(resolved, list) and any(isinstance(child, dict) for child in resolved):
+        return {k: v for i, child in enumerate(resolved) for k, v in leaves(child, f"{prefix}.{i}").items()}
     return {prefix: resolved}
 
 

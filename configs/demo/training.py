@@ -12,7 +12,7 @@ from torch.optim import AdamW
 
 from swath.data.channels import Decibel
 from swath.data.transforms import D4
-from swath.engine.trainer import DataConfig, TrainingConfig, ValidationConfig
+from swath.engine.training_config import DataConfig, TrainingConfig, ValidationConfig
 from swath.nn.heads import Classification
 from swath.nn.losses import CrossEntropy, SoftJaccard, WeightedSum
 from swath.nn.schedules import OneCycle

@@ -15,7 +15,7 @@ from torch.optim import AdamW
 
 from swath.data.channels import Decibel, ZScore
 from swath.data.transforms import D4
-from swath.engine.trainer import DataConfig, TrainingConfig
+from swath.engine.training_config import DataConfig, TrainingConfig
 from swath.nn.heads import Classification
 from swath.nn.losses import CrossEntropy
 from swath.nn.schedules import OneCycle

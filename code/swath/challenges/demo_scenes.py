@@ -19,8 +19,6 @@ from swath.geo.vector import polygonize, write_vectors
 
 PIXEL = 10.0
 DATES = ("20200104t145957", "20200116t145958")
-TRAIN_AREAS = ("alder", "birch", "cedar", "dogwood")
-TEST_AREAS = ("elm", "fir")
 UTM_38N = 32638
 
 
@@ -30,6 +28,10 @@ class DemoScenesConfig:
 
     output_path: str
     """Folder for train/<area>/, test/<area>/ (VH and VV by date) and truth/ (labels of the test areas)."""
+    train_areas: tuple[str, ...] = ("alder", "birch", "cedar", "dogwood")
+    """Names of the areas with labels beside their scenes."""
+    test_areas: tuple[str, ...] = ("elm", "fir")
+    """Names of the areas to be mapped; the first date of the last one is on a grid of its own."""
     size: int = 768
     """Height and width of the scenes in pixels of 10 m."""
     seed: int = 0
@@ -50,6 +52,8 @@ class DemoArea:
     number: int
     size: int
     seed: int
+    has_odd_date: bool = False
+    """Whether the first date has 10.0027 m pixels, another origin and three rows less."""
 
     @property
     def grid(self) -> Grid:
@@ -58,8 +62,8 @@ class DemoArea:
         return Grid(CRS.from_epsg(UTM_38N), transform, (self.size, self.size))
 
     def date_grid(self, date: int) -> Grid:
-        """The grid of a date. The last area's first date has 10.0027 m pixels, another origin and three rows less."""
-        if date or self.name != TEST_AREAS[-1]:
+        """The grid of a date, counted from 0."""
+        if date or not self.has_odd_date:
             return self.grid
         origin = self.grid.transform @ (0.216, 0.003)
         transform = Affine(10.0027, 0, origin[0], 0, -10.0027, origin[1])
@@ -76,14 +80,18 @@ class DemoArea:
 
 
 def demo_areas(config: DemoScenesConfig, output: Path) -> list[DemoArea]:
-    """Four areas with labels beside their scenes and two whose labels lie apart, as the truth to be judged by."""
+    """Areas with labels beside their scenes, and others whose labels lie apart, as the truth to be judged by."""
     areas = []
-    for number, name in enumerate((*TRAIN_AREAS, *TEST_AREAS)):
-        folder = output / ("train" if name in TRAIN_AREAS else "test") / name
-        labels = (folder if name in TRAIN_AREAS else output / "truth" / name) / f"{name}.shp"
+    for number, name in enumerate((*config.train_areas, *config.test_areas)):
+        trains = name in config.train_areas
+        folder = output / ("train" if trains else "test") / name
+        labels = (folder if trains else output / "truth" / name) / f"{name}.shp"
         areas.append(
-            DemoArea(name=name, scenes=folder, labels=labels, number=number, size=config.size, seed=config.seed)
-        )
+            DemoArea(
+                name=name, scenes=folder, labels=labels, number=number, size=config.size, seed=config.seed,
+                has_odd_date=name in config.test_areas[-1:],
+            )
+        )  # fmt: skip
     return areas
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,18 @@ from swath import config as configs
 from swath.config import configclass
 from swath.errors import ConfigError
 from swath.geo.raster import files_below
+
+PRELOAD = (
+    "mlflow.projects.utils",
+    "ignite.handlers",
+    "geopandas",
+    "rasterio.features",
+    "cv2",
+    "segmentation_models_pytorch",
+    "ttach",
+    "matplotlib.figure",
+)
+"""Libraries that most steps import, and that leave the GPU alone when they are imported."""
 
 
 @configclass
@@ -39,6 +51,8 @@ class PipelineConfig:
     """The chain."""
     name: str = "pipeline"
     """Name of the parent run."""
+    preload: tuple[str, ...] = PRELOAD
+    """Libraries that are imported once; the steps start from there."""
     results: dict[str, str] = field(default_factory=dict)
     """What to print at the end: meaning to path."""
 
@@ -62,25 +76,43 @@ def plan(config: PipelineConfig) -> list[Planned]:
     planned: list[Planned] = []
     before, names = "", set[str]()
     for step in config.steps:
-        settings: Any = configs.load(step.config_path, object)
-        for name, text in step.parameters.items():
-            references = [label for label in names if f"{{{label}}}" in text]
-            if "{" in text and not references:
-                raise ConfigError(
-                    f"step {step.label}: {name}={text} refers to no earlier step. Earlier steps: {', '.join(sorted(names)) or 'none'}."
-                )
-            settings = settings if references else configs.override(settings, name, text)
-        resolved = configs.resolve(settings)
-        outside = _outside_inputs(configs.leaves(resolved), [p.output for p in planned if p.output])
-        before = configs.digest(
-            [before, step.entry_point, json.dumps(resolved, sort_keys=True), dict(step.parameters), outside]
-        )
-        planned.append(Planned(step, before, configs.leaves(resolved).get("output_path")))
+        _require_references(step, names)
+        parameters = {"config_path": step.config_path} | step.parameters
+        before, leaves = digest_of(step.entry_point, parameters, before, [p.output for p in planned if p.output])
+        planned.append(Planned(step, before, leaves.get("output_path")))
         names.add(step.label)
     return planned
 
 
-def _outside_inputs(leaves: Mapping[str, Any], made: list[str]) -> list[list[Any]]:
+def _require_references(step: PipelineStep, names: set[str]) -> None:
+    for name, text in step.parameters.items():
+        if "{" in text and not any(f"{{{label}}}" in text for label in names):
+            raise ConfigError(
+                f"step {step.label}: {name}={text} refers to no earlier step. Earlier steps: {', '.join(sorted(names)) or 'none'}."
+            )
+
+
+def digest_of(
+    entry_point: str, parameters: Mapping[str, str], before: str = "", made: Sequence[str] = ()
+) -> tuple[str, dict[str, Any]]:
+    """(digest of all that decides a step's result, leaves of its config).
+
+    That is its config with the parameters (references such as ``{training}`` as they stand), the steps `before` it, and
+    the files in its input folders, other than those in the folders that earlier steps `made`.
+    """
+    settings: Any = configs.load(parameters["config_path"], object)
+    for name, text in parameters.items():
+        if name not in ("config_path", "script_path") and "{" not in text:
+            settings = configs.override(settings, name, text)
+    resolved = configs.resolve(settings)
+    leaves = configs.leaves(resolved)
+    outside = _outside_inputs(leaves, made)
+    return configs.digest(
+        [before, entry_point, json.dumps(resolved, sort_keys=True), dict(parameters), outside]
+    ), leaves
+
+
+def _outside_inputs(leaves: Mapping[str, Any], made: Sequence[str]) -> list[list[Any]]:
     """Name, size and time of all files below the step's input folders that no earlier step makes."""
     inputs = [configs.absolute(v) for k, v in leaves.items() if k.endswith("_path") and k != "output_path" and v]
     own = [configs.absolute(path) for path in made]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 FOLDER = "model"
 """Artifact folder of a training run that holds its record."""
 
-WEIGHTS, DESCRIPTION, TILES = "weights.safetensors", "model.json", "tiles_used.parquet"
+WEIGHTS, DESCRIPTION, TILES, INDEX = "weights.safetensors", "model.json", "tiles_used.parquet", "weights.json"
 PARTS = ("channels", "fill", "normaliser", "model", "tasks")
 
 
@@ -45,17 +46,33 @@ def write_record(training: Training, folder: Path) -> list[Path]:
     description = {name: resolved[name] for name in PARTS} | {"bands": list(training.train_set.bands)}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     save_weights(folder / WEIGHTS, training.judged, {"iteration": str(training.best_iteration)})
+    kept = _copy_kept(training, folder)
     sides = [
         training.folds.train.assign(side="training"),
         training.folds.validation.assign(side="validation"),
     ]
     used = gpd.pd.concat([side for side in sides if not side.empty])
     write_table(folder / TILES, gpd.GeoDataFrame(used[["key", "scene", "area", "crs", "side", "geometry"]]))
-    return [folder / name for name in (WEIGHTS, DESCRIPTION, TILES)]
+    return [folder / name for name in (WEIGHTS, DESCRIPTION, TILES, *kept)]
 
 
-def read_record(folder: Path) -> Record:
-    """The inverse of `write_record`. Raises TrackingError when the description cannot be understood."""
+def _copy_kept(training: Training, folder: Path) -> list[str]:
+    """Copy what is kept beside the best weights, one file per iteration, and an index by name; return the file names."""
+    index: dict[str, dict[str, Any]] = {}
+    for name, (path, about) in training.kept_weights().items():
+        best = about["iteration"] == training.best_iteration and path.stem.rsplit("-", 1)[-1].isdigit()
+        index[name] = {"file": WEIGHTS if best else path.name} | about
+        if not best:
+            shutil.copyfile(path, folder / path.name)
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    return sorted({INDEX, *(entry["file"] for entry in index.values())} - {WEIGHTS})
+
+
+def read_record(folder: Path, weights: str = "best") -> Record:
+    """The inverse of `write_record`, with the ``best`` weights or others that the training kept, by their name.
+
+    Raises TrackingError when the description cannot be understood, or lists the names when there is no such one.
+    """
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         parts: dict[str, Any] = {name: configs.build(description[name]) for name in PARTS}
@@ -66,5 +83,14 @@ def read_record(folder: Path) -> Record:
     bands = tuple(description["bands"])
     network = without_weights(parts["model"])  # those of the record are loaded below
     model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
-    load_weights(folder / WEIGHTS, model)
+    load_weights(folder / _file_of(folder, weights), model)
     return Record(model.eval(), parts["tasks"], bands, read_table(folder / TILES, ("key", "area", "side"), "training"))
+
+
+def _file_of(folder: Path, weights: str) -> str:
+    if weights == "best":
+        return WEIGHTS
+    index = json.loads((folder / INDEX).read_text()) if (folder / INDEX).is_file() else {}
+    if weights not in index:
+        raise TrackingError(f"weights={weights}: this training kept {', '.join(['best', *index])}. Choose one of them.")
+    return str(index[weights]["file"])

@@ -1,0 +1,151 @@
+"""Everything that changes while a model learns, and the one step that changes it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from swath.engine.training_config import TrainingConfig
+from swath.errors import TrainingError
+from swath.nn.heads import SegmentationModel
+from swath.nn.losses import TaskLosses
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries below still draw from the global generator
+    torch.manual_seed(seed)
+
+
+def seed_worker(worker: int) -> None:
+    """Seed a loader process from what its loader gave it."""
+    seed = torch.initial_seed() % 2**32
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - see seed_everything
+
+
+@dataclass
+class Learner:
+    """Everything that changes while a model learns, and the one step that changes it."""
+
+    config: TrainingConfig
+    model: SegmentationModel
+    device: torch.device
+    total_steps: int
+    reduction: float = 1.0
+    """Factor of the learning rate on top of the schedule: see Plateau."""
+
+    def __post_init__(self) -> None:
+        config = self.config
+        model = self.model.to(self.device)
+        self.wrapped: nn.Module = idist.auto_model(model) if idist.get_world_size() > 1 else model
+        losses = {name: task.loss() for name, task in config.tasks.items()}
+        self.losses = TaskLosses(losses, {name: task.weight for name, task in config.tasks.items()}).to(self.device)
+        self.optimizer = config.optimizer(parameter_groups(self.model, config))
+        schedule = config.schedule()
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda i: self.reduction * schedule(i, self.total_steps)
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        self.augmentation = [factory() for factory in config.data.augmentation]
+
+    def step(self, batch: Mapping[str, Any], iteration: int) -> dict[str, float]:
+        """One optimiser step on `accumulation` parts of a batch; mean losses and the rate that was used.
+
+        Raises TrainingError that names the samples when the loss is not finite; the weights stay as they were.
+        """
+        self.wrapped.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        rate = self.optimizer.param_groups[0]["lr"]
+        parts = _parts(batch, self.config.accumulation)
+        sums: dict[str, float] = {}
+        for number, part in enumerate(parts):
+            terms = self._forward(part, iteration, number)
+            if not torch.isfinite(terms["loss"]):
+                raise TrainingError(
+                    f"loss is {float(terms['loss'].detach())} at iteration {iteration} on the samples {', '.join(part['key'])}. "
+                    "Look at these tiles, lower the learning rate, or set clip_norm. The best weights so far are kept."
+                )
+            self.scaler.scale(terms["loss"] / len(parts)).backward()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(parts)
+        self._apply()
+        return {f"training/{name}": value for name, value in sums.items()} | {"training/lr": float(rate)}
+
+    def _forward(self, part: Mapping[str, Any], iteration: int, number: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(_mix(self.config.seed, iteration, number, idist.get_rank()))
+        image = part["image"].to(self.device, non_blocking=True)
+        targets = {task: target.to(self.device, non_blocking=True) for task, target in part["target"].items()}
+        for transform in self.augmentation:
+            image, targets = transform(image, targets, generator)
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            logits = self.wrapped(image)
+        terms: dict[str, Tensor] = self.losses(logits, targets)
+        return terms
+
+    def _apply(self) -> None:
+        if self.config.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+
+    def reduce(self, reduction: float) -> None:
+        """Set the factor of the learning rate on top of the schedule, from the next step on."""
+        before, self.reduction = self.reduction, reduction
+        for group in self.optimizer.param_groups:
+            group["lr"] *= reduction / before
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(), "reduction": self.reduction, "scaler": self.scaler.state_dict(),
+            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
+        }  # fmt: skip
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.reduction = state["reduction"]
+        torch.set_rng_state(state["rng"])
+        if len(state["cuda_rng"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+def _mix(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _parts(batch: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    images = batch["image"].chunk(count)
+    targets = {task: target.chunk(count) for task, target in batch["target"].items()}
+    size = len(images[0])
+    return [
+        {
+            "image": image,
+            "target": {t: c[i] for t, c in targets.items()},
+            "key": batch["key"][i * size : (i + 1) * size],
+        }
+        for i, image in enumerate(images)
+    ]
+
+
+def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+    """All trainable parameters with the optimiser's own decay; with `no_decay`, vectors (biases, norms) without any."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not config.no_decay:
+        return [{"params": [p for _, p in named]}]
+    flat = [p for _, p in named if p.ndim <= 1]
+    return [{"params": [p for _, p in named if p.ndim > 1]}, {"params": flat, "weight_decay": 0.0}]

@@ -1,0 +1,149 @@
+"""What a training is told: data, tasks, model, optimisation, and what decides."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+
+from swath.config import Factory, configclass
+from swath.data.channels import Bands, Fill, ZScore
+from swath.data.samplers import TargetPresence, Uniform
+from swath.nn.heads import Classification
+from swath.nn.schedules import Poly
+
+
+@configclass
+class DataConfig:
+    """Where tiles are, who judges, and how samples are drawn."""
+
+    tiles_path: str
+    """Folder with tile_stats.parquet."""
+    validation_areas: tuple[str, ...] = ()
+    """Areas held out to judge; empty trains on all and keeps the last weights."""
+    training_areas: tuple[str, ...] | None = None
+    """Areas to train on; None takes all that are not held out."""
+    crop: int | None = 256
+    """Side of the random crops in pixels; None trains on whole tiles."""
+    batch: int = 8
+    """Samples per optimiser step and accumulation part, over all ranks."""
+    validation_batch: int = 4
+    """Whole tiles per validation batch."""
+    samples_per_epoch: int | None = None
+    """Samples drawn per epoch; None takes as many as there are training tiles."""
+    seek_target: float = 0.0
+    """Share of the crops that are drawn anew until they hold some of the target."""
+    sampler: Uniform | TargetPresence = Uniform()
+    """Which tiles are drawn: Uniform() or TargetPresence(without=..., with_target=...)."""
+    augmentation: tuple[Factory, ...] = ()
+    """Transforms of training batches, in order: partial(D4), partial(RandomAffine, degrees=10), ..."""
+    workers: int = 0
+    """Loader processes; samples are the same for any number."""
+    limit: int | None = None
+    """Take only so many training and validation tiles, drawn by the seed: a quick trial of the whole chain."""
+
+
+@configclass
+class EarlyStopping:
+    """End a training that no longer improves."""
+
+    patience: int = 10
+    """Evaluations without an improvement that are waited for."""
+    min_delta: float = 0.0
+    """Smallest change that counts as an improvement."""
+    metric: str | None = None
+    """Logged metric; None takes the one that selects the weights. Losses count as better when they fall."""
+
+
+@configclass
+class Plateau:
+    """Multiply the learning rate by `factor`, on top of the schedule, when a metric stops improving."""
+
+    factor: float = 0.5
+    """What the rate is multiplied by."""
+    patience: int = 3
+    """Evaluations without an improvement that are waited for."""
+    min_delta: float = 0.0
+    """Smallest change that counts as an improvement."""
+    lowest: float = 1e-3
+    """Smallest product of all reductions."""
+    metric: str | None = None
+    """Logged metric; None takes the one that selects the weights. Losses count as better when they fall."""
+
+
+@configclass
+class ValidationConfig:
+    """When to evaluate, what decides, and what to show."""
+
+    every: int = 1
+    """Evaluate every so many epochs or iterations (`unit`); the end of the training is always evaluated."""
+    unit: Literal["epochs", "iterations"] = "epochs"
+    """Unit of `every`."""
+    at_start: bool = False
+    """Evaluate before the first step, too."""
+    metric: str | None = "validation/iou_fg"
+    """Logged metric whose highest value marks the best weights; None keeps the last ones."""
+    also: tuple[str, ...] = ()
+    """Further logged metrics that each keep their own best weights; those with losses keep the lowest."""
+    top: int = 1
+    """How many of the best weights by each metric are kept."""
+    keep_last: bool = False
+    """Keep the weights at the end of the training, too."""
+    training_subset: bool = False
+    """Also evaluate as many whole training tiles as there are validation tiles, always the same ones."""
+    early_stopping: EarlyStopping | None = None
+    """When to end early; None trains all epochs."""
+    panels: int = 4
+    """Validation tiles drawn at every evaluation: those with most labelled foreground."""
+
+
+@configclass
+class TrainingConfig:
+    """Train a segmentation model on tiles."""
+
+    data: DataConfig
+    """Tiles, held-out areas, crops and batches."""
+    tasks: dict[str, Classification]
+    """Task name (a band of the masks) to its classes and loss."""
+    model: Factory
+    """Network: called with in_channels and classes, e.g. partial(smp.Unet, encoder_name="resnet18", encoder_weights=None)."""
+    channels: Factory = partial(Bands)
+    """Derived channels: partial(Bands, bands=...), partial(Decibel, bands=..., clip=...)."""
+    fill: Factory = partial(Fill)
+    """What takes the place of missing pixels."""
+    normaliser: Factory = partial(ZScore)
+    """Scaling of channels; constants left open are fitted on training tiles."""
+    optimizer: Factory = partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-4)
+    """Optimiser: called with the parameters."""
+    no_decay: bool = False
+    """Exempt biases and normalisation weights from weight decay."""
+    schedule: Factory = partial(Poly)
+    """Learning-rate factor by iteration, e.g. partial(OneCycle, warm_up=0.1)."""
+    plateau: Plateau | None = None
+    """Reductions of the learning rate on a plateau of a metric."""
+    epochs: int = 20
+    """Number of epochs."""
+    accumulation: int = 1
+    """Parts of `data.batch` samples whose gradients make one optimiser step."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; fp16 scales its losses."""
+    ema_decay: float | None = None
+    """Evaluate and keep an exponential moving average of the weights with this decay per step."""
+    swa_from: float | None = None
+    """Share of the epochs after which the weights of each epoch's end are averaged, e.g. 0.75; the average, with
+    renewed batch-norm statistics, is kept beside the best weights."""
+    clip_norm: float | None = None
+    """Largest gradient norm."""
+    validation: ValidationConfig = ValidationConfig()
+    """When to evaluate, what decides, what to show."""
+    checkpoint_every: int = 200
+    """Iterations between states from which a killed training goes on; the end of an epoch always leaves one."""
+    output_path: str = "output/training"
+    """Folder for the state of unfinished trainings."""
+    seed: int = 0
+    """Seed of weights, draws and augmentation."""
+    device: str | None = None
+    """Device such as cpu or cuda; None takes the GPU when there is one."""
+    name: str | None = None
+    """Name of the run in the dashboard."""

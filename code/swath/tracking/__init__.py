@@ -1,0 +1,37 @@
+"""Runs, and what they record. The only package that imports mlflow.
+
+Metrics, images and files go through a queue to the tracking store, with retries: a store that is away for a while
+delays them and never stops the work. What cannot be delivered in the end is kept in a local file and reported.
+"""
+
+import os
+
+# the queue retries for longer, and without blocking
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from swath.tracking.bundle import provenance, versions
+from swath.tracking.delivery import Delivery
+from swath.tracking.process import Stopped, cli
+from swath.tracking.project import Step, finished_step, run_step, warm_up
+from swath.tracking.runs import PARAM_LENGTH, Run, run
+from swath.tracking.store import fetch, history, metrics_of
+
+__all__ = [
+    "PARAM_LENGTH",
+    "Delivery",
+    "Run",
+    "Step",
+    "Stopped",
+    "cli",
+    "fetch",
+    "finished_step",
+    "history",
+    "metrics_of",
+    "provenance",
+    "run",
+    "run_step",
+    "versions",
+    "warm_up",
+]

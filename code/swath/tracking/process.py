@@ -1,0 +1,40 @@
+"""A script's process: errors, signals and exit status."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+from swath.errors import SwathError
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM arrived: handled as Ctrl-C everywhere, so that files, runs and child processes are cleaned up."""
+
+
+def cli(main: Callable[[], None]) -> int:
+    """Run a script's `main`: errors that a person can act on are printed alone, and every failure has an exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _quiet_libraries()
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        main()
+    except SwathError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped: what was finished is kept; start the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _stop(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not cut the clean-up short
+    raise Stopped
+
+
+def _quiet_libraries() -> None:
+    for name in ("alembic", "mlflow.store.db.utils", "urllib3", "rasterio._env", "pyogrio._io", "ignite"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,110 @@
+"""Entry points of MLproject as child runs of one parent, each in a process of its own that starts warm.
+
+A server process imports the libraries once; every step is forked from it (the standard library's forkserver), so a
+chain of ten short steps does not import torch and MLflow ten times.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import forkserver, get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from mlflow.projects.utils import get_or_create_run, get_run_env_vars, load_project
+
+from swath import config as configs
+from swath.errors import SwathError
+from swath.tracking.process import Stopped
+from swath.tracking.runs import Run
+
+CLEAN_UP_SECONDS = 180.0
+"""How long a step that was stopped may take to leave its files and its run in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """An entry point to start as a child run: its parameters, and a digest of all that decides its result."""
+
+    entry_point: str
+    parameters: Mapping[str, str]
+    digest: str
+    name: str
+
+
+def warm_up(modules: Sequence[str]) -> None:
+    """Start the server process that imports `modules`, while this process goes on."""
+    get_context("forkserver").set_forkserver_preload(list(modules))
+    forkserver.ensure_running()
+
+
+def finished_step(parent: Run, step: Step) -> str | None:
+    """The id of a finished run of the same step in the parent's experiment, or None."""
+    found = parent.client.search_runs(
+        [parent.experiment_id],
+        f"tags.`swath.step` = '{step.digest}' and attributes.status = 'FINISHED'",
+        max_results=1,
+    )
+    return str(found[0].info.run_id) if found else None
+
+
+def run_step(parent: Run, step: Step) -> str:
+    """Start an entry point of the project as a child of `parent`, wait for it, and return its run id.
+
+    The run is the one that ``mlflow run`` would make: same tags, same parameters, same command.
+    Raises SwathError when it fails; its own message stands above, in its output.
+    """
+    root = str(configs.PROJECT_ROOT)
+    entry_point = load_project(root).get_entry_point(step.entry_point)
+    command = shlex.split(entry_point.compute_command(dict(step.parameters), storage_dir=None))
+    run_id = get_or_create_run(
+        None, root, parent.experiment_id, root, None, step.entry_point, dict(step.parameters)
+    ).info.run_id
+    environment = get_run_env_vars(run_id, parent.experiment_id)
+    child = get_context("forkserver").Process(target=_execute, args=(command, environment), name=step.name)
+    child.start()
+    _wait(child)
+    parent.client.set_tag(run_id, "mlflow.runName", step.name)  # the script has set one of its own
+    if child.exitcode:
+        _end(parent, run_id)
+        raise SwathError(
+            f"step {step.name} failed (exit status {child.exitcode}); fix what it says above and start the same command again"
+        )
+    parent.client.set_tag(run_id, "swath.step", step.digest)
+    return str(run_id)
+
+
+def _execute(command: Sequence[str], environment: Mapping[str, str]) -> None:
+    """In the step's own process: what ``python script arguments`` does."""
+    os.environ.update(environment)
+    os.chdir(configs.PROJECT_ROOT)
+    interpreter, script, *arguments = command
+    if Path(interpreter).name != "python":
+        raise SwathError(f"MLproject: a step's command must be `python <script> ...`, found {shlex.join(command)}")
+    sys.argv = [script, *arguments]
+    sys.path.insert(0, str((configs.PROJECT_ROOT / script).parent))
+    runpy.run_path(script, run_name="__main__")
+
+
+def _wait(child: BaseProcess) -> None:
+    """Until the step's end; a step is never left behind, and gets the time to clean up."""
+    try:
+        child.join()
+    except BaseException as stop:
+        if isinstance(stop, Stopped):  # Ctrl-C reaches the step by itself, a signal to this process does not
+            child.terminate()
+        child.join(CLEAN_UP_SECONDS)
+        child.kill()
+        raise
+
+
+def _end(parent: Run, run_id: Any) -> None:
+    """A step that was killed could not say so in its run."""
+    if parent.client.get_run(run_id).info.status == "RUNNING":
+        parent.client.set_terminated(run_id, "FAILED")

@@ -1,0 +1,141 @@
+"""A run for the length of a block: its bundle, what is logged on the way, and a status that is true."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Param, RunTag
+from numpy.typing import NDArray
+
+from swath import config as configs
+from swath.errors import TrackingError
+from swath.tracking.bundle import git, provenance
+from swath.tracking.delivery import Delivery, brief, safe_name
+from swath.tracking.store import default_store
+
+log = logging.getLogger("swath.tracking")
+
+BUNDLE = "bundle"
+FLUSH_SECONDS = 120.0
+PARAM_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: everything logged here arrives in the dashboard, now or as soon as the store answers."""
+
+    id: str
+    experiment_id: str
+    client: MlflowClient
+    delivery: Delivery
+    scratch: Path
+
+    @property
+    def complete(self) -> bool:
+        """After the run: whether the store has everything that was logged."""
+        return not self.delivery.incomplete
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        self.delivery.put_metrics(values, step)
+
+    def log_params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; texts longer than the store takes are cut, the bundle holds them whole."""
+        params = [Param(safe_name(name), str(value)[:PARAM_LENGTH]) for name, value in values.items()]
+        for start in range(0, len(params), 100):
+            self.delivery.put("parameters", partial(self.client.log_batch, self.id, params=params[start : start + 100]))
+
+    def set_tags(self, values: Mapping[str, Any]) -> None:
+        tags = [RunTag(name, str(value)[:4000]) for name, value in values.items()]
+        self.delivery.put("tags", lambda: self.client.log_batch(self.id, tags=tags))
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Log a copy of `path` as it is now, so that the caller may change or delete it at once."""
+        copy = Path(tempfile.mkdtemp(dir=self.scratch)) / path.name
+        shutil.copyfile(path, copy)
+        self.delivery.put(path.name, lambda: self.client.log_artifact(self.id, str(copy), folder))
+
+    def log_text(self, text: str, artifact: str) -> None:
+        self.delivery.put(artifact, lambda: self.client.log_text(self.id, text, artifact))
+
+    def log_image(self, image_HWC: NDArray[np.uint8], key: str, step: int) -> None:
+        """A picture that the dashboard shows by step, beside those of other runs."""
+        self.delivery.put(key, lambda: self.client.log_image(self.id, image_HWC, key=key, step=step, synchronous=True))
+
+    def log_picture(self, image_HWC: NDArray[np.uint8], artifact: str) -> None:
+        """A picture as a file among the run's artifacts."""
+        self.delivery.put(artifact, lambda: self.client.log_image(self.id, image_HWC, artifact_file=artifact))
+
+
+@contextmanager
+def run(config: Any, config_path: str, name: str | None = None, kind: str = "preparation") -> Iterator[Run]:
+    """A run for the length of a block, with the bundle that reproduces it; its status says how the block ended.
+
+    FINISHED at its end, KILLED on Ctrl-C or SIGTERM, FAILED on any other exception. Joins the run that
+    ``mlflow run`` created. Raises TrackingError when the store does not answer at the start.
+    """
+    default_store()
+    try:
+        active = mlflow.start_run(run_name=name, log_system_metrics=False)
+    except Exception as error:
+        raise TrackingError(
+            f"tracking store {mlflow.get_tracking_uri()} does not answer ({brief(error)}). "
+            "Start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db."
+        ) from error
+    client = MlflowClient()
+    scratch = Path(tempfile.mkdtemp(prefix="swath-run-"))
+    delivery = Delivery(active.info.run_id, client)
+    handle = Run(active.info.run_id, active.info.experiment_id, client, delivery, scratch)
+    status, reason = "FAILED", ""
+    try:
+        _log_bundle(handle, config, config_path, kind)
+        if name:
+            handle.set_tags({"mlflow.runName": name})
+        yield handle
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status, reason = "KILLED", "stopped by a signal"
+        raise
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        _finish(handle, status, reason)
+
+
+def _finish(handle: Run, status: str, reason: str) -> None:
+    if reason:
+        handle.set_tags({"swath.reason": reason})
+    handle.delivery.put("status", lambda: handle.client.set_terminated(handle.id, status))
+    handle.delivery.close(FLUSH_SECONDS)
+    with suppress(Exception):
+        mlflow.end_run(status)
+    if handle.delivery.incomplete:
+        kept = configs.PROJECT_ROOT / "output" / "undelivered" / handle.id
+        shutil.copytree(handle.scratch, kept, dirs_exist_ok=True)
+        log.warning("files of the run are kept in %s", kept)
+    shutil.rmtree(handle.scratch, ignore_errors=True)
+
+
+def _log_bundle(handle: Run, config: Any, config_path: str, kind: str) -> None:
+    resolved = configs.resolve(config)
+    about = provenance(config_path)
+    handle.log_params({f"cfg.{k}": v for k, v in configs.leaves(resolved).items()})
+    handle.set_tags({"swath.kind": kind, "swath.config": config_path, "swath.commit": about["commit"]})
+    handle.log_text(json.dumps(resolved, indent=2) + "\n", f"{BUNDLE}/config.json")
+    handle.log_text(json.dumps(about, indent=2) + "\n", f"{BUNDLE}/provenance.json")
+    handle.log_text(git("diff", "HEAD") or "no uncommitted changes\n", f"{BUNDLE}/uncommitted.diff")
+    for source in configs.sources(config_path):
+        if source.is_file():
+            handle.log_file(source, f"{BUNDLE}/sources")

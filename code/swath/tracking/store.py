@@ -1,0 +1,56 @@
+"""The tracking store, and what other runs left there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from swath import config as configs
+from swath.errors import TrackingError
+from swath.tracking.delivery import brief
+
+
+def default_store() -> None:
+    """Without a store of the user's choice: mlflow.db and mlruns/ in the project root, from whatever folder we start."""
+    if not mlflow.is_tracking_uri_set():
+        mlflow.set_tracking_uri(f"sqlite:///{configs.PROJECT_ROOT / 'mlflow.db'}")
+
+
+def fetch(run_id: str, artifact: str, folder: Path) -> Path:
+    """Download one artifact of a run into `folder`. Raises TrackingError when the run or the artifact is not there."""
+    default_store()
+    client = MlflowClient()
+    _require_run(client, run_id)
+    try:
+        return Path(client.download_artifacts(run_id, artifact, str(folder)))
+    except (MlflowException, OSError) as error:
+        have = ", ".join(f.path for f in client.list_artifacts(run_id)) or "none"
+        raise TrackingError(
+            f"run {run_id} has no artifact {artifact} (it has: {have}; {brief(error)}). Pass the id of a finished training run."
+        ) from error
+
+
+def _require_run(client: MlflowClient, run_id: str) -> Any:
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        raise TrackingError(
+            f"run_id={run_id}: no such run in {mlflow.get_tracking_uri()}. Copy the id from the dashboard (`make ui`), "
+            "or check MLFLOW_TRACKING_URI."
+        ) from error
+
+
+def metrics_of(run_id: str) -> dict[str, float]:
+    """The latest value of each metric of a run."""
+    default_store()
+    return dict(_require_run(MlflowClient(), run_id).data.metrics)
+
+
+def history(run_id: str, metric: str) -> list[tuple[int, float]]:
+    """All values of a metric as (step, value)."""
+    default_store()
+    return [(m.step, m.value) for m in MlflowClient().get_metric_history(run_id, metric)]
