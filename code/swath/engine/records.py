@@ -17,6 +17,7 @@ from swath.data.catalog import read_table, write_table
 from swath.engine.checkpoint import load_weights, save_weights
 from swath.errors import TrackingError
 from swath.nn.heads import Classification, SegmentationModel, build_model
+from swath.nn.pretrained import without_weights
 
 if TYPE_CHECKING:
     from swath.engine.trainer import Training
@@ -81,7 +82,7 @@ def read_record(folder: Path, weights: str = "best") -> Record:
             f"{folder / DESCRIPTION}: not the description of a model ({error}). Pass a training's run id."
         ) from error
     bands = tuple(description["bands"])
-    network = _without_downloads(parts["model"])
+    network = without_weights(parts["model"])  # those of the record are loaded below
     model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
     load_weights(folder / _file_of(folder, weights), model)
     return Record(model.eval(), parts["tasks"], bands, read_tiles(folder / TILES))
@@ -111,11 +112,3 @@ def _file_of(folder: Path, weights: str) -> str:
     if weights not in index:
         raise TrackingError(f"weights={weights}: this training kept {', '.join(['best', *index])}. Choose one of them.")
     return str(index[weights]["file"])
-
-
-def _without_downloads(network: Any) -> Any:
-    """Weights come from the record: pretrained ones need not be fetched first."""
-    keywords = dict(network.keywords)
-    if "encoder_weights" in keywords:
-        keywords["encoder_weights"] = None
-    return configs.partial(network.func, *network.args, **keywords)
