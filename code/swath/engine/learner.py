@@ -45,8 +45,8 @@ class Learner:
 
     def __post_init__(self) -> None:
         config = self.config
-        model = self.model.to(self.device)
-        self.wrapped: nn.Module = idist.auto_model(model) if idist.get_world_size() > 1 else model
+        self.wrapped: nn.Module = self.model.to(self.device)
+        self.wrap()
         losses = {name: task.loss() for name, task in config.tasks.items()}
         self.losses = TaskLosses(losses, {name: task.weight for name, task in config.tasks.items()}).to(self.device)
         self.optimizer = config.optimizer(parameter_groups(self.model, config))
@@ -58,6 +58,10 @@ class Learner:
         self.augmentation = [factory() for factory in config.data.augmentation]
         self.unlabelled = config.unlabelled.method().to(self.device) if config.unlabelled else None
         self.ramp = config.unlabelled.ramp() if config.unlabelled else None
+
+    def wrap(self) -> None:
+        """Wrap the model for data-parallel training, anew whenever other parameters have gradients than before."""
+        self.wrapped = idist.auto_model(self.model) if idist.get_world_size() > 1 else self.model
 
     def step(self, batch: Mapping[str, Any], iteration: int) -> dict[str, float]:
         """One optimiser step on `accumulation` parts of a batch; mean losses and the rate that was used.

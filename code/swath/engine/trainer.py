@@ -35,6 +35,7 @@ from swath.engine.training_config import TrainingConfig
 from swath.engine.units import tile_rows
 from swath.errors import ConfigError, TrainingError
 from swath.nn.heads import build_model
+from swath.nn.pretrained import check_network
 
 log = logging.getLogger("swath.training")
 
@@ -81,6 +82,7 @@ class Training:
 
     def __post_init__(self) -> None:
         config = self.config
+        check_network(config.model)
         seed_everything(config.seed)
         self.device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.folds = read_folds(config.data, config.seed)
@@ -256,8 +258,9 @@ class Training:
 
     def _freeze(self, epoch: int) -> None:
         """Bring the model's parts into the state of an epoch, counted from 0."""
-        for freezing in self.config.freezing:
-            freezing.apply(self.learner.model, epoch)
+        changed = [freezing.apply(self.learner.model, epoch) for freezing in self.config.freezing]
+        if any(changed):
+            self.learner.wrap()
 
     def _log_step(self, engine: Engine) -> None:
         values: dict[str, float] = engine.state.output  # type: ignore[assignment]
