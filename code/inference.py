@@ -10,12 +10,12 @@ import torch
 from swath import config as configs
 from swath import tracking
 from swath.data.catalog import pair_masks, read_scenes
-from swath.engine import inference
+from swath.engine import inference, scoring
 from swath.engine.inference import InferenceConfig
 from swath.engine.mapper import Item, SerialExecutor, run_items
-from swath.engine.panels import confusion_figure
 from swath.engine.records import FOLDER, Record, read_record
-from swath.engine.scoring import ScoreTable
+from swath.engine.score_report import ScoreReport
+from swath.engine.score_table import ScoreTable
 
 
 def fetch_record(run_id: str, weights: str) -> Record:
@@ -27,13 +27,16 @@ def fetch_record(run_id: str, weights: str) -> Record:
 def main() -> None:
     config, config_path = configs.from_command_line(InferenceConfig)
     output = configs.absolute(config.output_path)
-    with tracking.run(config, config_path, f"inference {Path(config_path).parent.name}", kind="inference") as run:
+    name = f"inference {Path(config_path).parent.name}"
+    with tracking.run(config, config_path, name, kind="inference") as run:
         record = fetch_record(config.run_id, config.weights)
         run.set_tags({"swath.training_run": config.run_id})
         scenes = read_scenes(configs.absolute(config.input_path))
         labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}
-        if labels and inference.require_fair(scenes, record.tiles, config.allow_selection_set):
-            run.set_tags({"swath.scored_on": "selection set", "mlflow.runName": "inference (scored on selection set)"})
+        judged = False
+        if labels:
+            judged = scoring.require_fair(scenes, record.tiles, config.allow_selection_set)
+            run.set_tags(scoring.fairness_tags(name, judged))
         device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         predict = inference.predictor(record.model.to(device), config.sliding.tta, device)
         ledger = inference.fresh_ledger(config, output)
@@ -56,26 +59,27 @@ def main() -> None:
         done = run_items(one, items, ledger, SerialExecutor())
         run.log_metrics({"inference/scenes": len(items), "inference/done_now": done.done_now})
         if labels:
-            score(run, config, record, rows, labels)
+            score(run, config, record, scenes, labels, scoring.fairness_notes(judged))
 
 
-def score(run: tracking.Run, config: InferenceConfig, record: Record, rows: list, labels: dict) -> None:
-    """Log the scores of all scenes together and by area, beside what one threshold reaches on the same pixels."""
+def score(
+    run: tracking.Run, config: InferenceConfig, record: Record, scenes: Any, labels: dict[str, Path], notes: list[str]
+) -> None:
+    """Log the scores of all scenes together and broken down, beside what one threshold reaches on the same pixels."""
     output = configs.absolute(config.output_path)
-    table = ScoreTable(record.tasks)
-    for row in rows:
-        target = inference.scene_output(output, row.area, row.key)
-        found = inference.score_scene(target.classes, labels[row.key], Path(row.image), record.tasks)
-        table.add(row.key, row.area, found)
+    table = ScoreTable(record.tasks, config.scoring, notes)
+    for about in scenes.to_dict("records"):
+        classes = inference.scene_output(output, about["area"], about["key"]).classes
+        truth, image = labels[about["key"]], Path(about["image"])
+        found = scoring.score_scene(classes, truth, image, record.tasks, config.scoring.block)
+        table.add(about["key"], about["area"], found, about)
     run.log_metrics(table.metrics(config.score_prefix))
-    run.log_text(table.csv(), "scores.csv")
-    for task, matrix in table.totals().items():
-        figure = confusion_figure(matrix, record.tasks[task].classes, f"{task}, all scenes")
-        run.log_picture(figure, f"confusion_{task}.png")
-    run.log_text(table.report(), "scores.txt")
-    (output / "scores.txt").write_text(table.report())
-    (output / "scores.csv").write_text(table.csv())
-    print(table.report())
+    report = ScoreReport(table)
+    for path in report.write(output):
+        run.log_file(path)
+    for name, picture in report.pictures().items():
+        run.log_picture(picture, name)
+    print(report.text())
 
 
 if __name__ == "__main__":

@@ -2,41 +2,77 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from swath import config as configs
 from swath import tracking
-from swath.data.catalog import read_scenes
-from swath.engine.inference import require_fair, score_scene
-from swath.engine.records import FOLDER, read_record
-from swath.engine.scoring import ScoreTable, ValidateConfig, pair_predictions
+from swath.data.catalog import date_of, read_scenes, read_table
+from swath.engine import scoring
+from swath.engine.comparison import compare, comparison_text
+from swath.engine.records import FOLDER, TILES
+from swath.engine.score_report import UNITS, ScoreReport
+from swath.engine.score_table import ScoreTable
+from swath.engine.scoring import Pairs, ValidateConfig
+from swath.engine.units import COLUMNS
+from swath.errors import TrackingError
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(ValidateConfig)
-    predictions, truth = configs.absolute(config.preds_path), configs.absolute(config.gt_path)
+    predictions = configs.absolute(config.preds_path)
     with tracking.run(config, config_path, "validate", kind="validation") as run:
-        if config.run_id and selected_on(config, predictions):
-            run.set_tags(
-                {"swath.scored_on": "selection set", "mlflow.runName": "validate (scored on the selection set)"}
-            )
-        pairs = pair_predictions(predictions, truth)
-        for note in pairs.notes:
-            print(note)
-        table = ScoreTable(config.tasks)
+        pairs = scoring.pair_predictions(predictions, configs.absolute(config.gt_path))
+        judged, reason = scored_on(config, predictions, pairs)
+        run.set_tags(scoring.fairness_tags("validate", judged))
+        table = ScoreTable(config.tasks, config.scoring, notes=[*pairs.notes, *scoring.fairness_notes(judged, reason)])
+        scenes = about_scenes(config)
         for key, (predicted, labels) in pairs.found.items():
-            table.add(key, predicted.parent.name, score_scene(predicted, labels, None, config.tasks))
+            found = scoring.score_scene(predicted, labels, None, config.tasks, config.scoring.block)
+            about = scenes.get(key.partition("/")[0], {"date": date_of(labels)})
+            table.add(key, str(about.get("area", predicted.parent.name)), found, about)
         run.log_metrics(table.metrics("validation"))
         run.log_metrics({"validation/missing": len(pairs.missing), "validation/extra": len(pairs.extra)})
-        run.log_text(table.csv(), "scores.csv")
-        print(table.report())
+        report = ScoreReport(table)
+        for path in report.write(run.scratch / "scores"):
+            run.log_file(path)
+        for name, picture in report.pictures().items():
+            run.log_picture(picture, name)
+        print(report.text())
+        if config.compare_with:
+            against(run, config, table)
 
 
-def selected_on(config: ValidateConfig, predictions: Path) -> bool:
-    """Whether the predicted scenes selected the run's weights; LeakError when they trained it."""
-    assert config.run_id
+def scored_on(config: ValidateConfig, predictions: Path, pairs: Pairs) -> tuple[bool | None, str]:
+    """Whether the scenes selected the weights, None with a reason when nobody can tell; LeakError when they trained."""
+    run_id = config.run_id or scoring.training_run_of(predictions)
+    if not run_id:
+        return None, "no training run is known, set run_id"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = tracking.fetch(run_id, f"{FOLDER}/{TILES}", Path(folder))
+            used = read_table(path, ("key", "area", "side"), "training")
+    except TrackingError as error:
+        if config.run_id:
+            raise
+        return None, str(error)
+    return scoring.require_fair(scoring.footprints_of(pairs), used, config.allow_selection_set), ""
+
+
+def about_scenes(config: ValidateConfig) -> dict[str, Any]:
+    """What a table of scenes says of each scene, by key."""
+    if not config.scenes_path:
+        return {}
+    return dict(read_scenes(configs.absolute(config.scenes_path)).set_index("key").to_dict("index"))
+
+
+def against(run: tracking.Run, config: ValidateConfig, table: ScoreTable) -> None:
+    """Log how the scores differ from those of another run on the same ground."""
+    assert config.compare_with
     with tempfile.TemporaryDirectory() as folder:
-        used = read_record(tracking.fetch(config.run_id, FOLDER, Path(folder))).tiles
-    return require_fair(read_scenes(predictions), used, config.allow_selection_set)
+        other = read_table(tracking.fetch(config.compare_with, UNITS, Path(folder)), COLUMNS, "validate")
+    found = compare(other, table.rows, config.tasks, config.scoring)
+    run.log_text(found.to_csv(index=False, float_format="%.6f"), "comparison.csv")
+    print(f"against run {config.compare_with}\n{comparison_text(found)}")
 
 
 if __name__ == "__main__":

@@ -509,3 +509,9 @@ def test_c03_field_of_an_optional_part_brings_the_part_with_its_defaults() -> No
     assert changed.validation.early_stopping.min_delta == 0.0
     with pytest.raises(ConfigError, match=r"no field `patienec` there. Did you mean `patience`"):
         override(config, "validation.early_stopping.patienec", "7")
+
+
+def test_c04_leaves_go_through_lists_of_things_to_build() -> None:
+    flat = leaves(resolve(load("configs/demo/training.py", TrainingConfig)))
+    assert flat["data.augmentation.0"] == "swath.data.transforms:D4"
+    assert flat["channels.clip"] == [-35.0, 5.0]

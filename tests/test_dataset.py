@@ -13,7 +13,8 @@ from swath.data.catalog import TILE_COLUMNS, TILES, read_table
 from swath.data.dataset import TileDataset, collate, read_tiles, tiles_from_folders, tiles_from_lists
 from swath.data.samplers import Draw
 from swath.errors import CatalogError, ConfigError, RasterError
-from swath.geo.raster import IGNORE, find_rasters, read_image, read_labels
+from swath.geo.raster import find_rasters, read_image, read_labels
+from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.synthetic import backscatter, blobs, cut_in_half, grid, write_image, write_mask, write_scenes
 

@@ -14,7 +14,7 @@ from tests.capabilities import DOCUMENT, with_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ROOT / "code"
-LAYERS = ("errors", "config", "geo", "data", "nn", "engine", "challenges")
+LAYERS = ("errors", "labels", "config", "geo", "data", "nn", "engine", "challenges")
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "manager"}
 OPENERS = {"rasterio": "swath/geo/raster.py", "pyogrio": "swath/geo/vector.py"}
 
@@ -102,6 +102,17 @@ def test_no_hidden_inputs(path: Path) -> None:
     text = path.read_text()
     for reading in ("os.environ.get", "os.environ[", "os.getenv", "eval(", "exec("):
         assert reading not in re.sub(r"\w+eval\(|\.eval\(", "", text), f"{path}: {reading}"
+
+
+def test_the_ignore_value_is_written_once() -> None:
+    bound = [
+        path.relative_to(CODE).as_posix()
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "IGNORE" for t in node.targets)
+    ]
+    assert bound == ["swath/labels.py"]
+    assert not list(imports(CODE / "swath/labels.py"))
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef]:

@@ -21,20 +21,18 @@ from swath.engine.inference import (
     Accumulator,
     Predict,
     SlidingConfig,
-    best_band_threshold,
     predict_rows,
     predict_scene,
     predictor,
     quick_look,
     scene_output,
-    score_scene,
 )
 from swath.errors import ConfigError, RasterError
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe, read_image, read_labels
 from swath.geo.windows import blend_weights
 from swath.nn.heads import Classification, SegmentationModel, probabilities
-from tests.synthetic import PixelNet, TinyNet, blobs, echoes, grid, labels, write_image, write_mask
+from tests.synthetic import PixelNet, TinyNet, echoes, grid, write_image, write_mask
 
 Blend = Literal["uniform", "linear", "gaussian"]
 BLENDS: tuple[Blend, ...] = ("uniform", "linear", "gaussian")
@@ -356,38 +354,6 @@ def test_c91_a_prediction_that_fails_leaves_no_file(raster: tuple[Path, NDArray[
     with pytest.raises(RuntimeError, match="out of memory"):
         predict_scene(raster[0], output, BANDS, fails, WATER, SlidingConfig(window=32, overlap=0, batch=1))
     assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
-
-
-def test_c78_scene_scores_leave_out_255_and_do_not_forgive_nodata(tmp_path: Path) -> None:
-    place = grid((60, 50))
-    truth, guess = labels((60, 50), 2, seed=1).numpy(), blobs((60, 50), seed=2)
-    guess[:, :10] = 255
-    paths = write_mask(tmp_path / "guess.tif", guess, place), write_mask(tmp_path / "truth.tif", truth, place)
-    found = score_scene(*paths, None, WATER).matrices["water"]
-    expected = np.zeros((2, 2), int)
-    for y, p in zip(truth.ravel(), np.where(guess == 255, 0, guess).ravel(), strict=True):
-        if y != 255:
-            expected[y, p] += 1
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_c74_best_threshold_of_a_scene_separates_what_a_threshold_can(tmp_path: Path) -> None:
-    place, truth = grid((60, 50)), blobs((60, 50), seed=3)
-    image = np.stack([np.where(truth, 0.001, 0.1), np.full((60, 50), 0.05)]).astype(np.float32)
-    mask = write_mask(tmp_path / "truth.tif", truth, place)
-    source = write_image(tmp_path / "image.tif", image, place, BANDS)
-    found = score_scene(mask, mask, source, WATER)
-    iou, rule = best_band_threshold(found.histograms)
-    assert iou == 1.0
-    assert rule.startswith("vh <")
-    assert found.matrices["water"][0, 1] == found.matrices["water"][1, 0] == 0
-
-
-def test_c78_scores_on_two_grids_are_refused(tmp_path: Path) -> None:
-    one = write_mask(tmp_path / "a.tif", blobs((20, 20)), grid((20, 20)))
-    other = write_mask(tmp_path / "b.tif", blobs((20, 20)), grid((20, 20), origin=(400_010.0, 3_700_000.0)))
-    with pytest.raises(RasterError, match="not on one grid"):
-        score_scene(one, other, None, WATER)
 
 
 @pytest.mark.parametrize("side", [20, 45, 900])

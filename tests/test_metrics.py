@@ -15,14 +15,21 @@ from torch.utils.data import DataLoader
 
 from swath.data.channels import Bands, Fill, Preprocess, ZScore
 from swath.engine.evaluator import evaluate
-from swath.engine.inference import SceneScore
-from swath.engine.scoring import ScoreTable
+from swath.engine.score_report import ScoreReport
+from swath.engine.score_table import ScoreTable
+from swath.engine.scoring import SceneScore
+from swath.labels import IGNORE
 from swath.nn.heads import Classification, SegmentationModel
-from swath.nn.losses import CrossEntropy, TaskLosses
-from swath.nn.metrics import IGNORE, best_threshold, confusion_matrix, named, scores, threshold_histogram
-from tests.synthetic import PixelNet, labels
+from swath.nn.losses import CrossEntropy, Dice, TaskLosses
+from swath.nn.metrics import best_threshold, confusion_matrix, named, scores, threshold_histogram, tile_means
+from tests.synthetic import PixelNet, grid, labels
 
 NAMES = ("land", "ice", "water")
+
+
+def counted(task: str, matrix: np.ndarray) -> SceneScore:
+    """A scored scene of one block."""
+    return SceneScore({task: matrix[None, None]}, grid((8, 8)), 8, {})
 
 
 def drawn(seed: int, classes: int = 3, size: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,12 +110,13 @@ def test_c75_macro_with_background_is_shown_beside_the_foreground_score() -> Non
     assert round(found["f1_macro_bg"], 4) == 0.8534
     assert "f1" not in found
     table = ScoreTable({"kelp": Classification(classes=("background", "kelp"))})
-    table.add("scene", "area", SceneScore({"kelp": matrix}, {}))
+    table.add("scene", "area", counted("kelp", matrix))
     shown = table.metrics("test")
     assert {round(shown[f"test/{n}"], 4) for n in ("f1_fg", "f1_macro_bg")} == {0.7083, 0.8534}
-    assert "0.708297" in table.csv() or f"{found['f1_fg']:.6f}" in table.csv()
-    assert f"{found['f1_macro_bg']:.6f}" in table.csv()
-    assert "0.7083" in table.report()
+    frame = table.frame()
+    assert frame["f1_fg"].tolist() == [pytest.approx(found["f1_fg"])] * 3
+    assert frame["f1_macro_bg"].tolist() == [pytest.approx(found["f1_macro_bg"])] * 3
+    assert "0.708" in ScoreReport(table).text()
 
 
 def test_c77_a_class_neither_there_nor_predicted_has_no_score() -> None:
@@ -135,14 +143,33 @@ def test_c77_nothing_labelled_gives_no_scores_and_no_warning(recwarn: pytest.War
 
 def test_c77_scenes_without_target_count_over_the_set_not_one_by_one() -> None:
     table = ScoreTable({"water": Classification()})
-    table.add("dry", "a", SceneScore({"water": np.array([[100, 0], [0, 0]])}, {}))
-    table.add("wet", "b", SceneScore({"water": np.array([[80, 5], [5, 10]])}, {}))
+    table.add("dry", "a", counted("water", np.array([[100, 0], [0, 0]])))
+    table.add("wet", "b", counted("water", np.array([[80, 5], [5, 10]])))
     assert table.metrics("test")["test/iou_fg"] == pytest.approx(10 / 20)
     rows = table.frame().set_index("name")
     assert np.isnan(rows.loc["dry", "iou_fg"])
     assert rows.loc["all", "iou_fg"] == pytest.approx(0.5)
     assert list(table.frame()["of"]) == ["all", "area", "area", "scene", "scene"]
-    assert "nan" in table.report()
+    assert "nan" in ScoreReport(table).text()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 999), st.integers(1, 12))
+def test_c77_means_over_tiles_leave_out_tiles_without_foreground_or_say_how_they_count(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, guess = rng.random((2, count, 30)) < rng.choice([0, 0.2], (2, count, 1))
+    matrices = np.stack([sk.confusion_matrix(t, p, labels=[0, 1]) for t, p in zip(truth, guess, strict=True)])
+    matrices = np.concatenate([matrices, np.zeros((2, 2, 2), int)])  # nothing labelled: never counts
+    pairs = [(t, p) for t, p in zip(truth, guess, strict=True) if t.any() or p.any()]
+    found, kind = tile_means(matrices), tile_means(matrices, empty="one")
+    assert found["tile_mean_tiles"] == len(pairs)
+    assert kind["tile_mean_tiles_empty1"] == count
+    assert ("iou_fg_tile_mean" in found) == bool(pairs)
+    if pairs:
+        assert found["iou_fg_tile_mean"] == pytest.approx(np.mean([sk.jaccard_score(t, p) for t, p in pairs]))
+        assert found["f1_fg_tile_mean"] == pytest.approx(np.mean([sk.f1_score(t, p) for t, p in pairs]))
+    ones = [sk.jaccard_score(t, p, zero_division=1) for t, p in zip(truth, guess, strict=True)]
+    assert kind["iou_fg_tile_mean_empty1"] == pytest.approx(np.mean(ones))
 
 
 @settings(max_examples=40, deadline=None)
@@ -184,12 +211,61 @@ def test_c79_evaluation_is_the_same_for_batches_of_1_4_and_25_and_any_order() ->
             assert other[name] == pytest.approx(value, rel=1e-5 if "loss" in name else 1e-12)
 
 
-def test_c79_shards_add_up_to_the_whole() -> None:
+def overlap_losses() -> TaskLosses:
+    """A loss whose value on a batch is not the mean of its values on the samples."""
+    return TaskLosses({"water": Dice()}, {"water": 1.0})
+
+
+def test_c79_an_overlap_loss_is_the_same_for_all_batches_too() -> None:
     data, tasks, model = samples(25), {"water": Classification()}, segmenter()
-    whole = evaluate(model, DataLoader(data, 4), tasks).matrices["water"]  # type: ignore[arg-type]
+    found = [evaluate(model, DataLoader(data, batch), tasks, overlap_losses()).losses for batch in (1, 4, 25)]  # type: ignore[arg-type]
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    assert found[2] == pytest.approx(found[0], rel=1e-5)
+
+
+def test_c79_c82_counts_by_tile_are_those_of_the_tile_alone_and_sum_to_the_whole() -> None:
+    data, tasks, model = samples(25), {"water": Classification()}, segmenter()
+    whole = evaluate(model, DataLoader(data, 4), tasks, overlap_losses())  # type: ignore[arg-type]
+    assert list(whole.units) == sorted(s["key"] for s in data)  # type: ignore[type-var]
+    for sample in data[:7]:
+        alone = evaluate(model, DataLoader([sample], 1), tasks, overlap_losses())  # type: ignore[arg-type]
+        unit = whole.units[sample["key"]]  # type: ignore[index]
+        np.testing.assert_array_equal(unit.matrices["water"], alone.matrices["water"])
+        assert unit.pixels == alone.matrices["water"].sum()
+        if unit.pixels:
+            assert unit.mean_losses == pytest.approx(alone.losses, rel=1e-5)
+        else:
+            assert unit.mean_losses == {}
+    np.testing.assert_array_equal(sum(u.matrices["water"] for u in whole.units.values()), whole.matrices["water"])
+    pixels = sum(u.pixels for u in whole.units.values())
+    assert whole.losses["loss"] == pytest.approx(sum(u.losses["loss"] for u in whole.units.values()) / pixels)
+    table = whole.metrics("validation", tasks)
+    stack = np.stack([u.matrices["water"] for u in whole.units.values()])
+    assert table["validation/iou_fg_tile_mean"] == tile_means(stack)["iou_fg_tile_mean"]
+
+
+def test_c79_parts_of_a_tile_are_counted_together() -> None:
+    data, tasks, model = samples(6), {"water": Classification()}, segmenter()
+    same = [sample | {"key": "tile"} for sample in data]
+    found = evaluate(model, DataLoader(same, 4), tasks, overlap_losses())  # type: ignore[arg-type]
+    whole = evaluate(model, DataLoader(data, 4), tasks, overlap_losses())  # type: ignore[arg-type]
+    assert list(found.units) == ["tile"]
+    np.testing.assert_array_equal(found.matrices["water"], whole.matrices["water"])
+    assert found.losses == pytest.approx(whole.losses)
+
+
+def test_c79_shards_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, tasks, model = samples(25), {"water": Classification()}, segmenter()
+    whole = evaluate(model, DataLoader(data, 4), tasks, overlap_losses())  # type: ignore[arg-type]
     for world in (2, 3):
-        shards = [evaluate(model, DataLoader(data[r::world], 4), tasks).matrices["water"] for r in range(world)]  # type: ignore[arg-type]
-        np.testing.assert_array_equal(sum(shards), whole)
+        shards = [evaluate(model, DataLoader(data[r::world], 4), tasks, overlap_losses()) for r in range(world)]  # type: ignore[arg-type]
+        monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+        monkeypatch.setattr("ignite.distributed.all_gather", lambda _, parts=shards: [s.units for s in parts])
+        found = evaluate(model, DataLoader(data[:1], 1), tasks, overlap_losses())  # type: ignore[arg-type]
+        monkeypatch.undo()
+        np.testing.assert_array_equal(found.matrices["water"], whole.matrices["water"])
+        assert found.losses == pytest.approx(whole.losses)
+        assert list(found.units) == list(whole.units)
 
 
 def test_c78_evaluation_leaves_out_ignored_pixels() -> None:

@@ -17,8 +17,9 @@ from swath.errors import RasterError
 from swath.geo import mosaic
 from swath.geo.grid import Grid, Window
 from swath.geo.mosaic import aggregate, common_grid, decide, mean_probability, merge_tiles
-from swath.geo.raster import IGNORE, RasterSpec, describe, read_image, read_labels, write_raster
+from swath.geo.raster import RasterSpec, describe, read_image, read_labels, write_raster
 from swath.geo.windows import ConstantSize, ConstantStride, windows
+from swath.labels import IGNORE
 from tests.synthetic import NODATA, UTM, backscatter, blobs, grid, write_image, write_mask
 
 LAW = settings(max_examples=30, deadline=None)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from swath.engine.panels import (
     CAPTION,
     GAP,
-    IGNORE,
     PALETTE,
+    Bar,
+    bars_figure,
     colors,
     confusion_figure,
     overlay,
@@ -26,6 +27,7 @@ from swath.engine.panels import (
     stacked,
     stretch,
 )
+from swath.labels import IGNORE
 from tests.conftest import ROOT, child_environment
 from tests.synthetic import blobs, echoes, labels
 
@@ -141,6 +143,37 @@ def test_c87_a_confusion_matrix_is_darker_where_more_of_a_class_goes() -> None:
     dark = [(p.astype(int).sum(-1) < 300).mean() for p in (right, empty)]
     assert dark[0] > dark[1] + 0.1
     assert (right != wrong).any()
+
+
+def blue(picture: np.ndarray) -> np.ndarray:
+    """Where a picture shows the bars."""
+    r, g, b = np.moveaxis(picture.astype(int), -1, 0)
+    return (b > 180) & (r < 130) & (g < 180)
+
+
+def test_c82_bars_are_as_long_as_their_values_and_intervals_lie_on_them() -> None:
+    nan = float("nan")
+    bars = [
+        Bar("low", 0.25, nan, nan, "9 tiles"),
+        Bar("high", 0.75, 0.6, 0.9, "9 tiles"),
+        Bar("none", nan, nan, nan, ""),
+    ]
+    picture = bars_figure({"area": bars}, "water")
+    assert picture.dtype == np.uint8
+    lengths = blue(picture).sum(1)
+    short, long = np.unique(lengths[lengths > 20])[[0, -1]]
+    assert long / short == pytest.approx(3, rel=0.05)
+    plain = bars_figure({"area": [bars[0], bars[1]._replace(low=nan, high=nan), bars[2]]}, "water")
+    assert plain.shape == picture.shape
+    dark = [(p.astype(int).sum(-1) < 150).sum() for p in (picture, plain)]
+    assert dark[0] > dark[1] + 50
+
+
+def test_c82_of_many_bars_the_lowest_are_shown() -> None:
+    bars = [Bar(f"scene {i}", 0.9 if i % 2 else 0.3, float("nan"), float("nan"), "") for i in range(60)]
+    few = bars_figure({"scene": bars}, "water", most=30)
+    only_low = bars_figure({"scene": bars[::2]}, "water", most=30)
+    assert blue(few).sum() == pytest.approx(blue(only_low).sum(), rel=0.02)
 
 
 def resident() -> int:

@@ -19,8 +19,9 @@ from swath.challenges.unosat import Pair, find_labels, find_pairs, three_bands, 
 from swath.data.catalog import SCENE_COLUMNS, SCENES, read_scenes, read_table
 from swath.errors import CatalogError, RasterError, VectorError
 from swath.geo.grid import Grid
-from swath.geo.raster import IGNORE, RasterSpec, describe, read_image, read_labels, write_raster
+from swath.geo.raster import RasterSpec, describe, read_image, read_labels, write_raster
 from swath.geo.vector import burn, write_vectors
+from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.synthetic import UTM, backscatter, blobs, cut_in_half, grid, polygons, times, write_area, write_image
 
@@ -72,6 +73,24 @@ def test_c09_scene_keeps_place_nodata_and_values(step: Callable[..., int], raw: 
     assert gap[:, -4:].all()
     for found, expected in zip(image, (vh, vv, 0.5 * (vh + vv)), strict=True):
         np.testing.assert_allclose(found, np.where(gap, np.nan, expected), rtol=1e-6)
+
+
+def test_c45_listed_values_are_no_measurement_in_scenes_and_masks(
+    step: Callable[..., int], raw: Path, tmp_path: Path
+) -> None:
+    """Zones of zeros, which orthorectification leaves: neither backscatter nor "no water"."""
+    for name in ("vh", "vv"):
+        image = read_image(band(raw, name))
+        image[:, :10] = 0
+        write_image(band(raw, name), image, describe(band(raw, name)).grid, (name,))
+    for values, gaps in ({"missing_values": "0"}, True), ({}, False):
+        for name, kind in (("generate_3b_images", "3b"), ("rasterize", "vh")):
+            folder = tmp_path / f"{name}_{gaps}"
+            assert step(name, output_path=folder, **values) == 0
+            path = folder / "north" / NAME.format(kind)
+            zone = np.isnan(read_image(path)) if kind == "3b" else read_labels(path) == IGNORE
+            assert zone[:, :10].all() == gaps
+            assert not zone[:, 10:, :-4].any()
 
 
 def test_c09_scenes_table_lists_every_scene_by_key(step: Callable[..., int], tmp_path: Path) -> None:

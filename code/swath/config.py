@@ -373,6 +373,8 @@ def leaves(resolved: Any, prefix: str = "") -> dict[str, Any]:
             elif prefix and key == TARGET:
                 flat[prefix] = child
         return flat
+    if isinstance(resolved, list) and any(isinstance(child, dict) for child in resolved):
+        return {k: v for i, child in enumerate(resolved) for k, v in leaves(child, f"{prefix}.{i}").items()}
     return {prefix: resolved}
 
 

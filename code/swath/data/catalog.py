@@ -70,9 +70,12 @@ def place(info: RasterInfo) -> dict[str, Any]:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]] | gpd.GeoDataFrame) -> None:
-    """Write rows, sorted by key, as GeoParquet; whole or not at all. Raises CatalogError on a key used twice."""
+    """Write rows, sorted by key, as GeoParquet; whole or not at all.
+
+    Raises CatalogError on a key used twice; a table with a row per task may use it once for each.
+    """
     frame = rows if isinstance(rows, gpd.GeoDataFrame) else _frame(rows)
-    twice = frame["key"][frame["key"].duplicated()].unique()
+    twice = frame["key"][frame.duplicated([c for c in ("key", "task") if c in frame])].unique()
     if len(twice):
         raise CatalogError(f"{path}: the same key names several rows: {_some(twice)}. Rename the files.")
     path.parent.mkdir(parents=True, exist_ok=True)

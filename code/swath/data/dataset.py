@@ -16,7 +16,8 @@ from swath.data.catalog import TILE_COLUMNS, TILE_STATS, read_table
 from swath.data.samplers import Draw
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.grid import Window
-from swath.geo.raster import IGNORE, RasterReader, describe, find_rasters
+from swath.geo.raster import RasterReader, describe, find_rasters
+from swath.labels import IGNORE
 
 Sample = dict[str, Any]
 

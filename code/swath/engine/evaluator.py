@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,22 +17,47 @@ from torch.utils.data import DataLoader
 from swath.engine.panels import panel
 from swath.nn.heads import Classification, predict_classes, probabilities
 from swath.nn.losses import TaskLosses
-from swath.nn.metrics import IGNORE, confusion_matrix, named, scores
+from swath.nn.metrics import confusion_matrices, named, scores, tile_means
+
+
+@dataclass
+class Unit:
+    """What was counted on one tile: a confusion matrix per task, and sums of losses over its labelled pixels."""
+
+    matrices: dict[str, NDArray[np.int64]]
+    pixels: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
+
+    def add(self, other: Unit) -> None:
+        """Take in what was counted on another part of the same tile."""
+        self.matrices = {task: self.matrices[task] + other.matrices[task] for task in self.matrices}
+        self.pixels += other.pixels
+        self.losses = {name: value + other.losses[name] for name, value in self.losses.items()}
+
+    @property
+    def mean_losses(self) -> dict[str, float]:
+        """Losses per labelled pixel; none when no pixel is labelled."""
+        return {name: value / self.pixels for name, value in self.losses.items()} if self.pixels else {}
 
 
 @dataclass
 class Evaluation:
-    """What an evaluation found: a confusion matrix per task, mean losses, panels by sample key."""
+    """What an evaluation found: a confusion matrix per task, mean losses, panels and counts by sample key."""
 
     matrices: dict[str, NDArray[np.int64]]
     losses: dict[str, float]
     panels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    units: dict[str, Unit] = field(default_factory=dict)
+    """Counts of each tile, of all ranks, in the order of their keys; their sums are `matrices` and `losses`."""
 
     def metrics(self, prefix: str, tasks: Mapping[str, Classification]) -> dict[str, float]:
-        """All scores and losses under ``<prefix>/...``."""
+        """All scores and losses under ``<prefix>/...``; means over tiles (see `tile_means`) when tiles were counted."""
         table = {f"{prefix}/{name}": value for name, value in self.losses.items()}
         for name, task in tasks.items():
-            table |= named(scores(self.matrices[name], task.classes), prefix, name, len(tasks))
+            found = scores(self.matrices[name], task.classes)
+            if self.units:
+                found |= tile_means(np.stack([unit.matrices[name] for unit in self.units.values()]))
+            table |= named(found, prefix, name, len(tasks))
         return table
 
 
@@ -42,10 +67,10 @@ def evaluate(
 ) -> Evaluation:  # fmt: skip
     """Run `model` over `loader` without gradients, on all ranks together; `show` names the samples to draw.
 
-    Losses are means over labelled pixels, so that they, like the matrices, do not depend on batch size or ranks.
+    Losses are those of each sample, averaged by their labelled pixels: like the matrices they do not depend on batch
+    size or ranks. Samples of one key are counted together.
     """
-    matrices = {name: torch.zeros(t.channels, t.channels, dtype=torch.int64) for name, t in tasks.items()}
-    sums: dict[str, float] = {}
+    units: dict[str, Unit] = {}
     panels: dict[str, NDArray[np.uint8]] = {}
 
     def step(engine: Engine, batch: dict[str, Any]) -> None:
@@ -53,10 +78,8 @@ def evaluate(
             logits = model(batch["image"].to(device))
             targets = {task: target.to(device) for task, target in batch["target"].items()}
             predicted = predict_classes(probabilities(logits))
-            for name, task in tasks.items():
-                matrices[name] += confusion_matrix(predicted[name], targets[name], task.channels).cpu()
-            if losses is not None:
-                _add(sums, losses(logits, targets), targets)
+            for key, unit in zip(batch["key"], _count(logits, predicted, targets, tasks, losses), strict=True):
+                _add(units, key, unit)
         first = next(iter(tasks))
         for i, key in enumerate(batch["key"]):
             if key in show and key not in panels:
@@ -69,26 +92,60 @@ def evaluate(
 
     model.eval()
     Engine(step).run(loader, max_epochs=1)
-    return Evaluation({n: _all_ranks(m).numpy() for n, m in matrices.items()}, _means(sums), panels)
+    together = _of_all_ranks(units)
+    return Evaluation(_sums(together, tasks), _means(together), panels, together)
 
 
-def _add(sums: dict[str, float], terms: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
-    pixels = float(sum((target != IGNORE).sum() for target in targets.values()))
-    sums["pixels"] = sums.get("pixels", 0.0) + pixels
-    for name, value in terms.items():
-        sums[name] = sums.get(name, 0.0) + float(value) * pixels
+def _count(
+    logits: Mapping[str, Tensor], predicted: Mapping[str, Tensor], targets: Mapping[str, Tensor],
+    tasks: Mapping[str, Classification], losses: TaskLosses | None,
+) -> Iterator[Unit]:  # fmt: skip
+    """The counts of each sample of a batch."""
+    size = len(next(iter(predicted.values())))
+    sample = torch.arange(size, device=next(iter(predicted.values())).device).reshape(-1, 1, 1)
+    matrices = {
+        name: confusion_matrices(predicted[name], targets[name], task.channels, sample, size).cpu().numpy()
+        for name, task in tasks.items()
+    }
+    for i in range(size):
+        pixels = float(sum(matrix[i].sum() for matrix in matrices.values()))
+        one = _loss_sums(logits, targets, losses, i, pixels) if losses is not None else {}
+        yield Unit({name: matrix[i] for name, matrix in matrices.items()}, pixels, one)
 
 
-def _means(sums: Mapping[str, float]) -> dict[str, float]:
-    if not sums:
-        return {}
-    total = _all_ranks(torch.tensor([sums[name] for name in sums], dtype=torch.float64))
-    table = dict(zip(sums, total.tolist(), strict=True))
-    pixels = max(table.pop("pixels"), 1.0)
-    return {name: value / pixels for name, value in table.items()}
+def _loss_sums(
+    logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], losses: TaskLosses, i: int, pixels: float
+) -> dict[str, float]:
+    terms = losses({t: v[i : i + 1] for t, v in logits.items()}, {t: v[i : i + 1] for t, v in targets.items()})
+    values = torch.stack([value.double() for value in terms.values()]).tolist()  # one transfer from the device
+    return {name: value * pixels for name, value in zip(terms, values, strict=True)}
 
 
-def _all_ranks(tensor: Tensor) -> Tensor:
-    reduced = idist.all_reduce(tensor) if idist.get_world_size() > 1 else tensor
-    assert isinstance(reduced, Tensor)
-    return reduced
+def _add(units: dict[str, Unit], key: str, unit: Unit) -> None:
+    if key in units:
+        units[key].add(unit)
+    else:
+        units[key] = unit
+
+
+def _of_all_ranks(units: dict[str, Unit]) -> dict[str, Unit]:
+    """Units of every rank by key, sorted: equal on every rank and for any number of them."""
+    parts = idist.all_gather(units) if idist.get_world_size() > 1 else [units]
+    together: dict[str, Unit] = {}
+    for part in parts:  # type: ignore[union-attr]
+        for key, unit in part.items():  # type: ignore[union-attr]
+            _add(together, key, unit)
+    return dict(sorted(together.items()))
+
+
+def _sums(units: Mapping[str, Unit], tasks: Mapping[str, Classification]) -> dict[str, NDArray[np.int64]]:
+    return {
+        name: sum((u.matrices[name] for u in units.values()), np.zeros((task.channels, task.channels), np.int64))
+        for name, task in tasks.items()
+    }
+
+
+def _means(units: Mapping[str, Unit]) -> dict[str, float]:
+    names = next(iter(units.values())).losses if units else {}
+    pixels = max(sum(unit.pixels for unit in units.values()), 1.0)
+    return {name: sum(unit.losses[name] for unit in units.values()) / pixels for name in names}

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import geopandas as gpd
 import numpy as np
 import torch
 import ttach
@@ -18,15 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from swath.config import configclass, leaves, resolve
-from swath.data.splits import shared_ground
 from swath.engine.mapper import Ledger
 from swath.engine.panels import PALETTE, stretch
-from swath.errors import ConfigError, LeakError, RasterError
+from swath.engine.scoring import ScoringConfig
+from swath.errors import ConfigError, RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import IGNORE, RasterReader, RasterSpec, RasterWriter, describe
-from swath.geo.windows import blend_weights, constant_stride_offsets, strips
+from swath.geo.raster import RasterReader, RasterSpec, RasterWriter
+from swath.geo.windows import blend_weights, constant_stride_offsets
+from swath.labels import IGNORE
 from swath.nn.heads import Classification, probabilities
-from swath.nn.metrics import THRESHOLD_BINS, best_threshold, confusion_matrix, threshold_histogram
 
 BATCH_PIXELS = 1_100_000
 
@@ -67,6 +66,8 @@ class InferenceConfig:
     """Scores are logged as <score_prefix>/iou_water and so on."""
     allow_selection_set: bool = False
     """Score scenes that the training selected its weights on; the run is then marked as such."""
+    scoring: ScoringConfig = ScoringConfig()
+    """Blocks, intervals and conditions of the scores."""
     device: str | None = None
     """Device such as cpu or cuda; None takes the GPU when there is one."""
 
@@ -272,94 +273,6 @@ def _class_bands(probability: NDArray[np.float32], tasks: Mapping[str, Classific
 
 def _probability_bands(probability: NDArray[np.float32], tasks: Mapping[str, Classification]) -> NDArray[np.float32]:
     return np.concatenate([p[1:] if task.is_binary else p for task, p in _by_task(probability, tasks)])
-
-
-# ------------------------------------------------------------------------------------------------------------- scoring
-
-
-@dataclass
-class SceneScore:
-    """Confusion matrices of one scene, and histograms for the best single-band threshold of the first task."""
-
-    matrices: dict[str, NDArray[np.int64]]
-    histograms: dict[str, NDArray[np.int64]]
-
-
-EDGES = np.linspace(-50.0, 20.0, THRESHOLD_BINS + 1)
-"""Edges of the threshold histograms: dB, for bands of linear backscatter."""
-
-
-def score_scene(classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Classification]) -> SceneScore:
-    """Compare a predicted scene with its labels, strip by strip. Raises RasterError when the two are not on one grid.
-
-    Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not forgiven.
-    """
-    difference = describe(labels).grid.difference(describe(classes).grid)
-    if difference:
-        raise RasterError(f"{labels} and {classes}: not on one grid: {difference}. Rasterise the labels on this scene.")
-    matrices = {name: np.zeros((t.channels, t.channels), np.int64) for name, t in tasks.items()}
-    histograms: dict[str, NDArray[np.int64]] = {}
-    with ExitStack() as stack:
-        predicted, truth = (stack.enter_context(RasterReader(path)) for path in (classes, labels))
-        source = stack.enter_context(RasterReader(image)) if image else None
-        for strip in strips(predicted.info.grid.shape, 4_000_000):
-            p, t = predicted.labels(strip), truth.labels(strip)
-            for name, task in tasks.items():
-                band, guess = _band_of(truth, name), p[_band_of(predicted, name)]
-                pair = torch.from_numpy(np.where(guess == IGNORE, 0, guess)), torch.from_numpy(t[band])
-                matrices[name] += confusion_matrix(*pair, task.channels).numpy()
-            if source is not None:
-                _add_histograms(histograms, source, strip, t[0])
-    return SceneScore(matrices, histograms)
-
-
-def _band_of(reader: RasterReader, task: str) -> int:
-    """Position of a task's band; a raster of one band serves a task of any name."""
-    if task in reader.info.bands:
-        return reader.info.bands.index(task)
-    if len(reader.info.bands) == 1:
-        return 0
-    raise RasterError(f"{reader.path}: no band {task}; it has {', '.join(reader.info.bands)}. Name it in the tasks.")
-
-
-def _add_histograms(
-    histograms: dict[str, NDArray[np.int64]], source: RasterReader, strip: Window, truth_HW: NDArray[np.uint8]
-) -> None:
-    for name, band in zip(source.info.bands, source.image(strip), strict=True):
-        db = 10 * np.log10(np.where(band > 0, band, np.nan))
-        found = threshold_histogram(db, truth_HW, EDGES)
-        histograms[name] = histograms[name] + found if name in histograms else found
-
-
-def best_band_threshold(histograms: Mapping[str, NDArray[np.int64]]) -> tuple[float, str]:
-    """(IoU, rule as text) of the best threshold on one band: the most that thresholding can reach on these scenes."""
-    best = max(((*best_threshold(h, EDGES), band) for band, h in histograms.items()), key=lambda found: found[0])
-    iou, threshold, below, band = best
-    return iou, f"{band} {'<' if below else '>='} {threshold:.1f} dB"
-
-
-def require_fair(scenes: gpd.GeoDataFrame, used: gpd.GeoDataFrame, allow_selection_set: bool) -> bool:
-    """Check that scored scenes share no ground with the training; return whether they are the ones it selected on.
-
-    Raises LeakError when a scene trained the model, or selected its weights without `allow_selection_set`.
-    """
-    sides = {side: _shared(scenes, used[used["side"] == side]) for side in ("training", "validation")}
-    if sides["training"]:
-        raise LeakError(
-            f"{', '.join(sides['training'][:5])}: trained this model, so a score on it says nothing. Score other scenes, or leave labels_path out."
-        )
-    if sides["validation"] and not allow_selection_set:
-        raise LeakError(
-            f"{', '.join(sides['validation'][:5])}: selected the weights of this model, so a score on it is flattered. "
-            "Score other scenes, or set allow_selection_set=True: the run is then marked."
-        )
-    return bool(sides["validation"])
-
-
-def _shared(scenes: gpd.GeoDataFrame, tiles: gpd.GeoDataFrame) -> list[str]:
-    names = set(scenes["key"]) & set(tiles["scene"])
-    keys = scenes["key"].to_numpy()
-    return sorted(names | {keys[i] for i, _ in shared_ground(scenes, tiles)})
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures

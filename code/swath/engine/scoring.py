@@ -1,23 +1,51 @@
-"""Tables of scores: all scenes together, by area and by scene, beside the best single-band threshold."""
+"""Scenes against their labels: which may be compared, and what is counted. Tables of it are in `score_table`."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
-import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from swath.config import configclass
-from swath.data.catalog import by_key
-from swath.engine.inference import SceneScore, best_band_threshold
-from swath.errors import CatalogError
+from swath.data.catalog import by_key, place
+from swath.data.splits import shared_ground
+from swath.errors import CatalogError, LeakError, RasterError
+from swath.geo.grid import Grid, Window
+from swath.geo.raster import RasterReader, describe
+from swath.geo.windows import strips
+from swath.labels import IGNORE
 from swath.nn.heads import Classification
-from swath.nn.metrics import named, scores
+from swath.nn.metrics import THRESHOLD_BINS, best_threshold, confusion_matrices, threshold_histogram
+
+STRIP_PIXELS = 4_000_000
+
+
+@configclass
+class ScoringConfig:
+    """How scores are broken down, and how their intervals are found."""
+
+    block: int = 512
+    """Side of the blocks of a scene in pixels, each a unit of its own. Larger than what varies in a scene: blocks that
+    are alike make intervals too narrow, and few blocks make them uncertain."""
+    confidence: float = 0.95
+    """Share of the resamples that an interval holds."""
+    resamples: int = 2000
+    """Number of resamples of the bootstrap."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    scenes_needed: int = 10
+    """Resample scenes when there are at least so many; with fewer, resample blocks or tiles."""
+    conditions: tuple[str, ...] = ("area", "date", "target_share")
+    """Columns to break the scores down by: any of `swath.engine.units.COLUMNS` or of the table of scenes or tiles."""
+    bins: int = 4
+    """Numeric columns are cut into so many quantiles."""
 
 
 @configclass
@@ -31,9 +59,16 @@ class ValidateConfig:
     tasks: dict[str, Classification]
     """Tasks (bands of the rasters) and their classes."""
     run_id: str | None = None
-    """Training run of the predictions: scenes that trained it, or selected its weights, are refused."""
+    """Training run of the predictions: scenes that trained it, or selected its weights, are refused. None takes the run
+    that `inference` wrote beside the predictions; where there is none the run is marked as unchecked."""
     allow_selection_set: bool = False
     """Score scenes that the training selected its weights on; the run is then marked as such."""
+    scenes_path: str | None = None
+    """Folder with a scenes.parquet whose columns become conditions to break the scores down by."""
+    compare_with: str | None = None
+    """Run id of an inference or validate run on the same labels: differences to its scores are logged with intervals."""
+    scoring: ScoringConfig = ScoringConfig()
+    """Blocks, intervals, conditions."""
 
 
 @dataclass(frozen=True)
@@ -66,69 +101,156 @@ def pair_predictions(predictions: Path, truth: Path) -> Pairs:
     )
 
 
-def _is_area(chosen: str, key: str, area: str) -> bool:
-    return area == chosen
+@dataclass(frozen=True)
+class SceneScore:
+    """Confusion matrices of a scene by block, and histograms for the best single-band threshold of the first task."""
+
+    blocks: dict[str, NDArray[np.int64]]
+    """By task: (block rows, block columns, K, K)."""
+    grid: Grid
+    block: int
+    """Side of the blocks in pixels; those at the right and lower edge are smaller."""
+    histograms: dict[str, NDArray[np.int64]]
+
+    @property
+    def matrices(self) -> dict[str, NDArray[np.int64]]:
+        """The whole scene's confusion matrix by task."""
+        return {task: blocks.sum((0, 1)) for task, blocks in self.blocks.items()}
+
+    @property
+    def is_one_block(self) -> bool:
+        return max(self.grid.shape) <= self.block
+
+    def windows(self) -> Iterator[tuple[tuple[int, int], Window]]:
+        """Each block's position among the blocks and its window in the scene."""
+        for i, row in enumerate(range(0, self.grid.shape[0], self.block)):
+            for j, col in enumerate(range(0, self.grid.shape[1], self.block)):
+                yield (i, j), Window(row, col, self.block, self.block).intersect(self.grid.window)
 
 
-@dataclass
-class ScoreTable:
-    """Scene scores, and what is derived from their sums; a sum of matrices does not depend on how pixels were cut."""
+EDGES = np.linspace(-50.0, 20.0, THRESHOLD_BINS + 1)
+"""Edges of the threshold histograms: dB, for bands of linear backscatter."""
 
-    tasks: Mapping[str, Classification]
-    rows: list[tuple[str, str, SceneScore]] = field(default_factory=list)
 
-    def add(self, key: str, area: str, score: SceneScore) -> None:
-        self.rows.append((key, area, score))
+def score_scene(
+    classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Classification], block: int = 512
+) -> SceneScore:
+    """Compare a predicted scene with its labels, strip by strip. Raises RasterError when the two are not on one grid.
 
-    def totals(self, keep: Callable[[str, str], bool] = lambda key, area: True) -> dict[str, NDArray[np.int64]]:
-        """Sum of the confusion matrices of the scenes for which ``keep(key, area)`` holds, by task."""
-        chosen = [score for key, area, score in self.rows if keep(key, area)]
-        return {task: np.sum([score.matrices[task] for score in chosen], axis=0) for task in self.tasks}
+    Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not forgiven.
+    """
+    grid = describe(labels).grid
+    difference = grid.difference(describe(classes).grid)
+    if difference:
+        raise RasterError(f"{labels} and {classes}: not on one grid: {difference}. Rasterise the labels on this scene.")
+    rows, cols = (-(-length // block) for length in grid.shape)
+    blocks = {name: np.zeros((rows, cols, t.channels, t.channels), np.int64) for name, t in tasks.items()}
+    column = torch.arange(grid.shape[1])[None] // block
+    histograms: dict[str, NDArray[np.int64]] = {}
+    with ExitStack() as stack:
+        predicted, truth = (stack.enter_context(RasterReader(path)) for path in (classes, labels))
+        source = stack.enter_context(RasterReader(image)) if image else None
+        for strip in _strips_of_blocks(grid.shape, block):
+            p, t = predicted.labels(strip), truth.labels(strip)
+            for name, task in tasks.items():
+                band, guess = _band_of(truth, name), p[_band_of(predicted, name)]
+                pair = torch.from_numpy(np.where(guess == IGNORE, 0, guess)), torch.from_numpy(t[band])
+                counts = confusion_matrices(*pair, task.channels, column, cols)
+                blocks[name][strip.row // block] += counts.numpy()
+            if source is not None:
+                _add_histograms(histograms, source, strip, t[0])
+    return SceneScore(blocks, grid, block, histograms)
 
-    def metrics(self, prefix: str) -> dict[str, float]:
-        """Scores of all scenes under ``<prefix>/...``, and the threshold's under ``baseline/threshold_iou_fg``."""
-        table: dict[str, float] = {}
-        for task, matrix in self.totals().items():
-            table |= named(scores(matrix, self.tasks[task].classes), prefix, task, len(self.tasks))
-        threshold = self.threshold()
-        return table | ({"baseline/threshold_iou_fg": threshold[0]} if threshold else {})
 
-    def threshold(self) -> tuple[float, str] | None:
-        """(IoU, rule) of the best single-band threshold on all scenes, chosen on these very pixels."""
-        names = {name for _, _, score in self.rows for name in score.histograms}
-        if not names:
-            return None
-        return best_band_threshold({n: np.sum([s.histograms[n] for _, _, s in self.rows], axis=0) for n in names})
+def _strips_of_blocks(shape: tuple[int, int], block: int) -> Iterator[Window]:
+    """Strips of bounded size, none of which reaches over two rows of blocks."""
+    for row in range(0, shape[0], block):
+        for strip in strips((min(block, shape[0] - row), shape[1]), STRIP_PIXELS):
+            yield Window(row + strip.row, 0, strip.height, strip.width)
 
-    def frame(self) -> pd.DataFrame:
-        """A row per task and per scene, area and all together (column `of`), with every score."""
-        groups = [("all", "all", self.totals())]
-        for chosen in sorted({area for _, area, _ in self.rows}):
-            groups.append(("area", chosen, self.totals(partial(_is_area, chosen))))
-        groups += [("scene", key, score.matrices) for key, _, score in self.rows]
-        return pd.DataFrame(
-            [
-                {"of": of, "name": name, "task": task, **scores(matrix, self.tasks[task].classes)}
-                for of, name, matrices in groups
-                for task, matrix in matrices.items()
-            ]
+
+def _band_of(reader: RasterReader, task: str) -> int:
+    """Position of a task's band; a raster of one band serves a task of any name."""
+    if task in reader.info.bands:
+        return reader.info.bands.index(task)
+    if len(reader.info.bands) == 1:
+        return 0
+    raise RasterError(f"{reader.path}: no band {task}; it has {', '.join(reader.info.bands)}. Name it in the tasks.")
+
+
+def _add_histograms(
+    histograms: dict[str, NDArray[np.int64]], source: RasterReader, strip: Window, truth_HW: NDArray[np.uint8]
+) -> None:
+    for name, band in zip(source.info.bands, source.image(strip), strict=True):
+        db = 10 * np.log10(np.where(band > 0, band, np.nan))
+        found = threshold_histogram(db, truth_HW, EDGES)
+        histograms[name] = histograms[name] + found if name in histograms else found
+
+
+def best_band_threshold(histograms: Mapping[str, NDArray[np.int64]]) -> tuple[float, str]:
+    """(IoU, rule as text) of the best threshold on one band: the most that thresholding can reach on these scenes."""
+    best = max(((*best_threshold(h, EDGES), band) for band, h in histograms.items()), key=lambda found: found[0])
+    iou, threshold, below, band = best
+    return iou, f"{band} {'<' if below else '>='} {threshold:.1f} dB"
+
+
+SCORED_ON = "swath.scored_on"
+"""Tag of a run: ``held-out``, ``selection set`` or ``unchecked``; the last two stand in the run's name, too."""
+
+
+def fairness_tags(name: str, selection_set: bool | None) -> dict[str, str]:
+    """Tags that say what a run was scored on; `selection_set` None means that nobody could tell."""
+    what = {True: "selection set", False: "held-out", None: "unchecked"}[selection_set]
+    marked = {True: f"{name} (scored on the selection set)", False: name, None: f"{name} (ground unchecked)"}
+    return {SCORED_ON: what, "mlflow.runName": marked[selection_set]}
+
+
+def fairness_notes(selection_set: bool | None, reason: str = "") -> list[str]:
+    """The same as sentences for the report; `reason` says why nobody could tell."""
+    if selection_set is None:
+        return [f"Whether these scenes trained the model was not checked: {reason}"]
+    return ["These scenes selected the weights of the model: the scores are flattered."] if selection_set else []
+
+
+def training_run_of(predictions: Path) -> str | None:
+    """The training run that `inference` noted beside its predictions, in their folder or the one above; None without."""
+    for folder in (predictions, predictions.parent):
+        path = folder / "inference.settings.json"
+        if path.is_file():
+            found = json.loads(path.read_text())["settings"].get("run_id")
+            return found if isinstance(found, str) and found else None
+    return None
+
+
+def footprints_of(pairs: Pairs) -> gpd.GeoDataFrame:
+    """Key, scene and ground of the paired rasters, for `require_fair`."""
+    rows = [
+        {"key": key, "scene": key.partition("/")[0], **place(describe(labels))}
+        for key, (_, labels) in pairs.found.items()
+    ]
+    systems = {row.pop("geometry_crs") for row in rows}
+    return gpd.GeoDataFrame(rows, geometry="geometry", crs=systems.pop() if len(systems) == 1 else None)
+
+
+def require_fair(scenes: gpd.GeoDataFrame, used: gpd.GeoDataFrame, allow_selection_set: bool) -> bool:
+    """Check that scored scenes share no ground with the training; return whether they are the ones it selected on.
+
+    Raises LeakError when a scene trained the model, or selected its weights without `allow_selection_set`.
+    """
+    sides = {side: _shared(scenes, used[used["side"] == side]) for side in ("training", "validation")}
+    if sides["training"]:
+        raise LeakError(
+            f"{', '.join(sides['training'][:5])}: trained this model, so a score on it says nothing. Score other scenes, or leave labels_path out."
         )
+    if sides["validation"] and not allow_selection_set:
+        raise LeakError(
+            f"{', '.join(sides['validation'][:5])}: selected the weights of this model, so a score on it is flattered. "
+            "Score other scenes, or set allow_selection_set=True: the run is then marked."
+        )
+    return bool(sides["validation"])
 
-    def csv(self) -> str:
-        buffer = io.StringIO()
-        self.frame().to_csv(buffer, index=False, float_format="%.6f")
-        return buffer.getvalue()
 
-    def report(self) -> str:
-        """The scores as a text for people."""
-        lines = [f"{'':44s} {'IoU':>7s} {'F1':>7s} {'precision':>10s} {'recall':>7s}   (foreground)"]
-        for row in self.frame().to_dict("records"):
-            cells = [row.get(k, float("nan")) for k in ("iou_fg", "f1_fg", "precision_fg", "recall_fg")]
-            label = f"{row['task']}, {row['of']}" + ("" if row["of"] == "all" else f" {row['name']}")
-            lines.append(f"{label[:44]:44s} {cells[0]:7.4f} {cells[1]:7.4f} {cells[2]:10.4f} {cells[3]:7.4f}")
-        threshold = self.threshold()
-        if threshold:
-            lines.append(
-                f"{'best threshold on one band, ' + threshold[1]:44s} {threshold[0]:7.4f}   (chosen on these pixels)"
-            )
-        return "\n".join(lines) + "\n"
+def _shared(scenes: gpd.GeoDataFrame, tiles: gpd.GeoDataFrame) -> list[str]:
+    names = set(scenes["key"]) & set(tiles["scene"])
+    keys = scenes["key"].to_numpy()
+    return sorted(names | {keys[i] for i, _ in shared_ground(scenes, tiles)})

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import IGNORE, RasterReader, RasterSpec, RasterWriter, describe, warped
+from swath.geo.raster import RasterReader, RasterSpec, RasterWriter, describe, warped
 from swath.geo.windows import strips
+from swath.labels import IGNORE
 
 Overlap = Literal["last", "max", "mean"]
 Rule = Literal["mean", "any", "majority", "n-1"]

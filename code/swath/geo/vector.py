@@ -182,8 +182,13 @@ def find_vectors(folder: Path) -> list[Path]:
 
 def footprint(grid: Grid) -> tuple[BaseGeometry, str | None]:
     """A grid's outline as a polygon in longitude and latitude (EPSG:4326), or in its own units when it has no CRS."""
-    outline = shapely.Polygon(grid.corners)
+    outlines, crs = footprints(grid, [grid.window])
+    return outlines[0], crs
+
+
+def footprints(grid: Grid, windows: Sequence[Window]) -> tuple[list[BaseGeometry], str | None]:
+    """Outlines of windows of a grid, as `footprint` gives that of the whole."""
+    outlines = [shapely.Polygon(grid.at(window).corners) for window in windows]
     if grid.crs is None:
-        return outline, None
-    moved = gpd.GeoSeries([outline], crs=grid.crs.to_wkt()).to_crs("EPSG:4326")
-    return moved.iloc[0], "EPSG:4326"
+        return outlines, None
+    return list(gpd.GeoSeries(outlines, crs=grid.crs.to_wkt()).to_crs("EPSG:4326")), "EPSG:4326"

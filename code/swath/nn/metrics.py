@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,12 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from swath.errors import ConfigError
-
-IGNORE = 255
+from swath.labels import IGNORE
 
 
 def confusion_matrix(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
     """int64 (K, K) counts, rows = truth, columns = prediction; pixels with target 255 do not count."""
+    return confusion_matrices(predicted, target, classes, torch.zeros((), dtype=torch.long), 1)[0]
+
+
+def confusion_matrices(predicted: Tensor, target: Tensor, classes: int, group: Tensor, groups: int) -> Tensor:
+    """int64 (G, K, K): a `confusion_matrix` for each group of pixels, for scores by tile or block.
+
+    `group` (int64, 0 to G - 1) broadcasts to the shape of `target`. Raises ConfigError for labels beyond the classes.
+    """
     valid = target != IGNORE
     true, guess = target[valid].long(), predicted[valid].long()
     if len(true) and max(int(true.max()), int(guess.max())) >= classes:
@@ -23,8 +31,8 @@ def confusion_matrix(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
             f"label {int(true.max())} or prediction {int(guess.max())} is not among {classes} classes (0 to {classes - 1}, "
             "255 = ignore). Name all classes in the config's tasks, or correct the labels."
         )
-    index = true * classes + guess
-    return torch.bincount(index, minlength=classes * classes).reshape(classes, classes)
+    index = (group.to(target.device).expand(target.shape)[valid] * classes + true) * classes + guess
+    return torch.bincount(index, minlength=groups * classes**2).reshape(groups, classes, classes)
 
 
 def scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float]:
@@ -32,35 +40,66 @@ def scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float
 
     Per class: ``iou_<class>``, ``precision_<class>``, ``recall_<class>``, ``f1_<class>``. Over the classes above 0
     together, foreground against class 0: ``precision_fg``, ``recall_fg``, ``iou_fg`` and ``f1_fg`` = 2TP / (2TP + FP +
-    FN), the last two being the primary scores of a binary task. Averages say in their name that they include the background: ``iou_macro_bg``, ``f1_macro_bg``; those
-    without it are ``iou_macro_fg``, ``f1_macro_fg``. ``accuracy`` is the share of pixels that are right. A score
-    whose denominator is 0 (class neither there nor predicted) is left out, and out of the averages.
+    FN), the last two being the primary scores of a binary task. Averages say in their name that they include the
+    background: ``iou_macro_bg``, ``f1_macro_bg``; those without it are ``iou_macro_fg``, ``f1_macro_fg``. ``accuracy``
+    is the share of pixels that are right. A score whose denominator is 0 (class neither there nor predicted) is left
+    out, and out of the averages.
     """
-    m = np.asarray(matrix, np.float64)
-    tp, fp, fn = np.diag(m), m.sum(0) - np.diag(m), m.sum(1) - np.diag(m)
-    iou, f1 = _ratio(tp, tp + fp + fn), _ratio(2 * tp, 2 * tp + fp + fn)
-    table: dict[str, float] = {"accuracy": float(_ratio(tp.sum(), m.sum()))}
-    for i, name in enumerate(classes):
-        values = (iou[i], _ratio(tp[i], tp[i] + fp[i]), _ratio(tp[i], tp[i] + fn[i]), f1[i])
-        table |= {
-            f"{kind}_{name}": float(v) for kind, v in zip(("iou", "precision", "recall", "f1"), values, strict=True)
-        }
-    hit, false, missed = m[1:, 1:].sum(), m[0, 1:].sum(), m[1:, 0].sum()
-    table |= {
-        "precision_fg": float(_ratio(hit, hit + false)), "recall_fg": float(_ratio(hit, hit + missed)),
-        "iou_fg": float(_ratio(hit, hit + false + missed)), "f1_fg": float(_ratio(2 * hit, 2 * hit + false + missed)),
-        "iou_macro_bg": _mean(iou), "f1_macro_bg": _mean(f1), "iou_macro_fg": _mean(iou[1:]), "f1_macro_fg": _mean(f1[1:]),
-    }  # fmt: skip
+    table = {name: float(value) for name, value in score_arrays(matrix, classes).items()}
     return {name: value for name, value in table.items() if np.isfinite(value)}
 
 
-def _ratio(a: NDArray[np.float64] | float, b: NDArray[np.float64] | float) -> NDArray[np.float64]:
+def score_arrays(matrices: NDArray[np.integer], classes: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """The `scores` of many confusion matrices (..., K, K) at once: float64 arrays (...), NaN where one is undefined."""
+    m = np.asarray(matrices, np.float64)
+    tp = np.diagonal(m, axis1=-2, axis2=-1)
+    guessed, true = m.sum(-2), m.sum(-1)
+    iou, f1 = _ratio(tp, true + guessed - tp), _ratio(2 * tp, true + guessed)
+    table = {"accuracy": _ratio(tp.sum(-1), m.sum((-2, -1)))}
+    for kind, values in (("iou", iou), ("precision", _ratio(tp, guessed)), ("recall", _ratio(tp, true)), ("f1", f1)):
+        table |= {f"{kind}_{name}": values[..., i] for i, name in enumerate(classes)}
+    table |= _foreground(m)
+    return table | {
+        "iou_macro_bg": _mean(iou), "f1_macro_bg": _mean(f1),
+        "iou_macro_fg": _mean(iou[..., 1:]), "f1_macro_fg": _mean(f1[..., 1:]),
+    }  # fmt: skip
+
+
+def _foreground(m: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Scores of all classes above 0 together against class 0."""
+    hit, false, missed = m[..., 1:, 1:].sum((-2, -1)), m[..., 0, 1:].sum(-1), m[..., 1:, 0].sum(-1)
+    return {
+        "precision_fg": _ratio(hit, hit + false), "recall_fg": _ratio(hit, hit + missed),
+        "iou_fg": _ratio(hit, hit + false + missed), "f1_fg": _ratio(2 * hit, 2 * hit + false + missed),
+    }  # fmt: skip
+
+
+def _ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.asarray(b) > 0, np.divide(a, b), np.nan)
+        return np.where(b > 0, np.divide(a, b), np.nan)
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the last axis of what is defined; NaN when nothing is."""
+    defined = np.isfinite(values)
+    return _ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1).astype(np.float64))
+
+
+def tile_means(matrices: NDArray[np.integer], empty: Literal["exclude", "one"] = "exclude") -> dict[str, float]:
+    """Foreground scores averaged tile by tile, of matrices (U, K, K): a view beside the score over all pixels.
+
+    ``iou_fg_tile_mean``, ``f1_fg_tile_mean`` and the number of tiles that counted, ``tile_mean_tiles``. A tile with
+    neither true nor predicted foreground has no IoU. It is left out, or counts as 1 under names that say so
+    (``iou_fg_tile_mean_empty1``). Tiles without a labelled pixel never count; the means are left out when none does.
+    """
+    labelled = np.asarray(matrices)[np.asarray(matrices).sum((-2, -1)) > 0]
+    suffix, instead = ("", np.nan) if empty == "exclude" else ("_empty1", 1.0)
+    found = _foreground(labelled.astype(np.float64))
+    table = {f"{name}_tile_mean{suffix}": found[name] for name in ("iou_fg", "f1_fg")}
+    table = {name: np.where(np.isnan(values), instead, values) for name, values in table.items()}
+    counted = float(np.isfinite(table[f"iou_fg_tile_mean{suffix}"]).sum())
+    means = {name: float(_mean(values)) for name, values in table.items()}
+    return {name: mean for name, mean in means.items() if counted} | {f"tile_mean_tiles{suffix}": counted}
 
 
 def named(table: Mapping[str, float], prefix: str, task: str, tasks: int) -> dict[str, float]:

@@ -66,11 +66,11 @@ def run_step(parent: Run, step: Step) -> str:
     run_id = get_or_create_run(
         None, root, parent.experiment_id, root, None, step.entry_point, dict(step.parameters)
     ).info.run_id
-    parent.client.set_tag(run_id, "mlflow.runName", step.name)
     environment = get_run_env_vars(run_id, parent.experiment_id)
     child = get_context("forkserver").Process(target=_execute, args=(command, environment), name=step.name)
     child.start()
     _wait(child)
+    parent.client.set_tag(run_id, "mlflow.runName", step.name)  # the script has set one of its own
     if child.exitcode:
         _end(parent, run_id)
         raise SwathError(

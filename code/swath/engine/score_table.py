@@ -1,0 +1,119 @@
+"""Tables of scores: everything together, by area, by scene and by condition, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from swath.engine.conditions import by_condition, summary
+from swath.engine.scoring import SceneScore, ScoringConfig, best_band_threshold
+from swath.engine.units import sampling_units, scene_rows, stacked_matrices
+from swath.errors import CatalogError
+from swath.nn.heads import Classification
+from swath.nn.intervals import intervals
+from swath.nn.metrics import named, scores, tile_means
+
+
+@dataclass
+class ScoreTable:
+    """Units with their counts, and all that follows from sums over them.
+
+    Sums of matrices do not depend on how pixels were cut into units, scenes or ranks. Filled with `add` (scored scenes)
+    or `extend` (tiles of an evaluation).
+    """
+
+    tasks: Mapping[str, Classification]
+    settings: ScoringConfig = field(default_factory=ScoringConfig)
+    notes: list[str] = field(default_factory=list)
+    """Sentences that belong beside the numbers."""
+    parts: list[gpd.GeoDataFrame] = field(default_factory=list)
+    histograms: list[dict[str, NDArray[np.int64]]] = field(default_factory=list)
+
+    def add(self, key: str, area: str, score: SceneScore, about: Mapping[str, Any] | None = None) -> None:
+        """Take in a scored scene; `about` is its row in the table of scenes."""
+        self.parts.append(scene_rows(key, area, score, about))
+        self.histograms.append(score.histograms)
+
+    def extend(self, rows: gpd.GeoDataFrame) -> None:
+        """Take in a table of units."""
+        self.parts.append(rows)
+
+    @property
+    def rows(self) -> gpd.GeoDataFrame:
+        """All units, with the columns of `swath.engine.units.COLUMNS`. Raises CatalogError when nothing is labelled."""
+        filled = [part for part in self.parts if len(part)]
+        if not filled:
+            raise CatalogError("no labelled pixel in any scored scene: there is no score. Check the labels.")
+        systems = {str(part.crs) for part in filled}
+        crs = filled[0].crs if len(systems) == 1 else None
+        joined = pd.concat([pd.DataFrame(part) for part in filled], ignore_index=True)
+        return gpd.GeoDataFrame(joined, geometry="geometry", crs=crs)
+
+    def totals(self) -> dict[str, NDArray[np.int64]]:
+        """The confusion matrix of everything, by task."""
+        rows = self.rows
+        return {task: stacked_matrices(rows[rows["task"] == task]).sum(0) for task in self._labelled(rows)}
+
+    def _labelled(self, rows: gpd.GeoDataFrame) -> list[str]:
+        have = set(rows["task"])
+        return [task for task in self.tasks if task in have]
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """Scores under ``<prefix>/...``, their intervals, means over tiles, and ``baseline/threshold_iou_fg``."""
+        table: dict[str, float] = {}
+        for task, matrix in self.totals().items():
+            table |= named(scores(matrix, self.tasks[task].classes), prefix, task, len(self.tasks))
+        table |= self.interval_metrics(prefix) | self._tile_means(prefix)
+        threshold = self.threshold()
+        return table | ({"baseline/threshold_iou_fg": threshold[0]} if threshold else {})
+
+    def interval_metrics(self, prefix: str) -> dict[str, float]:
+        """The ends of the intervals: ``<prefix>/iou_fg_low``, ``<prefix>/iou_fg_high`` and so on."""
+        rows, s = self.rows, self.settings
+        table: dict[str, float] = {}
+        for task in self._labelled(rows):
+            _, drawn = sampling_units(rows[rows["task"] == task], s.scenes_needed)
+            bounds = intervals(drawn, self.tasks[task].classes, s.confidence, s.resamples, s.seed)
+            ends = {f"{n}_{e}": v for n, pair in bounds.items() for e, v in zip(("low", "high"), pair, strict=True)}
+            table |= named(ends, prefix, task, len(self.tasks))
+        return table
+
+    def _tile_means(self, prefix: str) -> dict[str, float]:
+        rows = self.rows
+        table: dict[str, float] = {}
+        for task in self._labelled(rows):
+            means = tile_means(stacked_matrices(rows[rows["task"] == task]))
+            table |= named(means, prefix, task, len(self.tasks))
+        return table
+
+    def threshold(self) -> tuple[float, str] | None:
+        """(IoU, rule) of the best threshold on one band that all scenes have, chosen on these very pixels."""
+        shared = set.intersection(*(set(h) for h in self.histograms)) if self.histograms else set()
+        if not shared:
+            return None
+        return best_band_threshold({n: np.sum([h[n] for h in self.histograms], axis=0) for n in sorted(shared)})
+
+    def frame(self) -> pd.DataFrame:
+        """A row per task and per scene, area and all together (column `of`): every score with its interval."""
+        rows = self.rows
+        groups = [("all", "all", rows)]
+        groups += [("area", str(area), part) for area, part in rows.groupby("area")]
+        groups += [("scene", str(scene), part) for scene, part in rows.groupby("scene")]
+        return pd.DataFrame(
+            [
+                {"of": of, "name": name, "task": task, **summary(mine, self.tasks[task].classes, self.settings)}
+                for of, name, part in groups
+                for task in self._labelled(part)
+                for mine in [part[part["task"] == task]]
+            ]
+        )
+
+    def conditions(self) -> pd.DataFrame:
+        """Scores by the conditions of the settings (see `by_condition`)."""
+        return by_condition(self.rows, self.settings.conditions, self.tasks, self.settings)
