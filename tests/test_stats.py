@@ -189,6 +189,23 @@ def test_c16_a_fold_for_every_area_or_an_error(
     assert "no fold for the areas area2" in capsys.readouterr().err
 
 
+def test_c19_folds_of_groups_are_written_with_their_columns(script: Script, tiles: Path, tmp_path: Path) -> None:
+    config = tmp_path / "folds.py"
+    config.write_text(
+        "from swath.data.folds import GroupFolds\nfrom swath.data.stats import StatsConfig\n"
+        f"config = StatsConfig(input_path={str(tiles)!r}, executor='serial', folds=GroupFolds(folds=2, strata=()))\n"
+    )
+    assert script("generate_tiles_stats", config, min_valid_ratio=0.5) == 0
+    table = read_tiles(tiles)
+    assert {"group", "fold", "split_0", "split_1", "content", "thumbnail"} <= set(table)
+    assert table["group"].nunique() == 3  # tiles of one scene stay together
+    assert table.groupby("group")["fold"].nunique().tolist() == [1, 1, 1]
+    assert set(table["fold"]) == {0, 1}
+    assert ((table["split_1"] == "validation") == (table["fold"] == 1)).all()
+    assert table["content"].notna().all()
+    assert table["content"].nunique() == len(table)
+
+
 def test_c14_tiles_without_masks_have_no_target(stats: Callable[..., int], script: Script, tmp_path: Path) -> None:
     write_scenes(tmp_path / "scenes", 1, (64, 64))
     paths = {"input_path": tmp_path / "scenes", "output_path": tmp_path / "tiles", "executor": "serial"}

@@ -14,22 +14,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import configclass
+from swath.data.duplicates import Grouping, group_tiles
+from swath.data.fingerprints import fingerprint
+from swath.data.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
 from swath.data.moments import band_moments, band_statistics, merge_moments
-from swath.data.splits import folds_by_area
 from swath.geo.raster import describe, read_image, read_labels
 from swath.labels import IGNORE
 
 
 @configclass
 class StatsConfig:
-    """Statistics per tile and per band, target share, valid share, folds and the skip rule."""
+    """Statistics per tile and per band, target share, valid share, fingerprints, groups, folds and the skip rule."""
 
     input_path: str
     """Folder with tiles.parquet."""
     output_path: str | None = None
     """Folder for tile_stats.parquet and band_stats.json; None writes them into input_path."""
-    folds: dict[str, int] | None = None
-    """Area to fold number; None numbers the areas in alphabetical order."""
+    folds: dict[str, int] | GroupFolds | None = None
+    """Area to fold number; None numbers the areas in alphabetical order; GroupFolds() deals groups over strata."""
+    grouping: Grouping = Grouping()
+    """Which tiles hang together: the column `group`."""
     min_valid_ratio: float = 1.0
     """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
     executor: str = "threads"
@@ -65,15 +69,16 @@ def summarise(
     results: Mapping[str, Any],
     root: Path,
     output: Path,
-    folds: Mapping[str, int] | None,
+    config: StatsConfig,
 ) -> tuple[gpd.GeoDataFrame, dict[str, Any], dict[str, float]]:
-    """(tiles with their statistics, folds and skip joined by key; statistics per band; counts worth a look).
+    """(tiles with their statistics, groups, folds and skip joined by key; statistics per band; counts worth a look).
 
     Paths of the table become relative to `output`.
     """
     rows = pd.DataFrame([row for result in results.values() for row in result["tiles"]])
     table = tiles.merge(rows, on="key", how="left", validate="one_to_one")
-    table["fold"] = table["area"].map(folds_by_area(list(table["area"]), folds))
+    table["group"] = group_tiles(table, config.grouping)
+    table = with_folds(table, config.folds)
     for column in ("image", "mask"):
         table[column] = [os.path.relpath(root / p, output) if isinstance(p, str) else None for p in table[column]]
     bands = describe(output / table["image"].iloc[0]).bands
@@ -82,6 +87,7 @@ def summarise(
         "tiles": len(table),
         "skipped": int(table["skip"].sum()),
         "valid_ratio": float(table["valid_ratio"].mean()),
+        "groups": table["group"].nunique(),
     }
     if "target_ratio" in table:
         counts |= {
@@ -89,6 +95,14 @@ def summarise(
             "with_target": int((table["target_ratio"] > 0).sum()),
         }
     return table, band_statistics(moments, bands), counts
+
+
+def with_folds(table: gpd.GeoDataFrame, folds: Mapping[str, int] | GroupFolds | None) -> gpd.GeoDataFrame:
+    """The table with a column `fold`; folds of groups come with split_0, split_1, ... as well."""
+    if not isinstance(folds, GroupFolds):
+        return table.assign(fold=table["area"].map(folds_by_area(list(table["area"]), folds)))
+    fold = folds_by_group(table, folds)
+    return table.assign(fold=fold, **fold_columns(fold))
 
 
 def scene_statistics(job: SceneTiles) -> dict[str, Any]:
@@ -99,7 +113,8 @@ def scene_statistics(job: SceneTiles) -> dict[str, Any]:
         moments = band_moments(image)
         parts.append(moments)
         mask = read_labels(mask_path) if mask_path else None
-        tiles.append({"key": key} | tile_row(image, mask, moments, job.min_valid_ratio))
+        row = tile_row(image, mask, moments, job.min_valid_ratio)
+        tiles.append({"key": key} | row | fingerprint(image))
     return {"tiles": tiles, "bands": merge_moments(parts)}
 
 
