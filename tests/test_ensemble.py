@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import geopandas as gpd
 import mlflow
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from swath.data.catalog import read_scenes
 from swath.engine.ensemble import (
     EnsembleConfig,
     EnsembleJob,
@@ -25,8 +27,9 @@ from swath.engine.ensemble import (
     weighted_mean,
 )
 from swath.engine.maps import SceneOutput
-from swath.engine.origins import Origin, origin_of, prediction_folders
-from swath.errors import CatalogError, ConfigError, RasterError
+from swath.engine.origins import Origin, origin_of, prediction_folders, require_held_out
+from swath.engine.scoring import Pairs, pair_predictions
+from swath.errors import CatalogError, ConfigError, LeakError, RasterError, TrackingError
 from swath.geo.grid import Grid
 from swath.geo.mosaic import Rule
 from swath.geo.raster import describe, read_image, read_labels
@@ -257,6 +260,40 @@ def test_c16_predictions_of_predictions_go_back_to_their_training_runs(tmp_path:
     assert origin_of(with_unknown) == Origin(frozenset({"aaa", "bbb"}), (unknown,))
     settings_file(mixed, "postprocess", input_path=str(clean))  # back and forth between two folders
     assert origin_of(clean).run_ids == {"aaa", "bbb"}
+
+
+def test_c83_of_several_models_the_worst_that_is_known_of_any_counts(tmp_path: Path) -> None:
+    scenes = write_scenes(tmp_path / "scenes", 3, SHAPE, tmp_path / "masks")
+    trained, selected, held_out = (
+        pair_predictions(path.parent, tmp_path / "masks" / path.parent.name) for path in scenes
+    )
+    used = read_scenes(tmp_path / "scenes").sort_values("key").assign(side=["training", "validation", "other"])
+    tiles = {"a": used.assign(scene=used["key"]), "b": used.assign(scene=used["key"], side="other")}
+
+    def tiles_of(run_id: str) -> gpd.GeoDataFrame:
+        if run_id not in tiles:
+            raise TrackingError(f"run_id={run_id}: no such run")
+        return tiles[run_id]
+
+    def judged(*run_ids: str, pairs: Pairs = held_out, allow: bool = True) -> bool | None:
+        for run_id in run_ids:
+            settings_file(tmp_path / run_id, "inference", **({"run_id": run_id} if run_id else {}))
+        mixed = tmp_path / f"mixed_{'_'.join(run_ids)}"
+        settings_file(mixed, "ensemble", input_paths=";".join(str(tmp_path / run_id) for run_id in run_ids))
+        found = require_held_out(mixed, pairs, tiles_of, allow)
+        assert bool(found.notes) == (found.selection_set is not False)
+        return found.selection_set
+
+    assert judged("b") is False
+    assert judged("a", "b") is False
+    assert judged("a", "b", pairs=selected) is True
+    assert judged("b", pairs=selected) is False
+    assert judged("a", "gone", pairs=selected) is None
+    assert judged("b", "") is None
+    with pytest.raises(LeakError, match="trained this model"):
+        judged("b", "a", pairs=trained)
+    with pytest.raises(LeakError, match="selected the weights"):
+        judged("a", pairs=selected, allow=False)
 
 
 # ------------------------------------------------------------------------------------------------------------ the step
