@@ -94,7 +94,7 @@ def test_c88_sigkill_of_the_real_process_is_resumed_by_the_same_command(tiles: P
     file = tmp_path / "long.py"
     file.write_text(
         '"""A training to be killed."""\nfrom functools import partial\nimport torch\nfrom swath.data.channels import Decibel\n'
-        "from swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
+        "from swath.data.splits import ByArea\nfrom swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
         "from tests.synthetic import TinyNet\n"
         f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, split=ByArea(validation_areas=('south',)), crop=32, batch=4, "
         "samples_per_epoch=40), tasks={'water': Classification()}, model=partial(TinyNet), channels=partial(Decibel), "
@@ -366,7 +366,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory, tiles: Path) -> Path:
     file = folder / "training.py"
     file.write_text(
         '"""A small training."""\nfrom functools import partial\nfrom swath.data.channels import Decibel\n'
-        "from swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
+        "from swath.data.splits import ByArea\nfrom swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
         "from tests.synthetic import TinyNet\n"
         f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, split=ByArea(validation_areas=('south',)), crop=32, batch=4, "
         "samples_per_epoch=64), tasks={'water': Classification()}, model=partial(TinyNet, dropout=0.0), channels=partial(Decibel), "
