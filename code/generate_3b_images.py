@@ -11,7 +11,7 @@ def main() -> None:
     from swath.engine.mapper import Item, process
 
     step, output = "generate_3b_images", configs.absolute(config.output_path)
-    pairs = find_pairs(configs.absolute(config.input_path), output, "3b")
+    pairs = find_pairs(configs.absolute(config.input_path), output, "3b", config.missing_values)
     items = [Item(key=p.key, job=p, inputs=(p.vh, p.vv), outputs=(p.output,)) for p in pairs]
     with tracking.run(config, config_path, step) as run:
         process(step, write_3b, items, config, output, tracking.provenance(config_path), run.log_metrics)

@@ -1,4 +1,4 @@
-"""Statistics, folds and the skip rule of a folder of tiles: tile_stats.parquet and band_stats.json."""
+"""Statistics, fingerprints, groups and folds of a folder of tiles: tile_stats.parquet and band_stats.json."""
 
 from swath import config as configs
 from swath.data.stats import StatsConfig, scene_jobs, scene_statistics, summarise
@@ -26,7 +26,7 @@ def main() -> None:
             run.log_metrics,
             replace=True,
         )
-        table, bands, counts = summarise(tiles, results, source, output, config.folds)
+        table, bands, counts = summarise(tiles, results, source, output, config)
         write_table(output / TILE_STATS, table)
         write_json(output / "band_stats.json", bands)
         run.log_metrics({f"preparation/{name}": count for name, count in counts.items()})

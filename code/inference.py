@@ -8,7 +8,7 @@ import torch
 
 from swath import config as configs
 from swath import tracking
-from swath.data.catalog import pair_masks, read_scenes
+from swath.data.catalog import only_areas, pair_masks, read_scenes
 from swath.engine import inference, scoring
 from swath.engine.inference import InferenceConfig
 from swath.engine.mapper import SerialExecutor, run_items
@@ -25,7 +25,7 @@ def main() -> None:
     with tracking.run(config, config_path, name, kind="inference") as run:
         record = fetch_record(config.run_id, tracking.fetch, config.weights)
         run.set_tags({"swath.training_run": config.run_id})
-        scenes = read_scenes(configs.absolute(config.input_path))
+        scenes = only_areas(read_scenes(configs.absolute(config.input_path)), config.areas)
         labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}
         judged = False
         if labels:

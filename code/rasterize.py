@@ -10,7 +10,7 @@ def main() -> None:
     from swath.engine.mapper import Item, process
 
     step, output = "rasterize", configs.absolute(config.output_path)
-    pairs = find_pairs(configs.absolute(config.input_path), output, "vh")
+    pairs = find_pairs(configs.absolute(config.input_path), output, "vh", config.missing_values)
     labels = find_labels(pairs, configs.absolute(config.labels_path or config.input_path), bool(config.labels_path))
     jobs = [label_job(path, pair, config) for path, pair in labels]
     items = [

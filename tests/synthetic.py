@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from swath.geo.grid import Grid
@@ -166,6 +168,29 @@ def write_scenes(root: Path, count: int, shape: tuple[int, int], masks: Path | N
         if masks:
             write_mask(masks / f"area{i}" / name.format("vh"), blobs(shape, i), place)
     return paths
+
+
+def texture(shape: tuple[int, int], seed: int = 0, bands: int = 2, looks: float = 4.4) -> NDArray[np.float32]:
+    """float32 (bands, height, width) linear backscatter: land of several scales with water in it, under speckle."""
+    rng = np.random.default_rng(seed)
+    land = sum(gaussian_filter(rng.standard_normal(shape), s) * s for s in (2, 6, 20))
+    smooth = gaussian_filter(rng.standard_normal(shape), 15)
+    clean = 0.1 * np.exp(0.5 * land) * np.where(smooth > np.quantile(smooth, 0.7), 0.05, 1)
+    return (clean * rng.gamma(looks, 1 / looks, (bands, *shape))).astype(np.float32)
+
+
+def tile_table(
+    boxes: Sequence[tuple[float, float, float]],
+    name: str = "t",
+    areas: Sequence[str] = (),
+    crs: str | None = "EPSG:32638",
+    scenes: Sequence[str] = (),
+) -> gpd.GeoDataFrame:
+    """Square tiles (x, y, side) with keys <name><i>, each of a scene `name` in an area `name` if not told otherwise."""
+    shapes = [shapely.box(x, y, x + side, y + side) for x, y, side in boxes]
+    keys = [f"{name}{i}" for i in range(len(boxes))]
+    columns = {"key": keys, "scene": list(scenes) or [name] * len(keys), "area": list(areas) or [name] * len(keys)}
+    return gpd.GeoDataFrame(columns | {"crs": [crs] * len(keys)}, geometry=shapes)
 
 
 def times(folder: Path, pattern: str = "*.tif") -> dict[str, int]:

@@ -18,6 +18,7 @@ from swath import config as configs
 from swath.config import absolute, build, digest, leaves, load, locate, override, relative, resolve
 from swath.data.channels import Decibel, MinMax, ZScore
 from swath.data.samplers import TargetPresence
+from swath.data.splits import ByArea
 from swath.data.transforms import D4, RandomAffine
 from swath.engine.inference import InferenceConfig, SlidingConfig
 from swath.engine.training_config import DataConfig, TrainingConfig
@@ -31,7 +32,7 @@ LOSS = partial(
 )
 TRAINING = TrainingConfig(
     data=DataConfig(
-        tiles_path="tiles", validation_areas=("north",), augmentation=(partial(D4), partial(RandomAffine, degrees=5.0)),
+        tiles_path="tiles", split=ByArea(validation_areas=("north",)), augmentation=(partial(D4), partial(RandomAffine, degrees=5.0)),
         sampler=TargetPresence(without=0.7, with_target=0.3),
     ),
     tasks={"water": Classification(loss=LOSS)},
@@ -252,12 +253,12 @@ def as_json(resolved: object) -> str:
         ("data.crop", "128", 128),
         ("data.crop", "None", None),
         ("data.tiles_path", "some/where", "some/where"),
-        ("data.validation_areas", "a,b", ("a", "b")),
-        ("data.validation_areas", "a", ("a",)),
-        ("data.validation_areas", '["a", "b"]', ("a", "b")),
-        ("data.validation_areas", "2015, 2016", ("2015", "2016")),
-        ("data.validation_areas", "", ()),
-        ("data.validation_areas.0", "south", "south"),
+        ("data.split.validation_areas", "a,b", ("a", "b")),
+        ("data.split.validation_areas", "a", ("a",)),
+        ("data.split.validation_areas", '["a", "b"]', ("a", "b")),
+        ("data.split.validation_areas", "2015, 2016", ("2015", "2016")),
+        ("data.split.validation_areas", "", ()),
+        ("data.split.validation_areas.0", "south", "south"),
         ("data.sampler.with_target", "0.9", 0.9),
         ("data.augmentation.1.degrees", "30", 30.0),
         ("data.augmentation.1.scale", "0.8,1.25", (0.8, 1.25)),
@@ -435,7 +436,7 @@ def test_c04_leaves_are_flat_names_to_plain_values() -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("epochs", "21"), ("data.crop", "None"), ("data.validation_areas", "south"), ("schedule.power", "0.51"),
+        ("epochs", "21"), ("data.crop", "None"), ("data.split.validation_areas", "south"), ("schedule.power", "0.51"),
         ("tasks.water.loss.weights.jaccard", "3"), ("schedule", "swath.nn.schedules:PolyRestart"),
     ],
 )  # fmt: skip

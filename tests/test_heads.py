@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
-from urllib.error import URLError
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -21,7 +19,6 @@ from swath.nn.heads import (
     count_parameters,
     predict_classes,
     probabilities,
-    with_weights_if_reachable,
 )
 from tests.synthetic import PixelNet, echoes
 
@@ -132,53 +129,6 @@ def test_c57_a_band_that_the_channels_do_not_take_has_no_part() -> None:
     one, other = echoes((1, 3, 4, 4), 1), echoes((1, 3, 4, 4), 2)
     other[:, 1] = one[:, 1]
     assert torch.equal(model(one)["water"], model(other)["water"])
-
-
-class Hub:
-    """A network factory like smp's: weights are looked for at a hub that cannot be reached."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-        self.asked: list[str | None] = []
-
-    def __call__(self, in_channels: int, classes: int, encoder_weights: str | None = "imagenet") -> nn.Module:
-        self.asked.append(encoder_weights)
-        if encoder_weights is not None:
-            raise self.error
-        return PixelNet(in_channels, classes)
-
-
-@pytest.mark.parametrize(
-    "error", [OSError("cannot reach the hub"), URLError("no route to host"), ConnectionError("offline\nsecond line")]
-)
-@pytest.mark.parametrize("keywords", [{"encoder_weights": "imagenet"}, {}], ids=["asked", "by default"])
-def test_c61_without_a_hub_one_warning_and_random_weights(
-    error: Exception, keywords: dict[str, str], caplog: pytest.LogCaptureFixture
-) -> None:
-    hub = Hub(error)
-    with caplog.at_level(logging.WARNING):
-        network = with_weights_if_reachable(partial(hub, in_channels=3, classes=2, **keywords))
-    assert isinstance(network, PixelNet)
-    assert hub.asked == ["imagenet", None]
-    assert len(caplog.records) == 1
-    assert "imagenet" in caplog.text
-    assert str(error).splitlines()[0] in caplog.text
-
-
-def test_c61_no_weights_wanted_no_warning(caplog: pytest.LogCaptureFixture) -> None:
-    hub = Hub(OSError("cannot reach the hub"))
-    with caplog.at_level(logging.WARNING):
-        with_weights_if_reachable(partial(hub, in_channels=3, classes=2, encoder_weights=None))
-        with_weights_if_reachable(partial(PixelNet, in_channels=3, classes=2))
-    assert hub.asked == [None]
-    assert not caplog.records
-
-
-def test_c61_a_mistake_of_the_config_is_not_taken_for_a_missing_hub() -> None:
-    with pytest.raises(TypeError, match="no_such_setting"):
-        with_weights_if_reachable(partial(Hub(OSError("x")), in_channels=3, classes=2, no_such_setting=1))
-    with pytest.raises(KeyError, match="resnet99"):
-        made(partial(smp.Unet, encoder_name="resnet99", encoder_weights=None), WATER)
 
 
 def test_c57_number_of_trainable_values() -> None:

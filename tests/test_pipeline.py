@@ -153,7 +153,7 @@ def test_real_scenes_to_shapefiles(real_data: Path, tmp_path: Path, script: Scri
     assert script("generate_tiles", f"{unosat}/generate_tiles.py", **paths, **common) == 0
     assert script("generate_tiles_stats", f"{unosat}/generate_tiles_stats.py", input_path=out / "tiles", **common) == 0
     training = {
-        "data.tiles_path": out / "tiles", "data.validation_areas": "aoi3", "model": "tests.synthetic:TinyNet", "epochs": 2,
+        "data.tiles_path": out / "tiles", "data.split.validation_areas": "aoi3", "model": "tests.synthetic:TinyNet", "epochs": 2,
         "data.samples_per_epoch": 160, "data.crop": 64, "optimizer.lr": 0.01, "ema_decay": "None", "output_path": out / "training",
     }  # fmt: skip
     assert script("training", f"{unosat}/training.py", **training) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,6 +118,36 @@ def test_c09_any_declared_nodata_is_read_as_nan(tmp_path: Path, nodata: float) -
     image = np.array([[[1.0, nodata], [2.0, np.inf]]], np.float32)
     write_raster(tmp_path / "x.tif", image, RasterSpec(grid=grid((2, 2)), bands=("a",), dtype="float32", nodata=nodata))
     assert np.array_equal(read_image(tmp_path / "x.tif"), [[[1, np.nan], [2, np.nan]]], equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])
+def test_c45_listed_values_are_read_as_nan_and_only_they(tmp_path: Path, dtype: str) -> None:
+    """-99999 is no value of uint8: it must not wrap around to 97 and take that away."""
+    lowest = -3.4028234663852886e38
+    wanted = {"uint8": (0,), "int16": (0, -32768), "float32": (0, -32768, -99999, lowest), "float64": (0, -99999)}[
+        dtype
+    ]
+    values = np.array([[*wanted, 97, 1, 5, 5, 7, 8][:6]], np.float64)
+    path = tmp_path / "a.tif"
+    profile = {
+        "driver": "GTiff",
+        "width": 6,
+        "height": 1,
+        "count": 1,
+        "dtype": dtype,
+        "nodata": 5,
+        "transform": grid().transform,
+    }
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(values.astype(dtype)[None])
+    found = read_image(path, missing=(0, -32768, -99999, lowest, math.nan))[0]
+    gap = np.isin(values, [*wanted, 5])
+    assert (np.isnan(found) == gap).all()
+    np.testing.assert_array_equal(found[~gap], values[~gap])
+    assert np.isnan(read_image(path)).sum() == (values == 5).sum()
+    with RasterReader(path, (97,)) as reader:
+        again = pickle.loads(pickle.dumps(reader))
+        np.testing.assert_array_equal(again.image(), reader.image())
 
 
 def test_c09_without_nodata_every_finite_value_is_a_measurement(tmp_path: Path) -> None:

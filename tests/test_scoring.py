@@ -25,7 +25,6 @@ from swath.engine.scoring import (
     fairness_tags,
     pair_predictions,
     score_scene,
-    training_run_of,
 )
 from swath.engine.units import COLUMNS, stacked_matrices, tile_rows
 from swath.errors import CatalogError, RasterError
@@ -201,12 +200,6 @@ def test_c83_a_run_says_in_its_name_when_it_was_scored_on_the_selection_set() ->
     assert "unchecked" in fairness_tags("validate", None)["mlflow.runName"]
 
 
-def test_c83_the_training_run_is_found_beside_the_predictions(tmp_path: Path) -> None:
-    assert training_run_of(tmp_path / "classes") is None
-    (tmp_path / "inference.settings.json").write_text(json.dumps({"settings": {"run_id": "abc"}}))
-    assert training_run_of(tmp_path / "classes") == training_run_of(tmp_path) == "abc"
-
-
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
     """Predictions of the tiles of two scenes, their labels, and a table of the scenes."""
@@ -265,7 +258,7 @@ def test_c83_ground_that_selected_the_weights_needs_a_flag_and_shows_in_the_name
 ) -> None:
     assert script("validate", CONFIG, **folders) == 0
     assert last_run().data.tags["swath.scored_on"] == "unchecked"
-    assert "not checked: no training run is known, set run_id" in capsys.readouterr().out
+    assert "found does not say which training run it is of" in capsys.readouterr().out
     selected = training_run(tmp_path, "validation", scene=1)
     (tmp_path / "inference.settings.json").write_text(json.dumps({"settings": {"run_id": selected}}))
     assert script("validate", CONFIG, **folders) == 1, "found beside the predictions"

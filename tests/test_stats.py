@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from swath.data.catalog import TILE_COLUMNS, TILE_STATS, TILES, read_table, write_table
 from swath.data.dataset import read_tiles
-from swath.data.stats import band_moments, band_statistics, merge_moments, tile_row
+from swath.data.moments import band_moments, band_statistics, merge_moments
+from swath.data.stats import tile_row
 from swath.geo.raster import read_image, read_labels
 from swath.labels import IGNORE
 from tests.conftest import Script
@@ -186,6 +187,23 @@ def test_c16_a_fold_for_every_area_or_an_error(
 ) -> None:
     assert stats(tiles, folds='{"area0": 0, "area1": 1}') == 1
     assert "no fold for the areas area2" in capsys.readouterr().err
+
+
+def test_c19_folds_of_groups_are_written_with_their_columns(script: Script, tiles: Path, tmp_path: Path) -> None:
+    config = tmp_path / "folds.py"
+    config.write_text(
+        "from swath.data.folds import GroupFolds\nfrom swath.data.stats import StatsConfig\n"
+        f"config = StatsConfig(input_path={str(tiles)!r}, executor='serial', folds=GroupFolds(folds=2, strata=()))\n"
+    )
+    assert script("generate_tiles_stats", config, min_valid_ratio=0.5) == 0
+    table = read_tiles(tiles)
+    assert {"group", "fold", "split_0", "split_1", "content", "thumbnail"} <= set(table)
+    assert table["group"].nunique() == 3  # tiles of one scene stay together
+    assert table.groupby("group")["fold"].nunique().tolist() == [1, 1, 1]
+    assert set(table["fold"]) == {0, 1}
+    assert ((table["split_1"] == "validation") == (table["fold"] == 1)).all()
+    assert table["content"].notna().all()
+    assert table["content"].nunique() == len(table)
 
 
 def test_c14_tiles_without_masks_have_no_target(stats: Callable[..., int], script: Script, tmp_path: Path) -> None:

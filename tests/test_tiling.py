@@ -14,7 +14,7 @@ from affine import Affine
 from swath.data.catalog import TILE_COLUMNS, TILES, read_scenes, read_table
 from swath.errors import CatalogError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import describe, read_image, read_labels
+from swath.geo.raster import RasterSpec, describe, read_image, read_labels, write_raster
 from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.synthetic import (
@@ -148,14 +148,24 @@ def test_c11_a_scene_smaller_than_a_tile_gives_one_padded_tile(
 
 
 def test_c12_padding_of_a_scene_without_nodata_is_declared(cut: Callable[..., int], tmp_path: Path) -> None:
-    from swath.geo.raster import RasterSpec, write_raster
-
     spec = RasterSpec(grid=grid((30, 30)), bands=("a",), dtype="float32")
     write_raster(tmp_path / "scenes" / "x.tif", np.zeros((1, 30, 30)), spec)
     assert cut(STRIDE) == 0
     path = next((tmp_path / "tiles").rglob("tile_0_0.tif"))
     assert describe(path).nodata == NODATA
     assert np.isnan(read_image(path)).sum() == 48 * 48 - 900
+
+
+def test_c45_listed_values_of_a_scene_are_nodata_in_its_tiles(cut: Callable[..., int], tmp_path: Path) -> None:
+    image = backscatter((48, 48), bands=2, gap=0)
+    image[0, :5] = 0
+    image[1, 7, 7] = -32768
+    write_raster(
+        tmp_path / "scenes" / "x.tif", image, RasterSpec(grid=grid((48, 48)), bands=("a", "b"), dtype="float32")
+    )
+    assert cut(STRIDE, missing_values="0,-32768") == 0
+    found = read_image(next((tmp_path / "tiles").rglob("tile_0_0.tif")))
+    np.testing.assert_array_equal(found, np.where(image <= 0, np.float32(np.nan), image))
 
 
 @pytest.mark.parametrize(

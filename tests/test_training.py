@@ -22,6 +22,7 @@ from swath import tracking
 from swath.data.channels import Decibel
 from swath.data.dataset import TileDataset, collate
 from swath.data.samplers import Uniform
+from swath.data.splits import ByArea
 from swath.data.transforms import D4
 from swath.engine.checkpoint import load_weights, save_weights
 from swath.engine.evaluator import evaluate
@@ -71,7 +72,7 @@ def small(tiles: Path, output: Path, **changes: object) -> TrainingConfig:
     config = TrainingConfig(
         data=DataConfig(
             tiles_path=str(tiles),
-            validation_areas=("south",),
+            split=ByArea(validation_areas=("south",)),
             crop=32,
             batch=4,
             samples_per_epoch=16,
@@ -168,7 +169,7 @@ def test_c88_sigkill_of_the_real_process_is_resumed_by_the_same_command(tiles: P
         '"""A training to be killed."""\nfrom functools import partial\nimport torch\nfrom swath.data.channels import Decibel\n'
         "from swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
         "from tests.synthetic import TinyNet\n"
-        f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, validation_areas=('south',), crop=32, batch=4, "
+        f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, split=ByArea(validation_areas=('south',)), crop=32, batch=4, "
         "samples_per_epoch=40), tasks={'water': Classification()}, model=partial(TinyNet), channels=partial(Decibel), "
         f"epochs=30, checkpoint_every=5, output_path={str(tmp_path / 'out')!r}, device='cpu')\n"
     )
@@ -285,7 +286,7 @@ def test_c42_training_subset_is_evaluated_like_the_validation_tiles(tiles: Path,
 def test_c71_watching_a_metric_needs_held_out_areas(tiles: Path, tmp_path: Path) -> None:
     config = small(tiles, tmp_path, plateau=Plateau())
     with pytest.raises(ConfigError, match="hold areas out"):
-        Training(replace(config, data=replace(config.data, validation_areas=())), quiet())
+        Training(replace(config, data=replace(config.data, split=ByArea(validation_areas=()))), quiet())
 
 
 def test_c80_validation_schedule(tiles: Path, tmp_path: Path) -> None:
@@ -303,12 +304,15 @@ def test_c16_training_and_validation_tiles_must_not_share_ground(tiles: Path, tm
     with pytest.raises(LeakError, match="share ground"):
         require_disjoint(table, table[table["area"] == "south"].assign(key=lambda t: t["key"] + "_copy"))
     with pytest.raises(CatalogError, match=r"no tiles of west.*east, north, south"):
-        Training(small(tiles, tmp_path, data=replace(small(tiles, tmp_path).data, validation_areas=("west",))), quiet())
+        Training(
+            small(tiles, tmp_path, data=replace(small(tiles, tmp_path).data, split=ByArea(validation_areas=("west",)))),
+            quiet(),
+        )
 
 
 def test_c16_no_validation_trains_on_all_areas_and_keeps_the_last_weights(tiles: Path, tmp_path: Path) -> None:
     config = small(tiles, tmp_path)
-    training, _ = trained(replace(config, data=replace(config.data, validation_areas=())))
+    training, _ = trained(replace(config, data=replace(config.data, split=ByArea(validation_areas=()))))
     assert set(training.folds.train["area"]) == {"east", "north", "south"}
     assert training.best_iteration == training.steps * config.epochs
 
@@ -437,7 +441,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory, tiles: Path) -> Path:
         '"""A small training."""\nfrom functools import partial\nfrom swath.data.channels import Decibel\n'
         "from swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
         "from tests.synthetic import TinyNet\n"
-        f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, validation_areas=('south',), crop=32, batch=4, "
+        f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, split=ByArea(validation_areas=('south',)), crop=32, batch=4, "
         "samples_per_epoch=64), tasks={'water': Classification()}, model=partial(TinyNet, dropout=0.0), channels=partial(Decibel), "
         f"epochs=6, output_path={str(folder / 'out')!r}, device='cpu')\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,14 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from swath.config import build, resolve
+from swath.data.crops import RandomCrop, RandomResizedCrop
 from swath.data.transforms import (
     D4,
     CoarseDropout,
+    OneOf,
     RadiometricJitter,
     RandomAffine,
+    RandomFlip,
+    RandomRotate90,
     Transform,
     symmetry,
 )
+from swath.errors import ConfigError
 from swath.labels import IGNORE
 
 INVERSE = {0: 0, 1: 3, 2: 2, 3: 1, 4: 4, 5: 5, 6: 6, 7: 7}
@@ -26,6 +33,12 @@ ALL: tuple[Transform, ...] = (
     RandomAffine(degrees=30, scale=(0.7, 1.4), stretch=1.2, shift=0.1),
     RadiometricJitter(common=1.0, per_band=0.5),
     CoarseDropout(holes=3, size=5),
+    RandomRotate90(),
+    RandomFlip(),
+    OneOf(transforms=(RandomRotate90(), RandomFlip(), RandomAffine(shift=0.0625, degrees=45))),
+    RandomCrop(size=10),
+    RandomCrop(size=10, zoom=(1.0, 1.5), cat_max_ratio=0.5),
+    RandomResizedCrop(size=20),
 )
 
 
@@ -84,6 +97,100 @@ def test_c49_d4_is_uniform_over_the_group() -> None:
     assert (counts.float() / 4000 - 1 / 8).abs().max() < 0.02
 
 
+def moves_of(transform: Transform, shape: tuple[int, int], count: int, seed: int = 0) -> list[int]:
+    """Which symmetry each of `count` equal samples went through; labels have to go with their image."""
+    image = torch.arange(float(shape[0] * shape[1])).reshape(1, 1, *shape).expand(count, 1, *shape)
+    moved, labels = transform(image, {"water": image[:, 0].to(torch.uint8)}, draw(seed))
+    assert torch.equal(moved[:, 0].to(torch.uint8), labels["water"])
+    fits = range(8) if shape[0] == shape[1] else (0, 2, 4, 6)
+    kinds = {move: symmetry(image[0], move) for move in fits}
+    found = [[move for move, kind in kinds.items() if torch.equal(kind, sample)] for sample in moved]
+    assert all(len(names) == 1 for names in found)
+    return [names[0] for names in found]
+
+
+EVENLY: list[tuple[Transform, tuple[int, int], dict[int, float]]] = [
+    (D4(), (3, 3), dict.fromkeys(range(8), 1 / 8)),
+    (D4(), (3, 5), dict.fromkeys((0, 2, 4, 6), 1 / 4)),
+    (RandomRotate90(), (3, 3), dict.fromkeys(range(4), 1 / 4)),
+    (RandomRotate90(p=0.4), (3, 3), {0: 0.7, 1: 0.1, 2: 0.1, 3: 0.1}),
+    (RandomRotate90(), (5, 3), {0: 0.5, 2: 0.5}),
+    (RandomFlip(), (3, 5), dict.fromkeys((0, 2, 4, 6), 1 / 4)),
+    (RandomFlip(vertical=0.0), (3, 5), {0: 0.5, 4: 0.5}),
+    (RandomFlip(horizontal=0.0, vertical=0.3), (3, 3), {0: 0.7, 6: 0.3}),
+    (RandomFlip(horizontal=1.0, vertical=1.0), (3, 3), {2: 1.0}),
+    (OneOf(transforms=(RandomRotate90(), RandomFlip())), (3, 3), {0: .25, 1: .125, 2: .25, 3: .125, 4: .125, 6: .125}),
+    (OneOf(transforms=(RandomFlip(horizontal=1, vertical=0), RandomFlip(horizontal=0, vertical=1)), weights=(1, 3),
+           p=0.8), (3, 3), {0: 0.2, 4: 0.2, 6: 0.6}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("transform", "shape", "expected"), EVENLY)
+def test_c49_exact_moves_come_as_often_as_they_say(
+    transform: Transform, shape: tuple[int, int], expected: dict[int, float]
+) -> None:
+    moves = moves_of(transform, shape, 4000)
+    assert set(moves) == set(expected)
+    for move, share in expected.items():
+        assert moves.count(move) / 4000 == pytest.approx(share, abs=0.03)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(0, 99), st.sampled_from([D4(), RandomRotate90(), RandomFlip()])
+)
+def test_c49_exact_moves_keep_shape_and_pixels(height: int, width: int, seed: int, transform: Transform) -> None:
+    image = torch.rand(3, 2, height, width, generator=draw(seed))
+    image[0, 0, 0, 0] = torch.nan
+    moved, _ = transform(image, {}, draw(seed))
+    assert moved.shape == image.shape
+    for before, after in zip(image, moved, strict=True):
+        assert torch.equal(
+            torch.nan_to_num(before, -1).flatten().sort().values, torch.nan_to_num(after, -1).flatten().sort().values
+        )
+
+
+def test_c49_one_of_leaves_every_sample_in_its_place() -> None:
+    image = torch.arange(64.0).reshape(64, 1, 1, 1).expand(64, 1, 4, 4).contiguous()
+    labels = {"water": image[:, 0].to(torch.uint8), "land": image[:, 0].long()}
+    mix = OneOf(transforms=(RandomFlip(), D4(), RadiometricJitter()), p=0.9)
+    moved, found = mix(image, labels, draw(0))
+    assert torch.equal(moved, image)
+    assert torch.equal(found["water"], labels["water"])
+    assert torch.equal(found["land"], labels["land"])
+
+
+def test_c49_one_of_draws_inside_its_transforms_for_each_sample() -> None:
+    image = torch.rand(1, 1, 9, 9, generator=draw(0)).expand(32, 1, 9, 9)
+    moved, _ = OneOf(transforms=(RandomAffine(degrees=90),))(image, {}, draw(1))
+    assert len(torch.nan_to_num(moved, -1).flatten(1).unique(dim=0)) == 32
+
+
+def test_c49_one_of_crops_to_one_size_and_refuses_several() -> None:
+    image, targets = pair(size=24, batch=8)
+    crops = OneOf(transforms=(partial(RandomCrop, size=12), partial(RandomResizedCrop, size=12)))
+    moved, labels = crops(image, targets, draw(0))
+    assert moved.shape == (8, 2, 12, 12)
+    assert labels["water"].shape == (8, 12, 12)
+    with pytest.raises(ConfigError, match="different sizes"):
+        OneOf(transforms=(RandomCrop(size=12), RandomFlip()))(image, targets, draw(0))
+
+
+@pytest.mark.parametrize("wrong", [{"weights": (1.0,)}, {"weights": (-1.0, 2.0)}, {"weights": (0.0, 0.0)}])
+def test_c49_one_of_with_weights_that_do_not_fit_is_refused(wrong: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(ConfigError, match="weight"):
+        OneOf(transforms=(D4(), RandomFlip()), **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="0 transforms"):
+        OneOf(transforms=())
+
+
+def test_c49_nested_transforms_can_stand_in_a_config() -> None:
+    written = partial(OneOf, transforms=(RandomRotate90(), partial(RandomAffine, degrees=45.0)), weights=(1.0, 2.0))
+    assert build(resolve(written))() == OneOf(
+        transforms=(RandomRotate90(), RandomAffine(degrees=45.0)), weights=(1.0, 2.0)
+    )
+
+
 @pytest.mark.parametrize("transform", ALL, ids=lambda t: type(t).__name__)
 def test_c49_the_same_generator_seed_gives_the_same_draw_and_inputs_stay(transform: Transform) -> None:
     image, targets = pair()
@@ -91,6 +198,8 @@ def test_c49_the_same_generator_seed_gives_the_same_draw_and_inputs_stay(transfo
     one, two, other = (transform(image, targets, draw(seed)) for seed in (3, 3, 4))
     torch.testing.assert_close(one[0], two[0], rtol=0, atol=0, equal_nan=True)
     assert torch.equal(one[1]["water"], two[1]["water"])
+    assert one[1]["water"].dtype == targets["water"].dtype
+    assert one[1]["water"].shape[1:] == one[0].shape[2:]
     assert not torch.equal(torch.nan_to_num(one[0], -1), torch.nan_to_num(other[0], -1))
     assert torch.equal(image, image_before)
     assert torch.equal(targets["water"], labels_before)
@@ -101,7 +210,8 @@ def test_c49_samples_of_a_batch_draw_independently(transform: Transform) -> None
     image = torch.rand(1, 2, 24, 24, generator=draw(1)).expand(16, 2, 24, 24).contiguous()
     targets = {"water": (image[:, 0] > 0.5).to(torch.uint8)}
     moved = torch.nan_to_num(transform(image, targets, draw(2))[0], -1)
-    assert len(moved.flatten(1).unique(dim=0)) >= 6  # of 8 symmetries, or 16 free draws
+    # of 8 symmetries, or 16 free draws; quarter turns and flips are four
+    assert len(moved.flatten(1).unique(dim=0)) >= (3 if isinstance(transform, RandomRotate90 | RandomFlip) else 6)
 
 
 @pytest.mark.parametrize("transform", ALL, ids=lambda t: type(t).__name__)
@@ -223,6 +333,15 @@ def test_c50_coarse_dropout_cuts_squares_out_of_the_image_only() -> None:
     assert torch.equal(labels["water"], targets["water"])
     kept = ~torch.isnan(moved)
     assert torch.equal(moved[kept], image[kept])
+
+
+def test_c50_labels_in_the_holes_are_ignored_when_asked() -> None:
+    image, targets = pair(size=40)
+    moved, labels = CoarseDropout(holes=2, size=7, ignore_labels=True)(image, targets, draw(0))
+    hole = torch.isnan(moved[:, 0])
+    assert hole.any()
+    for task, before in targets.items():
+        assert torch.equal(labels[task], torch.where(hole, IGNORE, before).to(torch.uint8))
 
 
 @pytest.mark.parametrize("holes", [0, 1, 4])

@@ -75,6 +75,24 @@ def test_c09_scene_keeps_place_nodata_and_values(step: Callable[..., int], raw: 
         np.testing.assert_allclose(found, np.where(gap, np.nan, expected), rtol=1e-6)
 
 
+def test_c45_listed_values_are_no_measurement_in_scenes_and_masks(
+    step: Callable[..., int], raw: Path, tmp_path: Path
+) -> None:
+    """Zones of zeros, which orthorectification leaves: neither backscatter nor "no water"."""
+    for name in ("vh", "vv"):
+        image = read_image(band(raw, name))
+        image[:, :10] = 0
+        write_image(band(raw, name), image, describe(band(raw, name)).grid, (name,))
+    for values, gaps in ({"missing_values": "0"}, True), ({}, False):
+        for name, kind in (("generate_3b_images", "3b"), ("rasterize", "vh")):
+            folder = tmp_path / f"{name}_{gaps}"
+            assert step(name, output_path=folder, **values) == 0
+            path = folder / "north" / NAME.format(kind)
+            zone = np.isnan(read_image(path)) if kind == "3b" else read_labels(path) == IGNORE
+            assert zone[:, :10].all() == gaps
+            assert not zone[:, 10:, :-4].any()
+
+
 def test_c09_scenes_table_lists_every_scene_by_key(step: Callable[..., int], tmp_path: Path) -> None:
     assert step("generate_3b_images") == 0
     table = read_scenes(tmp_path / "scenes")

@@ -42,6 +42,8 @@ class Generate3bConfig:
     """Folder of areas, with single-band rasters whose names contain _vh_ and _vv_."""
     output_path: str
     """Folder for <area>/<name with _3b_>.tif and scenes.parquet."""
+    missing_values: tuple[float, ...] = ()
+    """Values that mean no measurement though the headers do not say so, such as 0 in zones without one."""
     executor: str = "threads"
     """Where the work is done: processes, threads or serial."""
     workers: int | None = None
@@ -64,6 +66,8 @@ class RasterizeConfig:
     """Burn every pixel that a polygon touches, not only those whose centre lies inside."""
     ignore_nodata: bool = True
     """Label pixels without a measurement in VH or VV as 255 = ignore."""
+    missing_values: tuple[float, ...] = ()
+    """The same values as for generate_3b_images."""
     task: str = "water"
     """Name of the task that the mask's one band is for."""
     executor: str = "threads"
@@ -80,17 +84,20 @@ class Pair:
     vv: Path
     area: str
     output: Path
+    missing: tuple[float, ...] = ()
+    """Values of the two that mean no measurement, besides nodata."""
 
     @property
     def key(self) -> str:
         return scene_key(self.output)
 
 
-def find_pairs(root: Path, output: Path, token: str) -> list[Pair]:
+def find_pairs(root: Path, output: Path, token: str, missing_values: tuple[float, ...] = ()) -> list[Pair]:
     """Every ``*_vh_*`` raster below `root` with its ``_vv_`` twin; outputs are named with `token` instead of ``vh``.
 
     Outputs mirror the folders of the area, without the date's; names that would collide get the parent folder as a
-    prefix. Raises CatalogError when there is none, or when twins are missing.
+    prefix. `missing_values` of the rasters mean no measurement. Raises CatalogError when there is no pair, or when twins
+    are missing.
     """
     vh_paths = find_rasters(root, "*_vh_*")
     if not vh_paths:
@@ -104,7 +111,10 @@ def find_pairs(root: Path, output: Path, token: str) -> list[Pair]:
     if missing:
         raise CatalogError("; ".join(missing[:5]) + ". Download the other raster, or take this one out of the folder.")
     names = _output_names(vh_paths, root, token)
-    pairs = [Pair(vh=vh, vv=vv, area=area_of(vh, root), output=output / names[vh]) for vh, vv in twins.items()]
+    pairs = [
+        Pair(vh=vh, vv=vv, area=area_of(vh, root), output=output / names[vh], missing=missing_values)
+        for vh, vv in twins.items()
+    ]
     _require_own_keys(pairs)
     return pairs
 
@@ -150,8 +160,8 @@ def write_3b(pair: Pair) -> dict[str, Any]:
     vh, _ = _require_same_grid(pair)
     spec = RasterSpec(grid=vh.grid, bands=BANDS, dtype="float32", nodata=NODATA, tags=vh.tags)
     with (
-        RasterReader(pair.vh) as vh_reader,
-        RasterReader(pair.vv) as vv_reader,
+        RasterReader(pair.vh, pair.missing) as vh_reader,
+        RasterReader(pair.vv, pair.missing) as vv_reader,
         RasterWriter(pair.output, spec) as writer,
     ):
         for strip in strips(vh.grid.shape, STRIP_PIXELS):
@@ -228,8 +238,8 @@ def write_mask(job: LabelJob) -> dict[str, Any]:
     shapes = list(polygons.geometry)
     spec = RasterSpec(grid=vh.grid, bands=(job.task,), dtype="uint8", nodata=IGNORE, compress=True)
     with (
-        RasterReader(job.pair.vh) as vh_reader,
-        RasterReader(job.pair.vv) as vv_reader,
+        RasterReader(job.pair.vh, job.pair.missing) as vh_reader,
+        RasterReader(job.pair.vv, job.pair.missing) as vv_reader,
         RasterWriter(job.pair.output, spec) as writer,
     ):
         for strip in strips(vh.grid.shape, STRIP_PIXELS):

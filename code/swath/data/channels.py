@@ -1,25 +1,49 @@
 """Raw bands to network input, as modules: derived channels, missing pixels, normalisation.
 
 All take and return float32 (batch, channel, height, width) tensors in which NaN means "no measurement"; only `Fill`
-ends with finite values everywhere. Constants are buffers, so weights carry them.
+ends with finite values everywhere. Constants are buffers, so weights carry them. Channels of radar: `swath.data.sar`.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
+import ignite.distributed as idist
 import torch
 from torch import Tensor, nn
 
+from swath.data.moments import RunningMoments, band_statistics, merge_moments
+from swath.data.normalisers import (
+    STATISTICS,
+    Constant,
+    MinMax,
+    PerSampleRange,
+    QuantileClamp,
+    Statistics,
+    ZScore,
+    per_channel,
+)
 from swath.errors import ConfigError
 
-STATISTICS = ("mean", "std", "min", "max", "q01", "q99")
-EPS = 1e-6
+log = logging.getLogger("swath.channels")
 
-Constant = float | tuple[float, ...] | None
-"""One number for all channels, one per channel, or None: fitted on the training tiles."""
+Missing = Sequence[float] | Mapping[str, Sequence[float]]
+"""Raw values that are no measurement: for all bands, or by the name of the band."""
+
+
+class Channels(Protocol):
+    """Derived channels: made with ``available=`` the names of the raw bands, called with them.
+
+    In: float32 (B, raw bands, H, W). Out: float32 (B, C, H, W), NaN where a channel has no measurement.
+    """
+
+    names: tuple[str, ...]
+    """Names of the C channels."""
+
+    def __call__(self, image_BCHW: Tensor) -> Tensor: ...
 
 
 def band_indices(wanted: Sequence[str], available: Sequence[str]) -> list[int]:
@@ -33,15 +57,37 @@ def band_indices(wanted: Sequence[str], available: Sequence[str]) -> list[int]:
 
 
 class Bands(nn.Module):
-    """Selected raw bands as they are, in the order of `bands` (None: all of `available`)."""
+    """Selected raw bands as they are, in the order of `bands` (None: all of `available`).
 
-    def __init__(self, available: Sequence[str], bands: tuple[str, ...] | None = None) -> None:
+    Infinite values and those in `missing` become NaN. Declare them here when files hold values such as -32768 or 0 that
+    their headers do not call nodata: training, inference and export then agree.
+    """
+
+    def __init__(self, available: Sequence[str], bands: tuple[str, ...] | None = None, missing: Missing = ()) -> None:
         super().__init__()
         self.names = tuple(bands or available)
         self.indices = band_indices(self.names, available)
+        self.missing = missing_by_band(missing, self.names)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        return image_BCHW[:, self.indices]
+        return without_missing(image_BCHW[:, self.indices], self.missing)
+
+
+def missing_by_band(missing: Missing, bands: Sequence[str]) -> tuple[tuple[float, ...], ...]:
+    """The values that are no measurement, per band. Raises ConfigError for a name that is not among `bands`."""
+    if isinstance(missing, Mapping):
+        band_indices(tuple(missing), bands)
+        return tuple(tuple(missing.get(band, ())) for band in bands)
+    return (tuple(missing),) * len(bands)
+
+
+def without_missing(image_BCHW: Tensor, missing: Sequence[Sequence[float]]) -> Tensor:
+    """NaN in place of infinities and of each band's `missing` values (as float32)."""
+    gap = ~torch.isfinite(image_BCHW)
+    for band, values in enumerate(missing):
+        for value in values:
+            gap[:, band] |= image_BCHW[:, band] == value
+    return torch.where(gap, torch.nan, image_BCHW)
 
 
 Range = tuple[float, float]
@@ -62,16 +108,20 @@ class Decibel(Bands):
         available: Sequence[str],
         bands: tuple[str, ...] | None = None,
         clip: Range | tuple[Range, ...] | None = None,
+        missing: Missing = (),
     ) -> None:
-        super().__init__(available, bands)
+        super().__init__(available, bands, missing)
         low, high = _clip_limits(clip, len(self.names))
         self.register_buffer("low", low)
         self.register_buffer("high", high)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        linear = super().forward(image_BCHW)
-        db = 10 * torch.log10(torch.where(linear > 0, linear, torch.nan))
-        return db.clamp(self.low, self.high)
+        return decibel(super().forward(image_BCHW)).clamp(self.low, self.high)
+
+
+def decibel(linear: Tensor) -> Tensor:
+    """10 log10 of linear backscatter, in dB; NaN where it is not above 0."""
+    return 10 * torch.log10(torch.where(linear > 0, linear, torch.nan))
 
 
 def _clip_limits(clip: Range | tuple[Range, ...] | None, bands: int) -> tuple[Tensor, Tensor]:
@@ -87,7 +137,9 @@ def _clip_limits(clip: Range | tuple[Range, ...] | None, bands: int) -> tuple[Te
 class Fill(nn.Module):
     """Replace NaN after channels are derived: by the training ``mean`` or ``min`` of the channel, or a ``constant``.
 
-    `value` is in the units of the channels, before normalisation, and one for all or one per channel.
+    `value` is in the units of the channels, before normalisation, and one for all or one per channel. A constant beyond
+    what the training images hold is moved to the nearest value that they do hold, with a warning: a filled pixel shall
+    not stand out from all that are measured.
     """
 
     value: Tensor
@@ -101,147 +153,63 @@ class Fill(nn.Module):
                 f"fill: strategy={strategy!r} with value={value!r}; a value belongs to `constant`, and only there"
             )
         self.strategy = strategy
-        self.register_buffer("value", _per_channel(value, channels))
+        self.register_buffer("value", per_channel(value, channels))
 
-    def fit(self, statistics: Mapping[str, Tensor]) -> None:
+    def fit(self, statistics: Statistics) -> None:
         if self.strategy != "constant":
             self.value.copy_(statistics[self.strategy].view_as(self.value))
+            return
+        given = self.value.flatten().cpu()
+        inside = torch.where(statistics["count"] > 0, given.clamp(statistics["min"], statistics["max"]), given)
+        if not torch.equal(inside, given):
+            log.warning("fill: %s lies outside what is measured; using %s", given.tolist(), inside.tolist())
+            self.value.copy_(inside.view_as(self.value))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         return torch.where(torch.isnan(image_BCHW), self.value, image_BCHW)
-
-
-class Normaliser(nn.Module):
-    """(x - `offset`) / `scale` per channel; children say where the two come from. `scale` is at least 1e-6."""
-
-    offset: Tensor
-    scale: Tensor
-
-    def __init__(self, channels: int, offset: Constant = None, scale: Constant = None) -> None:
-        super().__init__()
-        self.fitted = (offset is None, scale is None)
-        self.register_buffer("offset", _per_channel(offset, channels))
-        self.register_buffer("scale", _per_channel(scale, channels, default=1.0).clamp(min=EPS))
-
-    def _set(self, offset: Tensor, scale: Tensor) -> None:
-        if self.fitted[0]:
-            self.offset.copy_(offset.view_as(self.offset))
-        if self.fitted[1]:
-            self.scale.copy_(scale.view_as(self.scale).clamp(min=EPS))
-
-    def forward(self, image_BCHW: Tensor) -> Tensor:
-        return (image_BCHW - self.offset) / self.scale
-
-
-class ZScore(Normaliser):
-    """(x - mean) / std. ``ZScore(mean=0.0, std=5.0)`` is the fixed scaling of linear backscatter."""
-
-    def __init__(self, channels: int, mean: Constant = None, std: Constant = None) -> None:
-        super().__init__(channels, mean, std)
-
-    def fit(self, statistics: Mapping[str, Tensor]) -> None:
-        self._set(statistics["mean"], statistics["std"])
-
-
-class MinMax(Normaliser):
-    """(x - minimum) / (maximum - minimum): training range to [0, 1]."""
-
-    def __init__(self, channels: int, minimum: Constant = None, maximum: Constant = None) -> None:
-        super().__init__(channels)
-        self.given = {
-            name: _per_channel(limit, channels).flatten()
-            for name, limit in (("min", minimum), ("max", maximum))
-            if limit is not None
-        }
-        if len(self.given) == 2:
-            self.fit({})
-
-    def fit(self, statistics: Mapping[str, Tensor]) -> None:
-        limits = {**statistics, **self.given}
-        self._set(limits["min"], limits["max"] - limits["min"])
-
-
-class QuantileClamp(Normaliser):
-    """The training quantiles q01 to q99 to [0, 1], values beyond clamped."""
-
-    def fit(self, statistics: Mapping[str, Tensor]) -> None:
-        self._set(statistics["q01"], statistics["q99"] - statistics["q01"])
-
-    def forward(self, image_BCHW: Tensor) -> Tensor:
-        return super().forward(image_BCHW).clamp(0, 1)
-
-
-class PerSampleRange(nn.Module):
-    """Each sample's own quantiles `low` to `high` (0 to 1: its minimum and maximum) to [0, 1], clamped."""
-
-    def __init__(self, channels: int, low: float = 0.0, high: float = 1.0) -> None:
-        super().__init__()
-        self.low, self.high = low, high
-
-    def fit(self, statistics: Mapping[str, Tensor]) -> None:
-        """Nothing to fit: the range is the sample's own."""
-
-    def forward(self, image_BCHW: Tensor) -> Tensor:
-        flat = image_BCHW.flatten(2)
-        low, high = (_nan_quantile(flat, q)[..., None, None] for q in (self.low, self.high))
-        return ((image_BCHW - low) / (high - low).clamp(min=EPS)).clamp(0, 1)
-
-
-def _nan_quantile(values_BCN: Tensor, q: float) -> Tensor:
-    """Quantile over the last axis without NaN, by sorting (torch.nanquantile is limited to 16 million values)."""
-    ordered = values_BCN.sort(dim=-1).values  # NaN sorts last
-    last = (~torch.isnan(values_BCN)).sum(-1, keepdim=True).clamp(min=1) - 1
-    position = q * last
-    below = position.floor().long()
-    above = torch.minimum(below + 1, last)
-    a, b = ordered.gather(-1, below), ordered.gather(-1, above)
-    return torch.nan_to_num(a + (b - a) * (position - below)).squeeze(-1)
-
-
-def _per_channel(value: Constant, channels: int, default: float = 0.0) -> Tensor:
-    """(1, C, 1, 1) float32 of a number for all channels or one per channel."""
-    given = default if value is None else value
-    tensor = torch.as_tensor(given, dtype=torch.float32).reshape(-1)
-    if len(tensor) not in (1, channels):
-        raise ConfigError(f"{len(tensor)} constants for {channels} channels: give one number, or one per channel")
-    return tensor.expand(channels).clone().view(1, -1, 1, 1)
 
 
 class Preprocess(nn.Module):
     """Derived channels, fill, normalisation: raw bands with NaN in, finite network input out."""
 
     def __init__(
-        self, channels: Bands, fill: Fill, normaliser: ZScore | MinMax | QuantileClamp | PerSampleRange
+        self, channels: Channels, fill: Fill, normaliser: ZScore | MinMax | QuantileClamp | PerSampleRange
     ) -> None:
         super().__init__()
         self.channels, self.fill, self.normaliser = channels, fill, normaliser
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        return torch.nan_to_num(self.normaliser(self.fill(self.channels(image_BCHW))))
+        derived = without_missing(self.channels(image_BCHW), ())  # what overflows is no measurement either
+        return torch.nan_to_num(self.normaliser(self.fill(derived), derived))
 
-    def fit(self, images: Sequence[Tensor]) -> None:
-        """Set the constants that were left open from training images, each (C, H, W) of raw bands."""
-        if images:
-            statistics = channel_statistics([self.channels(image[None])[0] for image in images])
+    @torch.no_grad()
+    def fit(self, images: Iterable[Tensor]) -> None:
+        """Set the constants that were left open from training images, each (C, H, W) of raw bands, of any size.
+
+        One pass in bounded memory. With several processes each gives its own share of the images, none twice, and all
+        get the same constants; every process has to call.
+        """
+        device = self.fill.value.device
+        statistics = channel_statistics(self.channels(image[None].to(device))[0] for image in images)
+        if statistics:
             self.fill.fit(statistics)
             self.normaliser.fit(statistics)
 
 
-def channel_statistics(images: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Per channel over the valid pixels of all images: mean, std, min, max, q01, q99; zeros where nothing is valid."""
-    columns = []
-    for channel in range(images[0].shape[0]):
-        values = torch.cat([image[channel][torch.isfinite(image[channel])] for image in images]).double()
-        columns.append(_statistics(values))
-    return {name: torch.stack([column[name] for column in columns]).float() for name in STATISTICS}
+def channel_statistics(images: Iterable[Tensor]) -> dict[str, Tensor]:
+    """`STATISTICS` per channel over the finite pixels of (C, H, W) images of all processes, float32 (C,) on the CPU.
 
-
-def _statistics(values: Tensor) -> dict[str, Tensor]:
-    if not len(values):
-        return {name: torch.zeros((), dtype=torch.float64) for name in STATISTICS}
-    ordered = values.sort().values
-    at = {
-        name: ordered[round(q * (len(ordered) - 1))]
-        for name, q in (("q01", 0.01), ("q99", 0.99), ("min", 0.0), ("max", 1.0))
-    }
-    return {"mean": values.mean(), "std": values.std(correction=0), **at}
+    Zeros for a channel without a finite pixel; an empty dict without an image. Mean, std and extremes are those of all
+    pixels at once, quantiles are within half a percentile (see `swath.data.moments`).
+    """
+    running = RunningMoments()
+    for image in images:
+        running.add(image.detach().cpu().numpy())
+    # a dict: objects of any kind are gathered, but numbers and text are not left alone
+    gathered: list[dict[str, Any]] = idist.all_gather({"moments": running.total()})  # type: ignore[assignment]
+    parts = [part["moments"] for part in gathered if part["moments"]]
+    if not parts:
+        return {}
+    moments = merge_moments(parts)
+    table = band_statistics(moments, [str(i) for i in range(len(moments["count"]))]).values()
+    return {name: torch.tensor([float(row.get(name, 0.0)) for row in table]) for name in STATISTICS}

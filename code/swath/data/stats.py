@@ -14,26 +14,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import configclass
-from swath.data.splits import folds_by_area
+from swath.data.duplicates import Grouping, group_tiles
+from swath.data.fingerprints import fingerprint
+from swath.data.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
+from swath.data.moments import band_moments, band_statistics, merge_moments
 from swath.geo.raster import describe, read_image, read_labels
 from swath.labels import IGNORE
-
-SKETCH = 1025
-"""Points of a quantile sketch: quantiles merged from sketches are off by at most 1 / (SKETCH - 1) of the pixels each."""
-
-QUANTILES = {"q01": 0.01, "q50": 0.50, "q99": 0.99}
 
 
 @configclass
 class StatsConfig:
-    """Statistics per tile and per band, target share, valid share, folds and the skip rule."""
+    """Statistics per tile and per band, target share, valid share, fingerprints, groups, folds and the skip rule."""
 
     input_path: str
     """Folder with tiles.parquet."""
     output_path: str | None = None
     """Folder for tile_stats.parquet and band_stats.json; None writes them into input_path."""
-    folds: dict[str, int] | None = None
-    """Area to fold number; None numbers the areas in alphabetical order."""
+    folds: dict[str, int] | GroupFolds | None = None
+    """Area to fold number; None numbers the areas in alphabetical order; GroupFolds() deals groups over strata."""
+    grouping: Grouping = Grouping()
+    """Which tiles hang together: the column `group`."""
     min_valid_ratio: float = 1.0
     """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
     executor: str = "threads"
@@ -69,15 +69,16 @@ def summarise(
     results: Mapping[str, Any],
     root: Path,
     output: Path,
-    folds: Mapping[str, int] | None,
+    config: StatsConfig,
 ) -> tuple[gpd.GeoDataFrame, dict[str, Any], dict[str, float]]:
-    """(tiles with their statistics, folds and skip joined by key; statistics per band; counts worth a look).
+    """(tiles with their statistics, groups, folds and skip joined by key; statistics per band; counts worth a look).
 
     Paths of the table become relative to `output`.
     """
     rows = pd.DataFrame([row for result in results.values() for row in result["tiles"]])
     table = tiles.merge(rows, on="key", how="left", validate="one_to_one")
-    table["fold"] = table["area"].map(folds_by_area(list(table["area"]), folds))
+    table["group"] = group_tiles(table, config.grouping)
+    table = with_folds(table, config.folds)
     for column in ("image", "mask"):
         table[column] = [os.path.relpath(root / p, output) if isinstance(p, str) else None for p in table[column]]
     bands = describe(output / table["image"].iloc[0]).bands
@@ -86,6 +87,7 @@ def summarise(
         "tiles": len(table),
         "skipped": int(table["skip"].sum()),
         "valid_ratio": float(table["valid_ratio"].mean()),
+        "groups": table["group"].nunique(),
     }
     if "target_ratio" in table:
         counts |= {
@@ -93,6 +95,14 @@ def summarise(
             "with_target": int((table["target_ratio"] > 0).sum()),
         }
     return table, band_statistics(moments, bands), counts
+
+
+def with_folds(table: gpd.GeoDataFrame, folds: Mapping[str, int] | GroupFolds | None) -> gpd.GeoDataFrame:
+    """The table with a column `fold`; folds of groups come with split_0, split_1, ... as well."""
+    if not isinstance(folds, GroupFolds):
+        return table.assign(fold=table["area"].map(folds_by_area(list(table["area"]), folds)))
+    fold = folds_by_group(table, folds)
+    return table.assign(fold=fold, **fold_columns(fold))
 
 
 def scene_statistics(job: SceneTiles) -> dict[str, Any]:
@@ -103,7 +113,8 @@ def scene_statistics(job: SceneTiles) -> dict[str, Any]:
         moments = band_moments(image)
         parts.append(moments)
         mask = read_labels(mask_path) if mask_path else None
-        tiles.append({"key": key} | tile_row(image, mask, moments, job.min_valid_ratio))
+        row = tile_row(image, mask, moments, job.min_valid_ratio)
+        tiles.append({"key": key} | row | fingerprint(image))
     return {"tiles": tiles, "bands": merge_moments(parts)}
 
 
@@ -132,77 +143,3 @@ def tile_row(
         row["labelled_ratio"] = float(labelled.mean())
         row["target_ratio"] = float((mask_THW[0][labelled] > 0).mean()) if labelled.any() else 0.0
     return row
-
-
-def band_moments(image_CHW: NDArray[np.float32]) -> dict[str, list[Any]]:
-    """Per band over finite pixels: count, mean, m2 (sum of squared deviations), min, max and a sketch of quantiles."""
-    bands = [_moments(band[np.isfinite(band)]) for band in image_CHW]
-    return {name: [band[name] for band in bands] for name in bands[0]}
-
-
-def _moments(values: NDArray[np.float32]) -> dict[str, Any]:
-    if not values.size:
-        return {
-            "count": 0,
-            "mean": float("nan"),
-            "m2": 0.0,
-            "min": float("nan"),
-            "max": float("nan"),
-            "sketch": [],
-        }
-    mean = float(values.mean(dtype=np.float64))
-    return {
-        "count": int(values.size), "mean": mean, "m2": float(np.square(values - mean, dtype=np.float64).sum()),
-        "min": float(values.min()), "max": float(values.max()),
-        "sketch": np.quantile(values, np.linspace(0, 1, SKETCH)).astype(float).tolist(),
-    }  # fmt: skip
-
-
-def merge_moments(parts: Sequence[Mapping[str, list[Any]]]) -> dict[str, list[Any]]:
-    """Moments of the union of several sets of pixels: Chan, Golub and LeVeque's pairwise update, weighted sketches."""
-    merged = [
-        _merge_band([{k: v[band] for k, v in part.items()} for part in parts]) for band in range(len(parts[0]["count"]))
-    ]
-    return {name: [band[name] for band in merged] for name in merged[0]}
-
-
-def _merge_band(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    full = [p for p in parts if p["count"]]
-    if not full:
-        return dict(parts[0])
-    counts = np.array([p["count"] for p in full], np.float64)
-    means = np.array([p["mean"] for p in full])
-    mean = float((counts * means).sum() / counts.sum())
-    m2 = float(sum(p["m2"] for p in full) + (counts * (means - mean) ** 2).sum())
-    return {
-        "count": int(counts.sum()), "mean": mean, "m2": m2,
-        "min": min(p["min"] for p in full), "max": max(p["max"] for p in full),
-        "sketch": _merge_sketches([p["sketch"] for p in full], counts),
-    }  # fmt: skip
-
-
-def _merge_sketches(sketches: Sequence[Sequence[float]], counts: NDArray[np.float64]) -> list[float]:
-    if len(sketches) == 1:
-        return list(sketches[0])
-    values = np.concatenate([np.asarray(s) for s in sketches])
-    weights = np.repeat(counts / SKETCH, SKETCH)
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order]) - 0.5 * weights[order]
-    merged = np.interp(np.linspace(0, 1, SKETCH), reached / counts.sum(), values[order])
-    merged[0], merged[-1] = values.min(), values.max()
-    return merged.tolist()
-
-
-def band_statistics(moments: Mapping[str, list[Any]], bands: Sequence[str]) -> dict[str, dict[str, float]]:
-    """``{band: {count, mean, std, min, max, q01, q50, q99}}`` of the data set; finite unless a band has no valid pixel."""
-    table = {}
-    for i, band in enumerate(bands):
-        count, sketch = moments["count"][i], moments["sketch"][i]
-        quantiles = (
-            {n: float(np.interp(q, np.linspace(0, 1, SKETCH), sketch)) for n, q in QUANTILES.items()} if count else {}
-        )
-        std = float(np.sqrt(moments["m2"][i] / count)) if count else 0.0
-        table[band] = (
-            {"count": count, "std": std} | {n: moments[n][i] for n in ("mean", "min", "max") if count} | quantiles
-        )
-    return table

@@ -31,6 +31,9 @@ class TilesConfig:
     """Folder of the scenes' label rasters; None cuts images only."""
     tiling: ConstantSize | ConstantStride = ConstantSize(size=512, min_overlap=32)
     """How scenes are divided: ConstantSize(size, min_overlap) or ConstantStride(size, stride, edge), in pixels."""
+    missing_values: tuple[float, ...] = ()
+    """Values of the scenes that mean no measurement though their headers do not say so. Inference on such scenes needs
+    them in the model's channels, too: partial(Bands, missing=...)."""
     executor: str = "threads"
     """Where the work is done: processes, threads or serial."""
     workers: int | None = None
@@ -47,16 +50,25 @@ class Cut:
     mask: Path | None
     output: Path
     tiling: ConstantSize | ConstantStride
+    missing: tuple[float, ...] = ()
+    """Values of the scene that mean no measurement, besides its nodata."""
 
 
 def cut_jobs(
-    scenes: gpd.GeoDataFrame, masks: Mapping[str, Path], output: Path, tiling: ConstantSize | ConstantStride
+    scenes: gpd.GeoDataFrame,
+    masks: Mapping[str, Path],
+    output: Path,
+    tiling: ConstantSize | ConstantStride,
+    missing: tuple[float, ...] = (),
 ) -> list[Cut]:
-    """A job per scene; `masks` maps scene keys to label rasters."""
+    """A job per scene; `masks` maps scene keys to label rasters, `missing` values of scenes mean no measurement."""
     return [
-        Cut(key=s.key, area=s.area, image=Path(s.image), mask=masks.get(s.key), output=output, tiling=tiling)
+        Cut(
+            key=s.key, area=s.area, image=Path(s.image), mask=masks.get(s.key), output=output, tiling=tiling,
+            missing=missing,
+        )
         for s in scenes.itertuples()
-    ]
+    ]  # fmt: skip
 
 
 def cut_scene(job: Cut) -> list[dict[str, Any]]:
@@ -65,7 +77,7 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
     Places outside the scene hold nodata in images (-99999 when the scene declares none) and 255 in masks.
     Raises RasterError when the mask does not lie on the scene's grid.
     """
-    with RasterReader(job.image) as image:
+    with RasterReader(job.image, job.missing) as image:
         grid = image.info.grid
         if job.mask is not None:
             _same_grid(job.image, grid, job.mask)

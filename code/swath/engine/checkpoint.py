@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from swath.errors import TrainingError
+from swath.errors import ConfigError, TrainingError
 from swath.geo.raster import part_of
+from swath.nn.transfer import Transfer, bare_name, load_matching
 
-WRAPPER_PREFIXES = ("module.", "model.", "_orig_mod.")
+log = logging.getLogger("swath.training")
+
+STATE_KEYS = ("model", "state_dict", "model_state_dict")
+"""Entries under which trainings keep the weights of the model, beside the optimiser's."""
 
 
 def save_weights(path: Path, model: nn.Module, notes: Mapping[str, str] | None = None) -> None:
@@ -30,12 +36,12 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises TrainingError that names missing, surplus or wrongly shaped tensors.
     """
     try:
-        tensors = {_bare(name): tensor for name, tensor in load_file(path).items()}
+        tensors = {bare_name(name): tensor for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise TrainingError(
             f"{path}: cannot be read as safetensors ({error}). Fetch the run's weights again."
         ) from error
-    own = {_bare(name): name for name, _ in model.state_dict().items()}
+    own = {bare_name(name): name for name, _ in model.state_dict().items()}
     _require_match(path, tensors, {bare: model.state_dict()[name] for bare, name in own.items()})
     model.load_state_dict({own[bare]: tensor for bare, tensor in tensors.items()})
 
@@ -54,10 +60,47 @@ def _require_match(path: Path, tensors: Mapping[str, Tensor], own: Mapping[str, 
         )
 
 
-def _bare(name: str) -> str:
-    for prefix in WRAPPER_PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+def warm_start(
+    model: nn.Module, weights: Path, part: str = "", exclude: tuple[str, ...] = ("preprocess.",)
+) -> Transfer:
+    """Start a model from the tensors of another training that fit by name and shape; the rest keep their values.
+
+    `weights` is a safetensors file or a PyTorch one of tensors and plain values. `part` names the module of the model
+    that the weights belong to, such as ``network.encoder`` for those of an encoder alone. Names and `exclude`: see
+    `load_matching`. What was loaded and what was not, and why, is logged and returned. Raises ConfigError when the
+    file cannot be read, nothing fits, or there is no such part.
+    """
+    parts = dict(model.named_modules())
+    if part not in parts:
+        known = [name for name in parts if name and name.count(".") < 2]
+        raise ConfigError(f"warm start: the model has no part {part!r}. It has {', '.join(known)}, and parts of these.")
+    found = load_matching(parts[part], read_tensors(weights), exclude)
+    log.info("warm start from %s: %s", weights, found)
+    return found
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a safetensors file or of a PyTorch checkpoint, where those of the model may be one of several
+    entries (``model``, ``state_dict``, ``model_state_dict``). Only tensors and plain values are unpickled.
+
+    Raises ConfigError when there is no such file or it holds no named tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"{path}: cannot be read as weights ({reason}). Give a safetensors file, or a PyTorch file of tensors only."
+        ) from error
+    for key in STATE_KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise ConfigError(f"{path}: holds no named tensors. Save model.state_dict().")
+    return tensors
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

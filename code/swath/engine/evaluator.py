@@ -102,7 +102,7 @@ def _count(
 ) -> Iterator[Unit]:  # fmt: skip
     """The counts of each sample of a batch."""
     size = len(next(iter(predicted.values())))
-    sample = torch.arange(size).reshape(-1, 1, 1)
+    sample = torch.arange(size, device=next(iter(predicted.values())).device).reshape(-1, 1, 1)
     matrices = {
         name: confusion_matrices(predicted[name], targets[name], task.channels, sample, size).cpu().numpy()
         for name, task in tasks.items()

@@ -45,6 +45,8 @@ class InferenceConfig:
     """Which of the weights that the training kept: best, last, swa, or the name of a metric of validation.also."""
     input_path: str
     """Folder of scenes with a scenes.parquet, any folder of GeoTIFFs, or one GeoTIFF."""
+    areas: tuple[str, ...] | None = None
+    """Areas to predict; None takes all."""
     output_path: str
     """Folder for classes/<area>/<key>.tif and probabilities/<area>/<key>.tif."""
     labels_path: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -59,8 +58,8 @@ class ValidateConfig:
     tasks: dict[str, Classification]
     """Tasks (bands of the rasters) and their classes."""
     run_id: str | None = None
-    """Training run of the predictions: scenes that trained it, or selected its weights, are refused. None takes the run
-    that `inference` wrote beside the predictions; where there is none the run is marked as unchecked."""
+    """Training run of the predictions: scenes that trained it, or selected its weights, are refused. None takes the runs
+    that the predictions lead back to, through ensembles and filters; where there is none the run is marked as unchecked."""
     allow_selection_set: bool = False
     """Score scenes that the training selected its weights on; the run is then marked as such."""
     scenes_path: str | None = None
@@ -210,16 +209,6 @@ def fairness_notes(selection_set: bool | None, reason: str = "") -> list[str]:
     if selection_set is None:
         return [f"Whether these scenes trained the model was not checked: {reason}"]
     return ["These scenes selected the weights of the model: the scores are flattered."] if selection_set else []
-
-
-def training_run_of(predictions: Path) -> str | None:
-    """The training run that `inference` noted beside its predictions, in their folder or the one above; None without."""
-    for folder in (predictions, predictions.parent):
-        path = folder / "inference.settings.json"
-        if path.is_file():
-            found = json.loads(path.read_text())["settings"].get("run_id")
-            return found if isinstance(found, str) and found else None
-    return None
 
 
 def footprints_of(pairs: Pairs) -> gpd.GeoDataFrame:

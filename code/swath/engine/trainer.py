@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,21 +23,25 @@ from torch.utils.data import DataLoader, Subset
 
 from swath.config import absolute, digest
 from swath.data.dataset import TileDataset, collate
-from swath.data.samplers import TrainingDraws
+from swath.data.samplers import TargetPresence, TrainingDraws, Uniform
 from swath.engine.averaging import Averages
-from swath.engine.checkpoint import load_state, load_weights, save_state, save_weights
+from swath.engine.checkpoint import load_state, load_weights, save_state, save_weights, warm_start
 from swath.engine.evaluator import Evaluation, evaluate
-from swath.engine.folds import fit_preprocessing, limited, read_folds
+from swath.engine.folds import fit_preprocessing, limited, read_folds, read_unlabelled
 from swath.engine.learner import Learner, seed_everything, seed_worker
+from swath.engine.score_table import ScoreTable
 from swath.engine.selection import Patience, Selection
 from swath.engine.training_config import TrainingConfig
+from swath.engine.units import tile_rows
 from swath.errors import ConfigError, TrainingError
 from swath.nn.heads import build_model
+from swath.nn.pretrained import check_network
 
 log = logging.getLogger("swath.training")
 
-VALIDATION, SUBSET, AVERAGED = "validation", "training_subset", "swa"
-"""First parts of metric names: held-out tiles; training tiles evaluated alike; averaged weights on held-out tiles."""
+VALIDATION, TEST, SUBSET, AVERAGED = "validation", "test", "training_subset", "swa"
+"""First parts of metric names: tiles that select the weights; tiles that only report; training tiles evaluated alike;
+averaged weights on the first."""
 
 
 @dataclass
@@ -46,6 +50,18 @@ class Reports:
 
     metrics: Callable[[Mapping[str, float], int], None]
     evaluation: Callable[[Evaluation, Mapping[str, float], int], None]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Batches of labelled tiles, each with one of tiles without labels."""
+
+    labelled: Iterable[dict[str, Any]]
+    unlabelled: Iterable[dict[str, Any]]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch, other in zip(self.labelled, self.unlabelled, strict=False):
+            yield batch | {"unlabelled": other}
 
 
 @dataclass
@@ -58,12 +74,15 @@ class Training:
     config: TrainingConfig
     reports: Reports
     history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    start_from: Path | None = None
+    """File of the weights that `config.warm_start` names."""
     evaluated: int = -1
     stopped: str = ""
     """Why the training ended before its last epoch."""
 
     def __post_init__(self) -> None:
         config = self.config
+        check_network(config.model)
         seed_everything(config.seed)
         self.device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.folds = read_folds(config.data, config.seed)
@@ -72,11 +91,20 @@ class Training:
         )
         self._require_labels()
         model = build_model(
-            self.train_set.bands, config.channels, config.fill, config.normaliser, config.model, config.tasks
+            self.train_set.bands,
+            config.channels,
+            config.fill,
+            config.normaliser,
+            config.model,
+            config.tasks,
+            config.rgb,
         )
+        if config.warm_start and self.start_from:
+            warm_start(model, self.start_from, config.warm_start.part)
         fit_preprocessing(model, self.folds, list(config.tasks), config.seed)
         self.learner = Learner(config, model, self.device, self.steps * config.epochs)
         self.averages = Averages(model, config.ema_decay, config.swa_from)
+        self.unlabelled = read_unlabelled(config.unlabelled.tiles_path) if config.unlabelled else None
         self.validation_loader = self._whole_tiles(self.folds.validation)
         self._prepare_selection()
 
@@ -135,29 +163,39 @@ class Training:
     @cached_property
     def data_digest(self) -> str:
         """Changes when a tile is added, removed, moved to the other side, or its files are written anew."""
-        sides = (self.folds.train, self.folds.validation)
-        files = [self.folds.root / p for side in sides for name in ("image", "mask") for p in side[name] if p]
+        sides = [(self.folds.root, self.folds.train), (self.folds.root, self.folds.validation)]
+        sides += [self.unlabelled] if self.unlabelled else []
+        files = [root / p for root, side in sides for name in ("image", "mask") for p in side[name] if p]
         stamps = [[f.name, s.st_size, s.st_mtime_ns] for f in files for s in [f.stat()]]
-        return digest([[list(side["key"]) for side in sides], stamps])
+        return digest([[list(side["key"]) for _, side in sides], stamps])
 
     @property
     def folder(self) -> Path:
         """Where the state lives while the training is unfinished: one folder per configuration."""
         return absolute(self.config.output_path) / "unfinished" / digest(self.config)
 
-    def training_loader(self, first_step: int, epoch: int | None = None) -> DataLoader[Any]:
+    def training_loader(self, first_step: int, epoch: int | None = None) -> Iterable[dict[str, Any]]:
         """Batches from `first_step` on to the end of the training; or those of one `epoch`, counted from 0, alone."""
-        if epoch is not None:
-            first_step = epoch * self.steps
-        last = self.config.epochs if epoch is None else epoch + 1
+        config = self.config
+        labelled = self._drawn(self.train_set, self.folds.train, config.data.sampler, self.per_step, first_step, epoch)
+        if self.unlabelled is None or config.unlabelled is None:
+            return labelled
+        root, tiles = self.unlabelled
+        others = TileDataset(tiles, root, [], config.data.crop)
+        return Paired(labelled, self._drawn(others, tiles, Uniform(), config.unlabelled.batch, first_step, epoch))
+
+    def _drawn(
+        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Uniform | TargetPresence, per_step: int,
+        first_step: int, epoch: int | None,
+    ) -> DataLoader[Any]:  # fmt: skip
         world, rank = idist.get_world_size(), idist.get_rank()
-        draws = TrainingDraws(
-            self.folds.train, self.config.data.sampler, self.config.seed, self.per_step, self.steps, last,
-            first_step, rank, world,
-        )  # fmt: skip
-        if self.per_step % world:
-            raise ConfigError(f"data.batch x accumulation = {self.per_step} does not divide among {world} processes")
-        return self._loader(self.train_set, self.per_step // world, sampler=draws)
+        if per_step % world:
+            raise ConfigError(
+                f"{per_step} samples per step (batch x accumulation) do not divide among {world} processes"
+            )
+        first, last = (first_step, self.config.epochs) if epoch is None else (epoch * self.steps, epoch + 1)
+        draws = TrainingDraws(tiles, policy, self.config.seed, per_step, self.steps, last, first, rank, world)
+        return self._loader(dataset, per_step // world, sampler=draws)
 
     def _whole_tiles(self, tiles: gpd.GeoDataFrame) -> DataLoader[Any] | None:
         if tiles.empty:
@@ -191,6 +229,7 @@ class Training:
             engine = Engine(lambda engine, batch: self.learner.step(batch, engine.state.iteration))
             self._attach(engine)
             resumed = self._resume(engine)
+            self._freeze(engine.state.iteration // self.steps)
             if not resumed and self.config.validation.at_start:
                 self._evaluate(engine, 0)
             if engine.state.iteration < self.steps * self.config.epochs and not self.stopped:
@@ -206,6 +245,7 @@ class Training:
         every = self.config.validation.every
         unit = Events.EPOCH_COMPLETED if self.config.validation.unit == "epochs" else Events.ITERATION_COMPLETED
         self.averages.attach(engine, self.config.epochs)
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda e: self._freeze(e.state.epoch - 1))
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._log_step)
         engine.add_event_handler(unit(every=every), lambda e: self._evaluate(e, e.state.iteration))
         engine.add_event_handler(
@@ -215,6 +255,12 @@ class Training:
         if idist.get_rank() == 0 and sys.stderr.isatty():
             bar = ProgressBar(desc="training", persist=False)
             bar.attach(engine, output_transform=lambda out: {"loss": f"{out['training/loss']:.3f}"})
+
+    def _freeze(self, epoch: int) -> None:
+        """Bring the model's parts into the state of an epoch, counted from 0."""
+        changed = [freezing.apply(self.learner.model, epoch) for freezing in self.config.freezing]
+        if any(changed):
+            self.learner.wrap()
 
     def _log_step(self, engine: Engine) -> None:
         values: dict[str, float] = engine.state.output  # type: ignore[assignment]
@@ -252,7 +298,8 @@ class Training:
         return set(Evaluation(matrices, terms).metrics(VALIDATION, self.config.tasks))
 
     def _offer(self, values: Mapping[str, float], iteration: int) -> None:
-        if self.selection.offer(values, iteration) and idist.get_rank() == 0:
+        kept = self.selection.offer(values, iteration)
+        if kept and idist.get_rank() == 0:
             save_weights(self.weights_of(iteration), self.judged, {"iteration": str(iteration)})
 
     def _watch(self, engine: Engine, values: Mapping[str, float]) -> None:
@@ -286,6 +333,21 @@ class Training:
             if self.validation_loader is not None:
                 found = self._judge(averaged, self.validation_loader)
                 self._record(found.metrics(AVERAGED, self.config.tasks), self.evaluated)
+
+    def scores(self) -> dict[str, ScoreTable]:
+        """The scores of the result by side: validation tiles, which selected it, and test tiles, which did nothing else.
+
+        Call it after `run`. Tables hold a row per tile; their scores have intervals.
+        """
+        sides = {VALIDATION: self.folds.validation, TEST: self.folds.test}
+        tables = {}
+        for name, tiles in sides.items():
+            loader = self._whole_tiles(tiles)
+            if loader is not None:
+                table = ScoreTable(self.config.tasks, self.config.validation.scoring)
+                table.extend(tile_rows(self._judge(self.judged, loader), tiles))
+                tables[name] = table
+        return tables
 
     def weights_of(self, iteration: int) -> Path:
         """Named by iteration: a state that is resumed finds the very weights that it knows as the best."""

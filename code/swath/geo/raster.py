@@ -88,10 +88,13 @@ def describe(path: Path) -> RasterInfo:
 
 
 class RasterReader:
-    """A raster that stays open while its windows are read; reopened by itself in a forked or spawned process."""
+    """A raster that stays open while its windows are read; reopened by itself in a forked or spawned process.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    `missing` are values that stand for no measurement although the file's header does not say so, in all bands.
+    """
+
+    def __init__(self, path: Path, missing: Sequence[float] = ()) -> None:
+        self.path, self.missing = path, tuple(missing)
         self._dataset: Any = None
         self._owner = 0
         self.info = _info(self._open(), path)
@@ -110,7 +113,7 @@ class RasterReader:
             raise _unreadable(self.path, error) from error
 
     def image(self, window: Window | None = None, bands: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """float32 (bands, height, width); NaN where nodata, infinite, or outside the raster. `bands` count from 1."""
+        """float32 (bands, height, width); NaN where nodata, missing, infinite, or outside the raster. `bands` from 1."""
         window = window or self.info.grid.window
         inside = window.intersect(self.info.grid.window)
         out = np.full((len(bands or self.info.bands), *window.shape), np.nan, np.float32)
@@ -122,6 +125,8 @@ class RasterReader:
         valid = np.isfinite(image)
         if self.info.nodata is not None:
             valid &= data != np.asarray(self.info.nodata).astype(data.dtype)
+        for value in self.missing:
+            valid &= data != float(value)  # not cast: -99999 is no uint8, and no value of one
         rows, cols = inside.relative_to(window).slices
         out[:, rows, cols] = np.where(valid, image, np.float32(np.nan))
         return out
@@ -151,12 +156,12 @@ class RasterReader:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "info": self.info, "_dataset": None, "_owner": 0}
+        return {"path": self.path, "missing": self.missing, "info": self.info, "_dataset": None, "_owner": 0}
 
 
-def read_image(path: Path, window: Window | None = None) -> NDArray[np.float32]:
+def read_image(path: Path, window: Window | None = None, missing: Sequence[float] = ()) -> NDArray[np.float32]:
     """One call of `RasterReader.image`."""
-    with RasterReader(path) as reader:
+    with RasterReader(path, missing) as reader:
         return reader.image(window)
 
 
@@ -181,7 +186,7 @@ def warped(path: Path, grid: Grid, resampling: Literal["nearest", "bilinear"]) -
         outside = source.nodata if source.nodata is not None else (IGNORE if source.dtype == "uint8" else math.nan)
         with WarpedVRT(dataset, resampling=Resampling[resampling], nodata=outside, **options) as view:
             reader = RasterReader.__new__(RasterReader)
-            reader.path, reader._dataset, reader._owner = path, view, os.getpid()
+            reader.path, reader.missing, reader._dataset, reader._owner = path, (), view, os.getpid()
             reader.info = _info(view, path)
             yield reader
 

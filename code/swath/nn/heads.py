@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch.nn.functional as F
@@ -12,9 +10,9 @@ from torch import Tensor, nn
 
 from swath.config import Factory, configclass
 from swath.data.channels import Preprocess
+from swath.errors import ConfigError, TrainingError
 from swath.nn.losses import CrossEntropy
-
-log = logging.getLogger("swath.model")
+from swath.nn.pretrained import Positions, build_network
 
 
 @configclass
@@ -58,14 +56,50 @@ class SegmentationModel(nn.Module):
         super().__init__()
         self.preprocess, self.network, self.stride = preprocess, network, stride
         self.sizes = {name: task.channels for name, task in tasks.items()}
+        self.frozen: frozenset[str] = frozenset()
+        """Names of parts whose normalisation keeps its running statistics in training; see `swath.nn.transfer`."""
 
     def forward(self, image_BCHW: Tensor) -> dict[str, Tensor]:
-        """float32 (B, C, H, W) of raw bands, NaN where nodata, to float (B, K_task, H, W) per task."""
+        """float32 (B, C, H, W) of raw bands, NaN where nodata, to float (B, K_task, H, W) per task.
+
+        Raises TrainingError when the network needs more samples or larger ones.
+        """
         height, width = image_BCHW.shape[-2:]
         inputs = self.preprocess(image_BCHW)
         inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-        output = self.network(inputs)[..., :height, :width]
+        try:
+            output = self.network(inputs)[..., :height, :width]
+        except (ValueError, RuntimeError) as error:
+            explained = _too_small(error, inputs)
+            if explained is None:
+                raise
+            raise explained from error
         return dict(zip(self.sizes, output.split(list(self.sizes.values()), dim=1), strict=True))
+
+    def train(self, mode: bool = True) -> SegmentationModel:
+        """Training or evaluation mode for all parts; normalisation in frozen parts stays in evaluation mode."""
+        super().train(mode)
+        for part in self.frozen:
+            for layer in self.get_submodule(part).modules():
+                if getattr(layer, "running_mean", None) is not None:
+                    layer.eval()
+        return self
+
+
+def _too_small(error: Exception, inputs_BCHW: Tensor) -> TrainingError | None:
+    """What a person can do about torch's refusal of a small batch or a small image; None for other errors."""
+    count, _, height, width = inputs_BCHW.shape
+    if "more than 1 value per channel" in str(error):
+        return TrainingError(
+            f"batch norm cannot train on {count} sample of {height} x {width} pixels: some of the network's features "
+            "are one pixel then. Give each process two samples or more (data.batch), or, where the network has no "
+            "global pooling (DeepLab, UPerNet and PAN have), a larger data.crop."
+        )
+    if "Output size is too small" in str(error):
+        return TrainingError(
+            f"{height} x {width} pixels are too few for this network. Use a larger data.crop; PAN needs 128."
+        )
+    return None
 
 
 def build_model(
@@ -75,32 +109,26 @@ def build_model(
     normaliser: Factory,
     network: Factory,
     tasks: Mapping[str, Classification],
+    rgb: Sequence[str | None] | None = None,
 ) -> SegmentationModel:
-    """The model of a config for scenes with these bands. The network factory gets in_channels and classes."""  # fmt: skip
+    """The model of a config for scenes with these bands. The network factory gets in_channels and classes.
+
+    `rgb` names the derived channels that take a pretrained network's filters of red, green and blue, None for a
+    colour that is not there; without it the first three do. Raises ConfigError for a name or setting there is not.
+    """
     derived = channels(available=tuple(bands))
     count = len(derived.names)
     preprocess = Preprocess(derived, fill(channels=count), normaliser(channels=count))
-    factory = partial(network, in_channels=count, classes=sum(task.channels for task in tasks.values()))
-    return SegmentationModel(preprocess, with_weights_if_reachable(factory), tasks)
+    made = build_network(network, count, sum(task.channels for task in tasks.values()), _positions(rgb, derived.names))
+    return SegmentationModel(preprocess, made, tasks)
 
 
-def with_weights_if_reachable(factory: Callable[..., nn.Module]) -> nn.Module:
-    """Build a network with the pretrained weights it asks for, or with random ones and a warning when there are none."""
-    made = factory if isinstance(factory, partial) else partial(factory)
-    own = inspect.signature(made.func).parameters.get("encoder_weights")  # smp asks for some unless told not to
-    default = None if own is None or own.default is inspect.Parameter.empty else own.default
-    wanted = made.keywords.get("encoder_weights", default)
-    if wanted is None:
-        return factory()
-    try:
-        return factory()
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # no network: URLError, LocalEntryNotFoundError and kin are OSErrors
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        log.warning("pretrained weights %r cannot be loaded (%s): starting from random weights", wanted, reason)
-        return factory(encoder_weights=None)
+def _positions(rgb: Sequence[str | None] | None, names: Sequence[str]) -> Positions | None:
+    """Where the named channels are among all. Raises ConfigError that lists those there are."""
+    unknown = [name for name in rgb or () if name is not None and name not in names]
+    if unknown:
+        raise ConfigError(f"rgb: no channel {', '.join(unknown)}. The network's channels are {', '.join(names)}.")
+    return None if rgb is None else [None if name is None else names.index(name) for name in rgb]
 
 
 def predict_classes(probability: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,88 @@
+"""Where tiles lie: footprints that share ground, and tiles that come too near to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+TOLERANCE = 0.01
+"""Share of the smaller footprint from which two of them share ground: neighbours that only touch do not."""
+
+ROWS = 4096
+"""Footprints that are looked up at once."""
+
+Geometries = NDArray[Any]
+
+
+def shared_ground(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = TOLERANCE) -> list[tuple[int, int]]:
+    """Positions (i, j) of rows of `a` and `b` whose footprints share more than `tolerance` of the smaller one.
+
+    Rows without a CRS have no place on earth and share ground only with rows of their own scene.
+    """
+    i, j, _ = overlaps(a, b, tolerance)
+    return [(int(m), int(n)) for m, n in zip(i, j, strict=True)]
+
+
+def overlaps(
+    a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = TOLERANCE
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """As `shared_ground`: arrays i, j and the shared part of the smaller footprint, in (0, 1]."""
+    ours, theirs = a.geometry.to_numpy(), b.geometry.to_numpy()
+    placed = [frame["crs"].notna().to_numpy() for frame in (a, b)]
+    scene = [scenes_of(frame).to_numpy() for frame in (a, b)]
+    parts = []
+    for i, j in _candidates(ours, theirs, 0.0):
+        comparable = (placed[0][i] & placed[1][j]) | (scene[0][i] == scene[1][j])
+        i, j = i[comparable], j[comparable]
+        smaller = np.minimum(shapely.area(ours[i]), shapely.area(theirs[j]))
+        share = shapely.area(shapely.intersection(ours[i], theirs[j])) / np.maximum(smaller, np.finfo(float).tiny)
+        parts.append((i[share > tolerance], j[share > tolerance], share[share > tolerance]))
+    if not parts:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    i, j, share = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return i, j, share
+
+
+def too_near(shapes: Geometries, others: Geometries, buffer: float) -> NDArray[np.bool_]:
+    """Which of `shapes` overlap one of `others` or come nearer than `buffer` (units of the coordinates) to it."""
+    found = np.zeros(len(shapes), bool)
+    for i, j in _candidates(shapes, others, buffer):
+        apart = shapely.distance(shapes[i], others[j])
+        shared = shapely.area(shapely.intersection(shapes[i], others[j]))
+        near = (apart < buffer * (1 - 1e-9)) | (shared > 1e-6 * shapely.area(shapes[i]))  # but for rounding
+        found[i[near]] = True
+    return found
+
+
+def _candidates(
+    ours: Geometries, theirs: Geometries, distance: float
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Batches of positions (i, j) of geometries at most `distance` apart; missing geometries are near nothing."""
+    tree = shapely.STRtree(ours)
+    for start in range(0, len(theirs), ROWS):
+        some = theirs[start : start + ROWS]
+        how = {"predicate": "dwithin", "distance": distance} if distance else {"predicate": "intersects"}
+        j, i = tree.query(some, **how)
+        yield i, j + start
+
+
+def scenes_of(frame: gpd.GeoDataFrame) -> Any:
+    """The scene of each row; rows of a table of scenes are their own."""
+    return frame["scene" if "scene" in frame else "key"]
+
+
+def extents(frame: gpd.GeoDataFrame) -> dict[str, Any]:
+    """Bounding box of each scene's rows; None for scenes without a place on earth."""
+    bounds = frame.bounds.groupby(scenes_of(frame).to_numpy()).agg(
+        {"minx": "min", "miny": "min", "maxx": "max", "maxy": "max"}
+    )
+    placed = frame["crs"].notna().groupby(scenes_of(frame).to_numpy()).all()
+    return {
+        scene: shapely.box(*row) if placed[scene] and np.isfinite(row).all() else None
+        for scene, row in zip(bounds.index, bounds.to_numpy(), strict=True)
+    }

@@ -1,0 +1,173 @@
+"""Leaks: ways in which training knows what evaluation asks. Found, named and refused before training and scoring."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from swath.data.duplicates import NEAR_DUPLICATE, best_matches
+from swath.data.fingerprints import COLUMNS, CONTENT, thumbnails
+from swath.data.ground import TOLERANCE, extents, overlaps, scenes_of
+from swath.errors import LeakError
+
+log = logging.getLogger("swath.data")
+
+LeakKind = Literal["same tile", "same scene", "same content", "shared ground", "near-duplicate", "same area"]
+
+KINDS: tuple[LeakKind, ...] = get_args(LeakKind)
+"""All kinds, the plainest first."""
+
+_SAYS: dict[LeakKind, str] = {
+    "same tile": "are the same tile",
+    "same scene": "are scenes that trained",
+    "same content": "hold the same pixels under another name",
+    "shared ground": "share ground",
+    "near-duplicate": "look nearly the same",
+    "same area": "show an area that trained in another scene",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Leak:
+    """`b` of the evaluation leaks from `a` of the training: the keys of two tiles or scenes, and how much they share."""
+
+    kind: LeakKind
+    a: str
+    b: str
+    detail: str = ""
+
+
+def require_disjoint(
+    train: gpd.GeoDataFrame,
+    evaluation: gpd.GeoDataFrame,
+    allow: bool | Collection[LeakKind] = False,
+    tolerance: float = TOLERANCE,
+    similarity: float = NEAR_DUPLICATE,
+) -> tuple[LeakKind, ...]:
+    """Check that training and evaluation have nothing in common; return the kinds of leaks that `allow` lets pass.
+
+    The caller marks its run with them. Raises LeakError with counts by kind, the first pairs and the remedy.
+    """
+    leaks = find_leaks(train, evaluation, tolerance, similarity)
+    refused = leaks if allow is False else [] if allow is True else [leak for leak in leaks if leak.kind not in allow]
+    if refused:
+        raise LeakError(refusal(refused, len(evaluation)))
+    return kinds_of(leaks)
+
+
+def kinds_of(leaks: Sequence[Leak]) -> tuple[LeakKind, ...]:
+    """The kinds that occur, the plainest first."""
+    return tuple(kind for kind in KINDS if any(leak.kind == kind for leak in leaks))
+
+
+def refusal(leaks: Sequence[Leak], count: int) -> str:
+    """What a person reads: how many of `count` evaluation tiles leak, in which ways, which ones, what to do."""
+    parts = []
+    for kind in kinds_of(leaks):
+        some = [leak for leak in leaks if leak.kind == kind]
+        pairs = "; ".join(f"{leak.b} with {leak.a}{leak.detail and f' ({leak.detail})'}" for leak in some[:3])
+        parts.append(f"{len(some)} {_SAYS[kind]} ({kind}): {pairs}{' ...' if len(some) > 3 else ''}.")
+    return (
+        f"{len({leak.b for leak in leaks})} of {count} evaluation tiles or scenes leak from the training, so a score on "
+        f"them would be flattered. {' '.join(parts)} Take copies out; hold out whole areas, or folds of groups "
+        "(`folds` and `grouping` of generate_tiles_stats); or go on with allow_leaks: the run is then marked."
+    )
+
+
+def find_leaks(
+    train: gpd.GeoDataFrame,
+    evaluation: gpd.GeoDataFrame,
+    tolerance: float = TOLERANCE,
+    similarity: float = NEAR_DUPLICATE,
+) -> list[Leak]:
+    """Per kind, each row of `evaluation` (tiles, or scenes: no column `scene`) that leaks, with its closest partner.
+
+    Tiles are compared by key, by footprint (`tolerance`: see `shared_ground`), by area, and by fingerprints where both
+    tables hold them (`similarity`: cosine of thumbnails). A pair is named once, under its plainest kind.
+    """
+    if train.empty or evaluation.empty:
+        return []
+    if not all(column in frame for column in COLUMNS for frame in (train, evaluation)) and "scene" in evaluation:
+        log.warning("contents are not compared: a table has no fingerprints. Run `generate_tiles_stats` again.")
+    found: dict[tuple[str, str], Leak] = {}
+    for leak in (
+        *_same_name(train, evaluation), *_same_content(train, evaluation), *_shared_ground(train, evaluation, tolerance),
+        *_near_duplicates(train, evaluation, similarity), *_same_area(train, evaluation),
+    ):  # fmt: skip
+        found.setdefault((leak.a, leak.b), leak)
+    return list(found.values())
+
+
+def find_copies(
+    train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame, similarity: float = NEAR_DUPLICATE
+) -> list[Leak]:
+    """As `find_leaks`, by fingerprints only: rows of `evaluation` may be mere windows of scenes."""
+    found = {(leak.a, leak.b): leak for leak in _near_duplicates(train, evaluation, similarity)}
+    return list((found | {(leak.a, leak.b): leak for leak in _same_content(train, evaluation)}).values())
+
+
+# ------------------------------------------------------------------------------------------------------------- kinds
+
+
+def _same_name(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterator[Leak]:
+    if "scene" in evaluation:
+        both = set(train["key"]) & set(evaluation["key"])
+        yield from (Leak("same tile", key, key) for key in evaluation["key"] if key in both)
+    else:
+        both = set(scenes_of(train)) & set(evaluation["key"])
+        yield from (Leak("same scene", key, key) for key in evaluation["key"] if key in both)
+
+
+def _same_content(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterator[Leak]:
+    if CONTENT not in train or CONTENT not in evaluation:
+        return
+    known = train[train[CONTENT].notna()].drop_duplicates(CONTENT).set_index(CONTENT)["key"]
+    theirs = evaluation[evaluation[CONTENT].isin(known.index)]
+    yield from (
+        Leak("same content", known[content], key, content[:8])
+        for key, content in zip(theirs["key"], theirs[CONTENT], strict=True)
+    )
+
+
+def _shared_ground(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame, tolerance: float) -> Iterator[Leak]:
+    i, j, share = overlaps(train, evaluation, tolerance)
+    most = pd.DataFrame({"i": i, "j": j, "share": share}).sort_values(["j", "share"]).drop_duplicates("j", keep="last")
+    ours, theirs = train["key"].to_numpy(), evaluation["key"].to_numpy()
+    for row in most.itertuples(index=False):
+        yield Leak("shared ground", ours[row.i], theirs[row.j], f"{row.share:.0%} of the smaller footprint")
+
+
+def _near_duplicates(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame, similarity: float) -> Iterator[Leak]:
+    (at, ours), (where, theirs) = thumbnails(train), thumbnails(evaluation)
+    best, cosine = best_matches(ours, theirs)
+    for n in np.flatnonzero(cosine >= similarity):
+        a, b = train["key"].iloc[at[best[n]]], evaluation["key"].iloc[where[n]]
+        yield Leak("near-duplicate", a, b, f"cosine {cosine[n]:.2f}")
+
+
+def _same_area(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterator[Leak]:
+    """Other scenes (dates) of an area that trained; scenes that lie apart, or are on both sides anyway, are fine.
+
+    Areas say nothing when all rows have the same one, as in a single folder of scenes.
+    """
+    if len({*train["area"], *evaluation["area"]}) < 2:
+        return
+    ours, theirs = (frame.assign(own=scenes_of(frame)).drop_duplicates("own") for frame in (train, evaluation))
+    places = extents(train), extents(evaluation)
+    for new in theirs[~theirs["own"].isin(ours["own"])].itertuples():
+        others = ours[
+            (ours["area"] == new.area) & ~ours["own"].map(lambda o, n=new: _apart(places[0][o], places[1][n.own]))
+        ]
+        for old in others.head(1).itertuples():
+            rows = evaluation["key"][scenes_of(evaluation) == new.own]
+            yield from (Leak("same area", old.key, key, f"{new.area}: {old.own} and {new.own}") for key in rows)
+
+
+def _apart(a: Any, b: Any) -> bool:
+    return a is not None and b is not None and not a.intersects(b)
