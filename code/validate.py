@@ -10,7 +10,7 @@ from swath import tracking
 from swath.data.catalog import date_of, read_scenes, read_table
 from swath.engine import scoring
 from swath.engine.comparison import compare, comparison_text
-from swath.engine.origins import Judgement, require_held_out
+from swath.engine.origins import Judgement, prediction_folder, require_held_out
 from swath.engine.records import fetch_tiles
 from swath.engine.score_report import UNITS, ScoreReport
 from swath.engine.score_table import ScoreTable
@@ -20,7 +20,7 @@ from swath.engine.units import COLUMNS
 
 def main() -> None:
     config, config_path = configs.from_command_line(ValidateConfig)
-    predictions = configs.absolute(config.preds_path)
+    predictions = prediction_folder(config.preds_path, "classes", "preds_path")
     with tracking.run(config, config_path, "validate", kind="validation") as run:
         pairs = scoring.pair_predictions(predictions, configs.absolute(config.gt_path))
         judgement = judge(config, predictions, pairs)
@@ -44,13 +44,13 @@ def main() -> None:
 
 
 def judge(config: ValidateConfig, predictions: Path, pairs: Pairs) -> Judgement:
-    """What the scenes are to the named training run, else to those behind the predictions; LeakError when they trained."""
+    """What the scenes are to the models that predicted them; LeakError when they trained one."""
     tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
     if not config.run_id:
         return require_held_out(predictions, pairs, tiles_of, config.allow_selection_set)
     ground = scoring.footprints_of(pairs)
-    flattered = scoring.require_fair(ground, tiles_of(config.run_id), config.allow_selection_set)
-    return Judgement(flattered, tuple(scoring.fairness_notes(flattered)))
+    judged = scoring.require_fair(ground, tiles_of(config.run_id), config.allow_selection_set)
+    return Judgement(judged, tuple(scoring.fairness_notes(judged)))
 
 
 def about_scenes(config: ValidateConfig) -> dict[str, Any]:

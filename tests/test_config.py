@@ -18,7 +18,7 @@ from swath import config as configs
 from swath.config import absolute, build, digest, leaves, load, locate, override, relative, resolve
 from swath.data.channels import Decibel, MinMax, ZScore
 from swath.data.samplers import TargetPresence
-from swath.data.splits import ByArea
+from swath.data.splits import ByArea, ByFold
 from swath.data.transforms import D4, RandomAffine
 from swath.engine.inference import InferenceConfig, SlidingConfig
 from swath.engine.training_config import DataConfig, TrainingConfig
@@ -516,3 +516,14 @@ def test_c04_leaves_go_through_lists_of_things_to_build() -> None:
     flat = leaves(resolve(load("configs/demo/training.py", TrainingConfig)))
     assert flat["data.augmentation.0"] == "swath.data.transforms:D4"
     assert flat["channels.clip"] == [-35.0, 5.0]
+
+
+def test_c03_one_of_several_config_classes_is_chosen_by_name() -> None:
+    config = load("configs/demo/training.py", TrainingConfig)
+    changed = override(override(config, "data.split", "swath.data.splits:ByFold"), "data.split.validation_fold", "2")
+    assert changed.data.split == ByFold(validation_fold=2)
+    assert override(config, "data.sampler", "swath.data.samplers:TargetPresence").data.sampler == TargetPresence()
+    with pytest.raises(ConfigError, match=r"expected one of swath.data.splits:ByArea, swath.data.splits:ByFold"):
+        override(config, "data.split", "swath.data.samplers:Uniform")
+    with pytest.raises(ConfigError, match=r"field `block` of BlockFolds is missing"):
+        override(config, "data.split", "swath.data.splits:BlockFolds")

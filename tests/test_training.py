@@ -19,94 +19,21 @@ from safetensors.torch import load_file
 
 from swath import config as configs
 from swath import tracking
-from swath.data.channels import Decibel
 from swath.data.dataset import TileDataset, collate
 from swath.data.samplers import Uniform
 from swath.data.splits import ByArea
-from swath.data.transforms import D4
 from swath.engine.checkpoint import load_weights, save_weights
 from swath.engine.evaluator import evaluate
 from swath.engine.learner import Learner
 from swath.engine.records import read_record
 from swath.engine.trainer import Reports, Training
-from swath.engine.training_config import DataConfig, EarlyStopping, Plateau, TrainingConfig, ValidationConfig
+from swath.engine.training_config import EarlyStopping, Plateau, TrainingConfig, ValidationConfig
 from swath.errors import CatalogError, ConfigError, LeakError, TrainingError
 from swath.nn.heads import Classification, build_model
-from swath.nn.losses import CrossEntropy
 from swath.nn.schedules import Constant
 from tests.conftest import ROOT, Script, child_environment
 from tests.synthetic import NanNet, TinyNet, grid, write_area
-
-
-@pytest.fixture(scope="session")
-def tiles(tmp_path_factory: pytest.TempPathFactory, store: str) -> Path:
-    """Tiles of three small areas with statistics, made by the entry points."""
-    folder = tmp_path_factory.mktemp("tiles")
-    for i, area in enumerate(("east", "north", "south")):
-        write_area(folder / "raw", area, grid((96, 112), (400_000.0 + 20_000 * i, 3_700_000.0)), seed=i)
-    steps: list[tuple[str, str, dict[str, object]]] = [
-        ("generate_3b_images", "generate_3b_images", {"input_path": folder / "raw", "output_path": folder / "scenes"}),
-        ("rasterize", "rasterize", {"input_path": folder / "raw", "output_path": folder / "masks"}),
-        ("generate_tiles", "generate_tiles", {
-            "input_path": folder / "scenes", "masks_path": folder / "masks", "output_path": folder / "tiles",
-            "tiling.size": 48, "tiling.min_overlap": 8,
-        }),
-        ("generate_tiles_stats", "generate_tiles_stats", {"input_path": folder / "tiles"}),
-    ]  # fmt: skip
-    import importlib
-
-    for name, config, overrides in steps:
-        arguments = [
-            f"--config_path=configs/demo/{config}.py",
-            "--executor=serial",
-            *(f"--{k}={v}" for k, v in overrides.items()),
-        ]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [name, *arguments])
-            assert tracking.cli(importlib.import_module(name).main) == 0
-    return folder / "tiles"
-
-
-def small(tiles: Path, output: Path, **changes: object) -> TrainingConfig:
-    """A training of seconds."""
-    config = TrainingConfig(
-        data=DataConfig(
-            tiles_path=str(tiles),
-            split=ByArea(validation_areas=("south",)),
-            crop=32,
-            batch=4,
-            samples_per_epoch=16,
-            augmentation=(partial(D4),),
-        ),
-        tasks={"water": Classification(loss=partial(CrossEntropy))},
-        model=partial(TinyNet),
-        channels=partial(Decibel),
-        optimizer=partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.0),
-        epochs=3,
-        output_path=str(output),
-        device="cpu",
-        validation=ValidationConfig(panels=1),
-    )
-    return replace(config, **changes)  # type: ignore[arg-type]
-
-
-def quiet() -> Reports:
-    return Reports(metrics=lambda values, step: None, evaluation=lambda found, values, step: None)
-
-
-def trained(config: TrainingConfig, reports: Reports | None = None) -> tuple[Training, dict[str, torch.Tensor]]:
-    training = Training(config, reports or quiet())
-    model = training.run()
-    return training, {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(a[name], b[name]) for name in a)
-
-
-def losses(training: Training) -> list[float]:
-    return [values["training/loss"] for _, values in training.history if "training/loss" in values]
-
+from tests.trainings import losses, quiet, same, small, trained
 
 # ------------------------------------------------------------------------------------------------ seeds and resuming
 

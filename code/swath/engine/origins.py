@@ -15,7 +15,8 @@ from swath.engine.scoring import Pairs, fairness_notes, footprints_of, require_f
 from swath.errors import ConfigError, TrackingError
 
 Kind = Literal["classes", "probabilities"]
-"""The folders below the output of inference, ensemble and postprocess."""
+PRODUCTS: tuple[Kind, ...] = ("classes", "probabilities")
+"""Folders below the output of inference, ensemble and postprocess."""
 
 
 def prediction_folder(text: str, kind: Kind, field: str) -> Path:
@@ -55,16 +56,13 @@ class Origin:
 
 
 def origin_of(folder: Path, asked: frozenset[Path] = frozenset()) -> Origin:
-    """Follow the settings of inference, ensemble, postprocess and the like back to training runs; once per folder.
-
-    They lie in the folder or, of a product such as classes/, in the one above.
-    """
-    files = sorted(folder.glob("*.settings.json")) or sorted(folder.parent.glob("*.settings.json"))
-    found = [json.loads(path.read_text())["settings"] for path in files]
+    """Follow the settings of inference, ensemble, postprocess and the like back to training runs; once per folder."""
+    home = folder.parent if folder.name in PRODUCTS else folder
+    found = [json.loads(path.read_text())["settings"] for path in sorted(home.glob("*.settings.json"))]
     own = frozenset(settings["run_id"] for settings in found if settings.get("run_id"))
     given = [p for s in found for p in (s.get("input_paths") or s.get("input_path") or "").split(";") if p]
-    homes = asked | {path.parent for path in files} | {folder}
-    before = [origin_of(path, homes) for path in map(absolute, given) if homes.isdisjoint((path, path.parent))]
+    sources = [absolute(path) for path in given]
+    before = [origin_of(path, asked | {home}) for path in sources if path not in asked | {home, home / folder.name}]
     if not own and not before:
         return Origin(frozenset(), (folder,))
     return Origin(own.union(*(o.run_ids for o in before)), tuple(u for o in before for u in o.unknown))

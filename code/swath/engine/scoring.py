@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from swath.config import configclass
 from swath.data.catalog import by_key, place
 from swath.data.splits import shared_ground
-from swath.errors import CatalogError, LeakError, RasterError
+from swath.errors import CatalogError, ConfigError, LeakError, RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, describe
 from swath.geo.windows import strips
@@ -59,7 +59,7 @@ class ValidateConfig:
     """Tasks (bands of the rasters) and their classes."""
     run_id: str | None = None
     """Training run of the predictions: scenes that trained it, or selected its weights, are refused. None takes the runs
-    that the predictions lead back to, through ensembles and filters; where there is none the run is marked as unchecked."""
+    that `inference` and the steps after it noted beside the predictions; without any the run is marked as unchecked."""
     allow_selection_set: bool = False
     """Score scenes that the training selected its weights on; the run is then marked as such."""
     scenes_path: str | None = None
@@ -134,10 +134,12 @@ EDGES = np.linspace(-50.0, 20.0, THRESHOLD_BINS + 1)
 def score_scene(
     classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Classification], block: int = 512
 ) -> SceneScore:
-    """Compare a predicted scene with its labels, strip by strip. Raises RasterError when the two are not on one grid.
+    """Compare a predicted scene with its labels, strip by strip, and count by blocks of `block` pixels.
 
-    Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not forgiven.
+    Raises RasterError when the two are not on one grid, ConfigError for blocks without pixels. Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not forgiven.
     """
+    if block < 1:
+        raise ConfigError(f"scoring.block={block}: blocks need at least one pixel, such as 512")
     grid = describe(labels).grid
     difference = grid.difference(describe(classes).grid)
     if difference:
