@@ -34,7 +34,7 @@ def training_run(
     model = build_model(bands, config.channels, config.fill, config.normaliser, config.model, config.tasks)
     sides = {side: _tiles(folder / side, paths) for side, paths in (("train", train), ("validation", validation))}
     training: Any = SimpleNamespace(
-        config=config, train_set=SimpleNamespace(bands=bands), judged=model, best_iteration=0,
+        config=config, batches=SimpleNamespace(train_set=SimpleNamespace(bands=bands)), judged=model, best_iteration=0,
         folds=SimpleNamespace(**sides), kept_weights=dict,
     )  # fmt: skip
     write_record(training, folder / "record")

@@ -201,13 +201,13 @@ def test_c42_training_subset_is_evaluated_like_the_validation_tiles(tiles: Path,
     validation = ValidationConfig(panels=0, training_subset=True)
     training, _ = trained(small(tiles, tmp_path, epochs=1, validation=validation))
     assert any("training_subset/iou_fg" in values for _, values in training.history)
-    assert training.subset_loader is not None
-    keys = [key for batch in training.subset_loader for key in batch["key"]]
+    assert training.batches.subset_loader is not None
+    keys = [key for batch in training.batches.subset_loader for key in batch["key"]]
     assert len(keys) == len(training.folds.validation)
     assert set(keys) <= set(training.folds.train["key"])
     again = Training(small(tiles, tmp_path, epochs=1, validation=validation), quiet())
-    assert again.subset_loader is not None
-    assert keys == [key for batch in again.subset_loader for key in batch["key"]]
+    assert again.batches.subset_loader is not None
+    assert keys == [key for batch in again.batches.subset_loader for key in batch["key"]]
 
 
 def test_c71_watching_a_metric_needs_held_out_areas(tiles: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def write_record(training: Training, folder: Path) -> list[Path]:
     """Write the record of a finished training; return its files."""
     folder.mkdir(parents=True, exist_ok=True)
     resolved = configs.resolve(training.config)
-    description = {name: resolved[name] for name in PARTS} | {"bands": list(training.train_set.bands)}
+    description = {name: resolved[name] for name in PARTS} | {"bands": list(training.batches.train_set.bands)}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     save_weights(folder / WEIGHTS, training.judged, {"iteration": str(training.best_iteration)})
     kept = _copy_kept(training, folder)
