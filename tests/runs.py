@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import geopandas as gpd
 import mlflow
 import torch
 
 from swath import config as configs
-from swath.data.catalog import SCENES, read_table, scene_row, write_table
+from swath.data.catalog import scene_row, write_table
 from swath.data.channels import Fill, ZScore
-from swath.engine.records import FOLDER, write_record
+from swath.engine.checkpoint import save_weights
+from swath.engine.records import DESCRIPTION, FOLDER, PARTS, TILES, WEIGHTS
 from swath.engine.training_config import TrainingConfig
 from swath.nn.heads import build_model
 from tests.synthetic import PixelNet
@@ -32,22 +31,14 @@ def training_run(
     normaliser, fill = partial(ZScore, mean=-15.0, std=6.0), partial(Fill, strategy="constant", value=-15.0)
     config = replace(demo, model=partial(PixelNet), normaliser=normaliser, fill=fill)
     model = build_model(bands, config.channels, config.fill, config.normaliser, config.model, config.tasks)
-    sides = {side: _tiles(folder / side, paths) for side, paths in (("train", train), ("validation", validation))}
-    training: Any = SimpleNamespace(
-        config=config, batches=SimpleNamespace(train_set=SimpleNamespace(bands=bands)), judged=model, best_iteration=0,
-        folds=SimpleNamespace(**sides), kept_weights=dict,
-    )  # fmt: skip
-    write_record(training, folder / "record")
+    folder.mkdir(parents=True, exist_ok=True)
+    resolved = configs.resolve(config)
+    (folder / DESCRIPTION).write_text(json.dumps({name: resolved[name] for name in PARTS} | {"bands": bands}))
+    save_weights(folder / WEIGHTS, model)
+    sides = (("training", train), ("validation", validation))
+    rows = [scene_row(path, path.parents[1]) | {"side": side} for side, paths in sides for path in paths]
+    write_table(folder / TILES, [row | {"scene": row["key"]} for row in rows])
     with mlflow.start_run() as run:
-        mlflow.log_artifacts(str(folder / "record"), FOLDER)
+        mlflow.log_artifacts(str(folder), FOLDER)
         mlflow.log_metrics(dict(metrics or {}))
     return str(run.info.run_id)
-
-
-def _tiles(folder: Path, scenes: Sequence[Path]) -> gpd.GeoDataFrame:
-    """Each scene as a single tile."""
-    if not scenes:
-        return gpd.GeoDataFrame({"key": [], "scene": [], "area": [], "crs": []}, geometry=[], crs="EPSG:4326")
-    write_table(folder / SCENES, [scene_row(path, path.parents[1]) for path in scenes])
-    frame = read_table(folder / SCENES, ("key",), "the test")
-    return frame.assign(scene=frame["key"])

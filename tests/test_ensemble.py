@@ -307,7 +307,7 @@ def test_c95_the_step_weighs_by_the_runs_scores_and_its_output_is_a_prediction_l
     members(root, names)
     trained = write_scenes(tmp_path / "train", 1, SHAPE)
     for name, score in (("a", 0.8), ("b", 0.6), ("c", 0.75)):
-        run_id = training_run(tmp_path / name, train=trained, metrics={"best/validation/iou_fg": score})
+        run_id = training_run(tmp_path / "runs" / name, train=trained, metrics={"best/validation/iou_fg": score})
         settings_file(root / name, "inference", run_id=run_id)
     paths = {"input_paths": ";".join(str(root / n) for n in names), "output_path": out}
     assert script("ensemble", "configs/demo/ensemble.py", **paths) == 0

@@ -116,6 +116,16 @@ def test_c94_of_equal_scores_the_threshold_nearest_one_half_wins() -> None:
     assert search({"a": [threshold_counts(later, truth, DEFAULT)]}, DEFAULT, "iou_fg").threshold == 0.61
 
 
+def test_c94_the_report_says_when_the_range_was_too_narrow() -> None:
+    truth = blobs(SHAPE, 0)
+    for background, said in ((0.1, False), (0.699, True)):
+        p = np.where(truth, 0.9, background).astype(np.float32)
+        found = search({"a": [threshold_counts(p, truth, DEFAULT)]}, DEFAULT, "iou_fg")
+        assert ("set start or stop further out" in found.report()) == said
+        assert f"best threshold, {found.threshold:.3f}" in found.report()
+        assert "of the others" not in found.report()
+
+
 def test_c94_labels_without_foreground_choose_nothing() -> None:
     counts = threshold_counts(np.full(SHAPE, 0.4, np.float32), np.zeros(SHAPE, np.uint8), DEFAULT)
     with pytest.raises(CatalogError, match="none of these scenes has foreground"):

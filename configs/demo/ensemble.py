@@ -3,7 +3,7 @@
 mlflow run . -e ensemble --env-manager local
 
 The second model: train it with -P seed=1 -P output_path=output/demo/training_b, and predict with its run id and
--P output_path=output/demo/predictions_b. Expect an IoU a little above that of either.
+-P output_path=output/demo/predictions_b.
 """
 
 from swath.engine.ensemble import EnsembleConfig

@@ -2,8 +2,8 @@
 
 mlflow run . -e threshold_search --env-manager local
 
-Expect a best threshold near 0.5. Then decide by it, without predicting again, as an ensemble of one:
-mlflow run . -e ensemble --env-manager local -P input_paths=output/demo/predictions -P threshold=0.45 -P output_path=output/demo/decided
+To decide by another threshold without predicting again, make an ensemble of one:
+mlflow run . -e ensemble --env-manager local -P input_paths=output/demo/predictions -P score_metric=None -P threshold=0.45 -P output_path=output/demo/decided
 """
 
 from swath.engine.thresholds import ThresholdSearchConfig

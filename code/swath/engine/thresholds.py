@@ -182,17 +182,18 @@ class Search:
 
     def report(self) -> str:
         """The result as a text for people."""
-        found = self.metrics()
-        lines = [
-            f"best threshold {self.threshold:.3f}: {self.score} {found[f'threshold/{self.score}']:.4f} on these scenes"
-        ]
-        if f"threshold/{self.score}_at_half" in found:
-            lines.append(f"{'at one half':20s}: {self.score} {found[f'threshold/{self.score}_at_half']:.4f}")
-        if self.left_out is not None:
-            lines.append(
-                f"{'chosen elsewhere':20s}: {self.score} {self.left_out:.4f}, each area by the best threshold of the others"
-            )
-        return "\n".join(lines) + "\n"
+        found, score = self.metrics(), self.score
+        lines = {
+            f"best threshold, {self.threshold:.3f}": found.get(f"threshold/{score}"),
+            "one half": found.get(f"threshold/{score}_at_half"),
+            "each area by the best threshold of the others": self.left_out,
+        }
+        text = "".join(f"{what:46s} {score} {value:.4f}\n" for what, value in lines.items() if value is not None)
+        low, high = self.table["threshold"].iloc[[0, -1]]
+        at_end = self.best in (0, len(self.table) - 1) and low < high
+        return text + (
+            f"The best one is at the end of {low:g} to {high:g}: set start or stop further out.\n" if at_end else ""
+        )
 
 
 def search(counts: Mapping[str, Sequence[NDArray[np.int64]]], thresholds: NDArray[np.float32], score: str) -> Search:
