@@ -1,6 +1,5 @@
 """Predict whole scenes with the model of a training run; with labels, score them."""
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -9,57 +8,62 @@ import torch
 
 from swath import config as configs
 from swath import tracking
-from swath.data.catalog import pair_masks, read_scenes
+from swath.data.catalog import only_areas, pair_masks, read_scenes
 from swath.engine import inference, scoring
 from swath.engine.inference import InferenceConfig
-from swath.engine.mapper import Item, SerialExecutor, run_items
-from swath.engine.records import FOLDER, Record, read_record
+from swath.engine.mapper import SerialExecutor, run_items
+from swath.engine.maps import scene_output
+from swath.engine.records import Record, fetch_record
 from swath.engine.score_report import ScoreReport
 from swath.engine.score_table import ScoreTable
-
-
-def fetch_record(run_id: str, weights: str) -> Record:
-    """The model of a training run, from the tracking store."""
-    with tempfile.TemporaryDirectory() as folder:
-        return read_record(tracking.fetch(run_id, FOLDER, Path(folder)), weights)
+from swath.engine.tta import predictor
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(InferenceConfig)
-    output = configs.absolute(config.output_path)
     name = f"inference {Path(config_path).parent.name}"
     with tracking.run(config, config_path, name, kind="inference") as run:
-        record = fetch_record(config.run_id, config.weights)
+        record = fetch_record(config.run_id, tracking.fetch, config.weights)
         run.set_tags({"swath.training_run": config.run_id})
-        scenes = read_scenes(configs.absolute(config.input_path))
+        scenes = only_areas(read_scenes(configs.absolute(config.input_path)), config.areas)
         labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}
         judged = False
         if labels:
             judged = scoring.require_fair(scenes, record.tiles, config.allow_selection_set)
             run.set_tags(scoring.fairness_tags(name, judged))
-        device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        predict = inference.predictor(record.model.to(device), config.sliding.tta, device)
-        ledger = inference.fresh_ledger(config, output)
-        ledger.record_settings(tracking.provenance(config_path))
-
-        def one(row: Any) -> int:
-            started, target = time.monotonic(), inference.scene_output(output, row.area, row.key)
-            pixels = inference.predict_scene(
-                Path(row.image), target, record.bands, predict, record.tasks, config.sliding
-            )
-            print(f"predicted {row.key} ({pixels / 1e6 / (time.monotonic() - started):.2f} MPix/s)", flush=True)
-            run.log_picture(inference.quick_look(Path(row.image), target.classes), f"previews/{row.key}.png")
-            return pixels
-
-        rows = list(scenes.itertuples())
-        items = [
-            Item(key=r.key, job=r, inputs=(Path(r.image),), outputs=inference.scene_output(output, r.area, r.key).paths)
-            for r in rows
-        ]
-        done = run_items(one, items, ledger, SerialExecutor())
-        run.log_metrics({"inference/scenes": len(items), "inference/done_now": done.done_now})
+        predict(run, config, config_path, record, scenes)
         if labels:
             score(run, config, record, scenes, labels, scoring.fairness_notes(judged))
+
+
+def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record: Record, scenes: Any) -> None:
+    """Predict the scenes that are not there yet; log pictures of the first ones, also of those predicted before."""
+    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = predictor(record.model.to(device), config.sliding.tta, device, config.sliding.merge)
+    output = configs.absolute(config.output_path)
+    ledger, items = inference.fresh_ledger(config, output), inference.scene_items(scenes, output)
+    ledger.record_settings(tracking.provenance(config_path))
+    before, shown = ledger.finished(items), {item.key for item in items[: config.previews]}
+
+    def preview(row: Any) -> None:
+        if row.key in shown:
+            picture = inference.quick_look(Path(row.image), scene_output(output, row.area, row.key).classes)
+            run.log_picture(picture, f"previews/{row.key}.png")
+
+    def one(row: Any) -> int:
+        started, target = time.monotonic(), scene_output(output, row.area, row.key)
+        pixels = inference.predict_scene(
+            Path(row.image), target, record.bands, model, record.tasks, config.sliding, config.threshold
+        )
+        print(f"predicted {row.key} ({pixels / 1e6 / (time.monotonic() - started):.2f} MPix/s)", flush=True)
+        preview(row)
+        return pixels
+
+    for item in items:
+        if item.key in before:
+            preview(item.job)
+    done = run_items(one, items, ledger, SerialExecutor())
+    run.log_metrics({"inference/scenes": len(items), "inference/done_now": done.done_now})
 
 
 def score(
@@ -69,7 +73,7 @@ def score(
     output = configs.absolute(config.output_path)
     table = ScoreTable(record.tasks, config.scoring, notes)
     for about in scenes.to_dict("records"):
-        classes = inference.scene_output(output, about["area"], about["key"]).classes
+        classes = scene_output(output, about["area"], about["key"]).classes
         truth, image = labels[about["key"]], Path(about["image"])
         found = scoring.score_scene(classes, truth, image, record.tasks, config.scoring.block)
         table.add(about["key"], about["area"], found, about)

@@ -7,7 +7,8 @@ from swath import config as configs
 from swath import tracking
 from swath.engine.evaluator import Evaluation
 from swath.engine.panels import confusion_figure, stacked
-from swath.engine.records import FOLDER, write_record
+from swath.engine.records import FOLDER, WEIGHTS, write_record
+from swath.engine.score_report import ScoreReport
 from swath.engine.trainer import Reports, Training
 from swath.engine.training_config import TrainingConfig
 from swath.nn.heads import count_parameters
@@ -32,25 +33,48 @@ def finish(run: tracking.Run, training: Training) -> None:
     """Log what makes the run usable alone, and say how good it is."""
     for path in write_record(training, run.scratch):
         run.log_file(path, folder=FOLDER)
+    for side, table in training.scores().items():
+        run.log_metrics({f"best/{name}": value for name, value in table.metrics(side).items()})
+        report_scores(run, side, ScoreReport(table))
     metric = training.config.validation.metric
     if training.best is not None:
-        run.log_metrics({f"best/{metric}": training.best, "best/iteration": float(training.best_iteration)})
+        run.log_metrics({"best/iteration": float(training.best_iteration)})
         print(f"best {metric} {training.best:.4f} at iteration {training.best_iteration}")
     if training.stopped:
         run.set_tags({"swath.stopped": training.stopped})
     print(f"training run id: {run.id}")
 
 
+def report_scores(run: tracking.Run, side: str, report: ScoreReport) -> None:
+    """Tables, text and pictures of the best weights' scores on one side, as artifacts in a folder of its name."""
+    for path in report.write(run.scratch / side):
+        run.log_file(path, folder=side)
+    for name, picture in report.pictures().items():
+        run.log_picture(picture, f"{side}/{name}")
+
+
+def first_weights(config: TrainingConfig, folder: Path) -> Path | None:
+    """The file that a warm start begins with; that of another run is fetched."""
+    if config.warm_start is None:
+        return None
+    weights = config.warm_start.weights
+    if weights.startswith("runs:/"):
+        return tracking.fetch(weights.removeprefix("runs:/"), f"{FOLDER}/{WEIGHTS}", folder)
+    return configs.absolute(weights)
+
+
 def main() -> None:
     config, config_path = configs.from_command_line(TrainingConfig)
     name = config.name or f"training {Path(config_path).parent.name}/{Path(config_path).stem}"
     with tracking.run(config, config_path, name, kind="training") as run:
-        training = Training(config, report(run, config))
+        training = Training(config, report(run, config), start_from=first_weights(config, run.scratch))
+        if training.folds.leaks:
+            run.set_tags({"swath.leaks": ", ".join(training.folds.leaks), "mlflow.runName": f"{name} (leaks allowed)"})
         run.log_metrics({"model/parameters": float(count_parameters(training.learner.model))})
         training.run()
         finish(run, training)
     if run.complete:  # else the state stays, and the same command logs everything again
-        training.forget()
+        training.unfinished.forget()
 
 
 if __name__ == "__main__":

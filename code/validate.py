@@ -1,6 +1,7 @@
 """Score a folder of predictions against ground truth."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,22 @@ from swath import tracking
 from swath.data.catalog import date_of, read_scenes, read_table
 from swath.engine import scoring
 from swath.engine.comparison import compare, comparison_text
-from swath.engine.records import FOLDER, TILES
+from swath.engine.origins import Judgement, prediction_folder, require_held_out
+from swath.engine.records import fetch_tiles
 from swath.engine.score_report import UNITS, ScoreReport
 from swath.engine.score_table import ScoreTable
 from swath.engine.scoring import Pairs, ValidateConfig
 from swath.engine.units import COLUMNS
-from swath.errors import TrackingError
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(ValidateConfig)
-    predictions = configs.absolute(config.preds_path)
+    predictions = prediction_folder(config.preds_path, "classes", "preds_path")
     with tracking.run(config, config_path, "validate", kind="validation") as run:
         pairs = scoring.pair_predictions(predictions, configs.absolute(config.gt_path))
-        judged, reason = scored_on(config, predictions, pairs)
-        run.set_tags(scoring.fairness_tags("validate", judged))
-        table = ScoreTable(config.tasks, config.scoring, notes=[*pairs.notes, *scoring.fairness_notes(judged, reason)])
+        judgement = judge(config, predictions, pairs)
+        run.set_tags(scoring.fairness_tags("validate", judgement.selection_set))
+        table = ScoreTable(config.tasks, config.scoring, notes=[*pairs.notes, *judgement.notes])
         scenes = about_scenes(config)
         for key, (predicted, labels) in pairs.found.items():
             found = scoring.score_scene(predicted, labels, None, config.tasks, config.scoring.block)
@@ -42,20 +43,14 @@ def main() -> None:
             against(run, config, table)
 
 
-def scored_on(config: ValidateConfig, predictions: Path, pairs: Pairs) -> tuple[bool | None, str]:
-    """Whether the scenes selected the weights, None with a reason when nobody can tell; LeakError when they trained."""
-    run_id = config.run_id or scoring.training_run_of(predictions)
-    if not run_id:
-        return None, "no training run is known, set run_id"
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = tracking.fetch(run_id, f"{FOLDER}/{TILES}", Path(folder))
-            used = read_table(path, ("key", "area", "side"), "training")
-    except TrackingError as error:
-        if config.run_id:
-            raise
-        return None, str(error)
-    return scoring.require_fair(scoring.footprints_of(pairs), used, config.allow_selection_set), ""
+def judge(config: ValidateConfig, predictions: Path, pairs: Pairs) -> Judgement:
+    """What the scenes are to the models that predicted them; LeakError when they trained one."""
+    tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
+    if not config.run_id:
+        return require_held_out(predictions, pairs, tiles_of, config.allow_selection_set)
+    ground = scoring.footprints_of(pairs)
+    judged = scoring.require_fair(ground, tiles_of(config.run_id), config.allow_selection_set)
+    return Judgement(judged, tuple(scoring.fairness_notes(judged)))
 
 
 def about_scenes(config: ValidateConfig) -> dict[str, Any]:

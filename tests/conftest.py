@@ -66,6 +66,38 @@ def last_run(store: str) -> Callable[[], mlflow.entities.Run]:
     return newest
 
 
+@pytest.fixture(scope="session")
+def tiles(tmp_path_factory: pytest.TempPathFactory, store: str) -> Path:
+    """Tiles of three small areas with statistics, made by the entry points; beside them, in `unlabelled`, without masks."""
+    folder = tmp_path_factory.mktemp("tiles")
+    for i, area in enumerate(("east", "north", "south")):
+        write_area(folder / "raw", area, grid((96, 112), (400_000.0 + 20_000 * i, 3_700_000.0)), seed=i)
+    steps: list[tuple[str, str, dict[str, object]]] = [
+        ("generate_3b_images", "generate_3b_images", {"input_path": folder / "raw", "output_path": folder / "scenes"}),
+        ("rasterize", "rasterize", {"input_path": folder / "raw", "output_path": folder / "masks"}),
+        ("generate_tiles", "generate_tiles", {
+            "input_path": folder / "scenes", "masks_path": folder / "masks", "output_path": folder / "tiles",
+            "tiling.size": 48, "tiling.min_overlap": 8,
+        }),
+        ("generate_tiles_stats", "generate_tiles_stats", {"input_path": folder / "tiles"}),
+        ("generate_tiles", "generate_tiles", {
+            "input_path": folder / "scenes", "masks_path": None, "output_path": folder / "unlabelled",
+            "tiling.size": 48, "tiling.min_overlap": 8,
+        }),
+        ("generate_tiles_stats", "generate_tiles_stats", {"input_path": folder / "unlabelled"}),
+    ]  # fmt: skip
+    for name, config, overrides in steps:
+        arguments = [
+            f"--config_path=configs/demo/{config}.py",
+            "--executor=serial",
+            *(f"--{k}={v}" for k, v in overrides.items()),
+        ]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [name, *arguments])
+            assert tracking.cli(importlib.import_module(name).main) == 0
+    return folder / "tiles"
+
+
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     """Two small labelled areas in the UNOSAT layout, 20 km apart."""

@@ -25,8 +25,8 @@ LAW = settings(max_examples=40, deadline=None)
 def charts(seed: int, classes: int = 11, size: int = 500) -> tuple[torch.Tensor, torch.Tensor]:
     """(predicted, truth) of a chart that is right more often than not, a fifth of the truth ignored."""
     truth = labels((size,), classes, seed=seed)
-    noise = torch.randint(0, classes, (size,), generator=torch.Generator().manual_seed(seed))
-    keep = torch.rand(size, generator=torch.Generator().manual_seed(seed + 1)) < 0.7
+    noise = torch.randint(0, classes, (size,), generator=torch.Generator().manual_seed(seed + 50_000))
+    keep = torch.rand(size, generator=torch.Generator().manual_seed(seed + 90_000)) < 0.7
     return torch.where(keep & (truth != IGNORE), truth.long(), noise), truth
 
 

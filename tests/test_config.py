@@ -18,6 +18,7 @@ from swath import config as configs
 from swath.config import absolute, build, digest, leaves, load, locate, override, relative, resolve
 from swath.data.channels import Decibel, MinMax, ZScore
 from swath.data.samplers import TargetPresence
+from swath.data.splits import ByArea, ByFold
 from swath.data.transforms import D4, RandomAffine
 from swath.engine.inference import InferenceConfig, SlidingConfig
 from swath.engine.training_config import DataConfig, TrainingConfig
@@ -31,7 +32,7 @@ LOSS = partial(
 )
 TRAINING = TrainingConfig(
     data=DataConfig(
-        tiles_path="tiles", validation_areas=("north",), augmentation=(partial(D4), partial(RandomAffine, degrees=5.0)),
+        tiles_path="tiles", split=ByArea(validation_areas=("north",)), augmentation=(partial(D4), partial(RandomAffine, degrees=5.0)),
         sampler=TargetPresence(without=0.7, with_target=0.3),
     ),
     tasks={"water": Classification(loss=LOSS)},
@@ -252,12 +253,12 @@ def as_json(resolved: object) -> str:
         ("data.crop", "128", 128),
         ("data.crop", "None", None),
         ("data.tiles_path", "some/where", "some/where"),
-        ("data.validation_areas", "a,b", ("a", "b")),
-        ("data.validation_areas", "a", ("a",)),
-        ("data.validation_areas", '["a", "b"]', ("a", "b")),
-        ("data.validation_areas", "2015, 2016", ("2015", "2016")),
-        ("data.validation_areas", "", ()),
-        ("data.validation_areas.0", "south", "south"),
+        ("data.split.validation_areas", "a,b", ("a", "b")),
+        ("data.split.validation_areas", "a", ("a",)),
+        ("data.split.validation_areas", '["a", "b"]', ("a", "b")),
+        ("data.split.validation_areas", "2015, 2016", ("2015", "2016")),
+        ("data.split.validation_areas", "", ()),
+        ("data.split.validation_areas.0", "south", "south"),
         ("data.sampler.with_target", "0.9", 0.9),
         ("data.augmentation.1.degrees", "30", 30.0),
         ("data.augmentation.1.scale", "0.8,1.25", (0.8, 1.25)),
@@ -435,7 +436,7 @@ def test_c04_leaves_are_flat_names_to_plain_values() -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("epochs", "21"), ("data.crop", "None"), ("data.validation_areas", "south"), ("schedule.power", "0.51"),
+        ("epochs", "21"), ("data.crop", "None"), ("data.split.validation_areas", "south"), ("schedule.power", "0.51"),
         ("tasks.water.loss.weights.jaccard", "3"), ("schedule", "swath.nn.schedules:PolyRestart"),
     ],
 )  # fmt: skip
@@ -515,3 +516,14 @@ def test_c04_leaves_go_through_lists_of_things_to_build() -> None:
     flat = leaves(resolve(load("configs/demo/training.py", TrainingConfig)))
     assert flat["data.augmentation.0"] == "swath.data.transforms:D4"
     assert flat["channels.clip"] == [-35.0, 5.0]
+
+
+def test_c03_one_of_several_config_classes_is_chosen_by_name() -> None:
+    config = load("configs/demo/training.py", TrainingConfig)
+    changed = override(override(config, "data.split", "swath.data.splits:ByFold"), "data.split.validation_fold", "2")
+    assert changed.data.split == ByFold(validation_fold=2)
+    assert override(config, "data.sampler", "swath.data.samplers:TargetPresence").data.sampler == TargetPresence()
+    with pytest.raises(ConfigError, match=r"expected one of swath.data.splits:ByArea, swath.data.splits:ByFold"):
+        override(config, "data.split", "swath.data.samplers:Uniform")
+    with pytest.raises(ConfigError, match=r"field `block` of BlockFolds is missing"):
+        override(config, "data.split", "swath.data.splits:BlockFolds")

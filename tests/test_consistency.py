@@ -160,6 +160,13 @@ def test_c73_the_loss_is_the_mean_over_measured_pixels(difference: Any) -> None:
         torch.testing.assert_close(value, each[valid].mean())
 
 
+def test_c73_any_difference_will_do_and_only_measured_pixels_are_asked() -> None:
+    losses = TurnConsistency(lambda student, teacher: torch.ones_like(student[:, 0]))(
+        positional(), image(), generator()
+    )
+    assert [value.item() for value in losses.values()] == [1, 1]
+
+
 def test_c73_heads_of_one_channel_compare_their_values() -> None:
     a, b = torch.randn(2, 1, 3, 3), torch.randn(2, 1, 3, 3)
     torch.testing.assert_close(squared_difference(a, b), (a - b)[:, 0] ** 2)
@@ -224,10 +231,9 @@ def test_c73_pixels_without_a_measurement_do_not_count(loss: nn.Module) -> None:
         scale = nn.Parameter(torch.tensor(1.0))
 
         def model(x: Tensor, scale: Tensor = scale, said: float = said) -> dict[str, Tensor]:
-            rows = torch.arange(x.shape[-2]).float()[:, None]
-            here = ~torch.isnan(x).all(1, keepdim=True)
-            raw = torch.where(here, x.nan_to_num(0.0), said)
-            return {"t": raw + torch.where(here, scale * rows, 0.0) * torch.tensor([0.0, 1.0, 0.0])[:, None, None]}
+            raw = torch.where(torch.isnan(x).all(1, keepdim=True), said, x.nan_to_num(0.0))
+            rows = torch.arange(x.shape[-2]).float()[:, None] * torch.tensor([0.0, 1.0, 0.0])[:, None, None]
+            return {"t": raw + scale * rows}
 
         value = loss(model, image(), generator(1))["t"]
         value.backward()
@@ -259,6 +265,14 @@ def test_c73_pseudo_labels_are_the_sure_classes(seed: int, threshold: float) -> 
     confidence = logits.softmax(1).amax(1)
     expected = logits.argmax(1).masked_fill(~valid | (confidence < threshold), IGNORE)
     assert torch.equal(found.long(), expected)
+
+
+def test_c73_a_class_as_probable_as_the_threshold_is_kept() -> None:
+    even, sure = torch.zeros(1, 2, 1, 1), torch.tensor([0.0, 200.0]).view(1, 2, 1, 1)
+    here = torch.ones(1, 1, 1, dtype=torch.bool)
+    assert pseudo_labels(even, here, 0.5).item() == 0
+    assert pseudo_labels(even, here, 0.5001).item() == IGNORE
+    assert pseudo_labels(sure, here, 1.0).item() == 1
 
 
 def test_c73_pseudo_label_loss_is_the_loss_against_the_turned_classes() -> None:

@@ -132,7 +132,7 @@ def test_c37_empty_input_and_lone_files_raise(tiles: Path, tmp_path: Path) -> No
         tiles_from_lists({}, {})
     with pytest.raises(CatalogError, match=r"2 files have no partner of the same name: a, b"):
         tiles_from_lists({"a": tmp_path}, {"b": tmp_path})
-    with pytest.raises(CatalogError, match=r"no tiles left to read\. Check data\.validation_areas and the skip rule"):
+    with pytest.raises(CatalogError, match=r"no tiles left to read\. Check data\.split and the skip rule"):
         TileDataset(read_table(tiles / TILES, TILE_COLUMNS, "generate_tiles").iloc[:0], tiles, ["water"])
 
 

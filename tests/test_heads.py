@@ -58,6 +58,10 @@ def test_c93_for_two_classes_argmax_is_the_same_as_above_one_half(seed: int, sca
     torch.testing.assert_close(p["water"][:, 1], torch.sigmoid(x[:, 1] - x[:, 0]), rtol=1e-5, atol=1e-6)
 
 
+def test_c93_a_draw_between_two_classes_is_the_second_one() -> None:
+    assert predict_classes(probabilities({"water": torch.zeros(1, 2, 1, 1)}))["water"].item() == 1
+
+
 def test_c93_half_precision_logits_become_full_precision_probabilities() -> None:
     x = torch.randn(1, 3, 4, 4)
     p = probabilities({"a": x.bfloat16()})["a"]

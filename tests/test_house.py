@@ -155,8 +155,8 @@ def test_mlproject_names_scripts_and_configs_that_exist() -> None:
         path = script[1].replace("{script_path}", parameters.get("script_path", {}).get("default", ""))
         assert (ROOT / path).is_file(), name
     wanted = {
-        "main", "pipeline", "generate_demo_scenes", "generate_3b_images", "rasterize", "generate_tiles", "generate_test_tiles",
-        "generate_tiles_stats", "training", "inference", "validate", "merge_tiles", "all_agg_by_city", "polygonize", "to_submission",
+        "main", "pipeline", "cross_validation", "generate_demo_scenes", "generate_3b_images", "rasterize", "generate_tiles", "generate_test_tiles",
+        "generate_tiles_stats", "training", "inference", "validate", "threshold_search", "ensemble", "postprocess", "merge_tiles", "all_agg_by_city", "polygonize", "to_submission",
     }  # fmt: skip
     assert wanted <= set(project["entry_points"])
 

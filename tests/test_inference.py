@@ -17,16 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from swath.data.channels import Bands, Fill, Preprocess, ZScore
-from swath.engine.inference import (
-    Accumulator,
-    Predict,
-    SlidingConfig,
-    predict_rows,
-    predict_scene,
-    predictor,
-    quick_look,
-    scene_output,
-)
+from swath.engine.inference import predict_scene, quick_look
+from swath.engine.maps import band_names, scene_output, tasks_of
+from swath.engine.sliding import Accumulator, SlidingConfig, predict_rows
+from swath.engine.tta import Predict, predictor
 from swath.errors import ConfigError, RasterError
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe, read_image, read_labels
@@ -226,55 +220,6 @@ def test_c91_memory_does_not_grow_with_the_height_of_a_scene() -> None:
     assert peak_bytes(20_000) < 1.3 * peak_bytes(5_000)
 
 
-class Equivariant(nn.Module):
-    """A network that commutes with flips and quarter turns: pixels, their 3 x 3 mean, and nothing else."""
-
-    def __init__(self, in_channels: int, classes: int) -> None:
-        super().__init__()
-        self.pixel, self.around = PixelNet(in_channels, classes), PixelNet(in_channels, classes)
-        self.mean = nn.AvgPool2d(3, stride=1, padding=1)
-
-    def forward(self, image_BCHW: Tensor) -> Tensor:
-        return self.pixel(image_BCHW) + self.around(self.mean(image_BCHW))
-
-
-@pytest.mark.parametrize("shape", [(32, 32), (32, 64), (96, 32)])
-def test_c92_an_equivariant_model_gains_nothing_from_turned_copies(shape: tuple[int, int]) -> None:
-    image, net = echoes((3, 2, *shape), seed=6), model(CHARTS, Equivariant)
-    plain, turned = (predictor(net, tta, CPU)(image) for tta in ("off", "d4"))
-    for task in CHARTS:
-        torch.testing.assert_close(turned[task], plain[task], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(32, 32), (32, 64)])
-def test_c92_turned_copies_average_probabilities_over_the_eight_symmetries(shape: tuple[int, int]) -> None:
-    image, net = echoes((2, 2, *shape), seed=7), model(network=TinyNet)
-    with torch.inference_mode():
-        views = [
-            torch.rot90(view.flip(-1) if flip else view, -k, (-2, -1))
-            for k in range(4)
-            for flip in (False, True)
-            for view in [net_view(net, image, k, flip)]
-        ]
-    expected = torch.stack(views).mean(0)
-    found = predictor(net, "d4", CPU)(image)["water"]
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    torch.testing.assert_close(found.sum(1), torch.ones(2, *shape), rtol=0, atol=1e-5)
-    assert (found - predictor(net, "off", CPU)(image)["water"]).abs().max() > 1e-4
-
-
-def net_view(net: nn.Module, image: Tensor, k: int, flip: bool) -> Tensor:
-    turned = torch.rot90(image, k, (-2, -1))
-    return probabilities(net(turned.flip(-1) if flip else turned))["water"]
-
-
-def test_c92_eight_symmetries_are_eight_forward_passes() -> None:
-    net, calls = model(), []
-    net.register_forward_hook(lambda *_: calls.append(1))
-    predictor(net, "d4", CPU)(echoes((1, 2, 8, 8)))
-    assert len(calls) == 8
-
-
 @pytest.fixture
 def raster(tmp_path: Path) -> tuple[Path, NDArray[np.float32]]:
     """A scene of 90 x 70 px with a gap, its bands in another order than the model's."""
@@ -332,6 +277,64 @@ def test_c93_several_tasks_have_a_class_band_each_and_a_probability_per_class(
     np.testing.assert_allclose(p[:3].sum(0), 1, atol=1e-5)
     np.testing.assert_array_equal(classes[0], p[:3].argmax(0))
     np.testing.assert_array_equal(classes[1], p[3] > 0.5)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.3, 0.5, 0.7, 0.0, 1.0])
+def test_c93_a_threshold_decides_tasks_of_two_classes_and_counts_itself(
+    raster: tuple[Path, NDArray[np.float32]], tmp_path: Path, threshold: float | None
+) -> None:
+    output = scene_output(tmp_path / "out", "area", "scene")
+    predict = predictor(model(CHARTS), "off", CPU)
+    predict_scene(raster[0], output, BANDS, predict, CHARTS, SlidingConfig(window=32, overlap=8), threshold)
+    classes, p = read_labels(output.classes)[..., :-5], read_image(output.probabilities)[..., :-5]
+    np.testing.assert_array_equal(classes[1], p[3] >= np.float32(threshold if threshold is not None else 0.5))
+    np.testing.assert_array_equal(classes[0], p[:3].argmax(0))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_c93_a_pixel_at_the_threshold_is_in(
+    raster: tuple[Path, NDArray[np.float32]], tmp_path: Path, share: float
+) -> None:
+    output, sliding = (
+        scene_output(tmp_path / "out", "area", "scene"),
+        SlidingConfig(window=32, overlap=0, blend="uniform"),
+    )
+    predict_scene(raster[0], output, BANDS, constant(share), WATER, sliding, share)
+    assert (read_labels(output.classes)[0, :, :-5] == 1).all()
+    predict_scene(raster[0], output, BANDS, constant(share), WATER, sliding)
+    assert (read_labels(output.classes)[0, :, :-5] == (share >= 0.5)).all()
+
+
+@pytest.mark.parametrize(("threshold", "tasks"), [(1.2, WATER), (-0.1, WATER), (0.4, {"ice": CHARTS["ice"]})])
+def test_c93_a_threshold_without_sense_is_refused(
+    raster: tuple[Path, NDArray[np.float32]], tmp_path: Path, threshold: float, tasks: dict[str, Classification]
+) -> None:
+    output = scene_output(tmp_path / "out", "area", "scene")
+    with pytest.raises(ConfigError, match=rf"threshold={threshold}: "):
+        predict_scene(raster[0], output, BANDS, constant(0.5), tasks, SlidingConfig(window=32), threshold)
+    assert not output.classes.exists()
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+def test_c93_blended_probabilities_stay_between_0_and_1(
+    raster: tuple[Path, NDArray[np.float32]], tmp_path: Path, blend: Blend
+) -> None:
+    output = scene_output(tmp_path / "out", "area", "scene")
+    sliding = SlidingConfig(window=32, overlap=25, blend=blend)
+    for share in (0.0, 1.0, 1 - 2**-24):
+        predict_scene(raster[0], output, BANDS, constant(share), WATER, sliding)
+        p = read_image(output.probabilities)[0, :, :-5]
+        assert 0 <= p.min() <= p.max() <= 1
+
+
+def test_c93_band_names_say_which_tasks_a_probability_raster_is_of() -> None:
+    assert band_names(CHARTS) == ["ice:open", "ice:young", "ice:old", "floe"]
+    found = tasks_of(band_names(CHARTS))
+    assert {task: t.channels for task, t in found.items()} == {"ice": 3, "floe": 2}
+    assert found["ice"].classes == CHARTS["ice"].classes
+    for wrong in (["water:no", "water:yes"], ["ice:a", "floe", "ice:b", "ice:c"]):
+        with pytest.raises(RasterError, match="not the probabilities of a model"):
+            tasks_of(wrong)
 
 
 def test_c47_a_scene_without_a_band_of_the_model_is_refused_by_name(tmp_path: Path) -> None:

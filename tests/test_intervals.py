@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn import metrics as sk
 
+from swath.errors import ConfigError
 from swath.nn import intervals as module
 from swath.nn.intervals import MINIMUM_UNITS, intervals, paired_differences, resampled_sums
 from swath.nn.metrics import score_arrays, scores
@@ -167,3 +168,9 @@ def test_c74_scores_of_many_matrices_equal_sklearn_one_by_one(seed: int, classes
         np.testing.assert_allclose(values, each, atol=1e-9)
         assert found["iou_macro_bg"].reshape(-1)[i] == pytest.approx(np.nanmean(each), abs=1e-9)
         assert found["accuracy"].reshape(-1)[i] == pytest.approx(sk.accuracy_score(t, p), abs=1e-9)
+
+
+@pytest.mark.parametrize("wrong", [{"confidence": 1.0}, {"confidence": 95}, {"resamples": 0}])
+def test_c74_settings_without_meaning_are_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+        intervals(tiles(8, np.random.default_rng(0)), CLASSES, **wrong)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import mlflow
 import pytest
 
 from swath import config as configs
-from swath.engine.pipeline import PipelineConfig, plan
+from swath.engine.pipeline import PipelineConfig, PipelineStep, plan
 from swath.errors import ConfigError
 from tests.conftest import ROOT, Script, child_environment
 
@@ -122,6 +122,18 @@ def test_pipeline_digests_follow_settings_and_what_comes_before() -> None:
     assert same == [names.index(n) < names.index("training") for n in names]
 
 
+def test_c01_members_of_an_ensemble_count_as_inputs_of_the_chain(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.tif").write_text("one")
+    parameters = {"input_paths": f"{tmp_path / 'a'};{tmp_path / 'b'}", "output_path": str(tmp_path / "out")}
+    step = PipelineStep(entry_point="ensemble", config_path="configs/demo/ensemble.py", parameters=parameters)
+    before = plan(PipelineConfig(steps=(step,)))[0].digest
+    assert plan(PipelineConfig(steps=(step,)))[0].digest == before
+    (tmp_path / "b" / "x.tif").write_text("another")
+    assert plan(PipelineConfig(steps=(step,)))[0].digest != before
+
+
 @pytest.mark.real_data
 def test_real_scenes_to_shapefiles(real_data: Path, tmp_path: Path, script: Script) -> None:
     """Two real labelled areas and one real test area through every step, with a network of seconds."""
@@ -141,7 +153,7 @@ def test_real_scenes_to_shapefiles(real_data: Path, tmp_path: Path, script: Scri
     assert script("generate_tiles", f"{unosat}/generate_tiles.py", **paths, **common) == 0
     assert script("generate_tiles_stats", f"{unosat}/generate_tiles_stats.py", input_path=out / "tiles", **common) == 0
     training = {
-        "data.tiles_path": out / "tiles", "data.validation_areas": "aoi3", "model": "tests.synthetic:TinyNet", "epochs": 2,
+        "data.tiles_path": out / "tiles", "data.split.validation_areas": "aoi3", "model": "tests.synthetic:TinyNet", "epochs": 2,
         "data.samples_per_epoch": 160, "data.crop": 64, "optimizer.lr": 0.01, "ema_decay": "None", "output_path": out / "training",
     }  # fmt: skip
     assert script("training", f"{unosat}/training.py", **training) == 0

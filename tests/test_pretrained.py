@@ -31,7 +31,7 @@ from swath.data.channels import Bands, Fill, ZScore
 from swath.errors import ConfigError
 from swath.nn.deeplab import DeepLabV3ResNet101
 from swath.nn.heads import Classification, build_model
-from swath.nn.pretrained import adapt_stem, answers, build_network, wanted_weights
+from swath.nn.pretrained import adapt_stem, answers, build_network, wanted_weights, without_weights
 from tests.synthetic import PixelNet
 
 WATER = {"water": Classification()}
@@ -313,6 +313,33 @@ def test_c61_no_weights_wanted_no_warning(caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.records
     assert wanted_weights(partial(smp.Unet)) == "imagenet"
     assert wanted_weights(partial(smp.Unet, "resnet18", 5, None)) is None
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        partial(smp.Unet, "mobilenet_v2"),
+        partial(smp.Unet, "mobilenet_v2", 5, "imagenet"),
+        partial(smp.Unet, encoder_name="mobilenet_v2", encoder_weights="imagenet"),
+        smp.Unet,
+    ],
+    ids=["by default", "by position", "by name", "class"],
+)
+def test_c61_one_who_brings_weights_asks_for_none(
+    network: Any, offline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = without_weights(network)
+    assert wanted_weights(network) == "imagenet"
+    assert wanted_weights(bare) is None
+    with caplog.at_level(logging.WARNING):
+        build_network(bare, 2, 2)
+    assert not caplog.records
+    assert build_network(network, 2, 2).encoder.out_channels == build_network(bare, 2, 2).encoder.out_channels
+
+
+def test_c61_a_network_that_knows_no_weights_stays_as_it_is() -> None:
+    for network in (partial(PixelNet, width=4), partial(smp.Unet, encoder_weights=None)):
+        assert without_weights(network) is network
 
 
 def test_c61_a_mistake_of_the_config_is_not_taken_for_a_missing_hub(caplog: pytest.LogCaptureFixture) -> None:

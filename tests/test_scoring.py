@@ -25,7 +25,6 @@ from swath.engine.scoring import (
     fairness_tags,
     pair_predictions,
     score_scene,
-    training_run_of,
 )
 from swath.engine.units import COLUMNS, stacked_matrices, tile_rows
 from swath.errors import CatalogError, RasterError
@@ -201,12 +200,6 @@ def test_c83_a_run_says_in_its_name_when_it_was_scored_on_the_selection_set() ->
     assert "unchecked" in fairness_tags("validate", None)["mlflow.runName"]
 
 
-def test_c83_the_training_run_is_found_beside_the_predictions(tmp_path: Path) -> None:
-    assert training_run_of(tmp_path / "classes") is None
-    (tmp_path / "inference.settings.json").write_text(json.dumps({"settings": {"run_id": "abc"}}))
-    assert training_run_of(tmp_path / "classes") == training_run_of(tmp_path) == "abc"
-
-
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
     """Predictions of the tiles of two scenes, their labels, and a table of the scenes."""
@@ -218,10 +211,14 @@ def folders(tmp_path: Path) -> dict[str, Path]:
             spot = grid((32, 32), (400_000.0 + 50_000 * i + 10 * col, 3_700_000.0))
             truth, tile = blobs((32, 32), col + i), f"s1a_{name}_{{}}_ASC_2020010{i + 1}_tiles/tile_{col}_0.tif"
             write_mask(tmp_path / "truth" / tile.format("vh"), truth, spot)
-            write_mask(tmp_path / "found" / tile.format("3b"), blobs((32, 32), col + i + 1), spot)
+            write_mask(tmp_path / "out" / "classes" / tile.format("3b"), blobs((32, 32), col + i + 1), spot)
         rows[-1] |= place(describe(tmp_path / "truth" / tile.format("vh")))
     write_table(tmp_path / "scenes" / "scenes.parquet", rows)
-    return {"preds_path": tmp_path / "found", "gt_path": tmp_path / "truth", "scenes_path": tmp_path / "scenes"}
+    return {
+        "preds_path": tmp_path / "out" / "classes",
+        "gt_path": tmp_path / "truth",
+        "scenes_path": tmp_path / "scenes",
+    }
 
 
 def training_run(folder: Path, side: str, scene: int) -> str:
@@ -265,9 +262,9 @@ def test_c83_ground_that_selected_the_weights_needs_a_flag_and_shows_in_the_name
 ) -> None:
     assert script("validate", CONFIG, **folders) == 0
     assert last_run().data.tags["swath.scored_on"] == "unchecked"
-    assert "not checked: no training run is known, set run_id" in capsys.readouterr().out
+    assert "does not say which training run it is of" in capsys.readouterr().out
     selected = training_run(tmp_path, "validation", scene=1)
-    (tmp_path / "inference.settings.json").write_text(json.dumps({"settings": {"run_id": selected}}))
+    (tmp_path / "out" / "inference.settings.json").write_text(json.dumps({"settings": {"run_id": selected}}))
     assert script("validate", CONFIG, **folders) == 1, "found beside the predictions"
     assert "selected the weights of this model" in capsys.readouterr().err
     assert script("validate", CONFIG, **folders, allow_selection_set=True) == 0
@@ -286,7 +283,7 @@ def test_c83_ground_that_selected_the_weights_needs_a_flag_and_shows_in_the_name
 def test_c83_a_run_that_cannot_be_found_is_an_error_only_when_it_was_named(
     script: Script, last_run: LastRun, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "inference.settings.json").write_text(json.dumps({"settings": {"run_id": "0" * 32}}))
+    (tmp_path / "out" / "inference.settings.json").write_text(json.dumps({"settings": {"run_id": "0" * 32}}))
     assert script("validate", CONFIG, **folders) == 0
     assert last_run().info.run_name == "validate (ground unchecked)"
     assert script("validate", CONFIG, **folders, run_id="0" * 32) == 1

@@ -19,93 +19,21 @@ from safetensors.torch import load_file
 
 from swath import config as configs
 from swath import tracking
-from swath.data.channels import Decibel
 from swath.data.dataset import TileDataset, collate
 from swath.data.samplers import Uniform
-from swath.data.transforms import D4
+from swath.data.splits import ByArea
 from swath.engine.checkpoint import load_weights, save_weights
 from swath.engine.evaluator import evaluate
 from swath.engine.learner import Learner
 from swath.engine.records import read_record
 from swath.engine.trainer import Reports, Training
-from swath.engine.training_config import DataConfig, EarlyStopping, Plateau, TrainingConfig, ValidationConfig
+from swath.engine.training_config import EarlyStopping, Plateau, TrainingConfig, ValidationConfig
 from swath.errors import CatalogError, ConfigError, LeakError, TrainingError
 from swath.nn.heads import Classification, build_model
-from swath.nn.losses import CrossEntropy
 from swath.nn.schedules import Constant
 from tests.conftest import ROOT, Script, child_environment
 from tests.synthetic import NanNet, TinyNet, grid, write_area
-
-
-@pytest.fixture(scope="session")
-def tiles(tmp_path_factory: pytest.TempPathFactory, store: str) -> Path:
-    """Tiles of three small areas with statistics, made by the entry points."""
-    folder = tmp_path_factory.mktemp("tiles")
-    for i, area in enumerate(("east", "north", "south")):
-        write_area(folder / "raw", area, grid((96, 112), (400_000.0 + 20_000 * i, 3_700_000.0)), seed=i)
-    steps: list[tuple[str, str, dict[str, object]]] = [
-        ("generate_3b_images", "generate_3b_images", {"input_path": folder / "raw", "output_path": folder / "scenes"}),
-        ("rasterize", "rasterize", {"input_path": folder / "raw", "output_path": folder / "masks"}),
-        ("generate_tiles", "generate_tiles", {
-            "input_path": folder / "scenes", "masks_path": folder / "masks", "output_path": folder / "tiles",
-            "tiling.size": 48, "tiling.min_overlap": 8,
-        }),
-        ("generate_tiles_stats", "generate_tiles_stats", {"input_path": folder / "tiles"}),
-    ]  # fmt: skip
-    import importlib
-
-    for name, config, overrides in steps:
-        arguments = [
-            f"--config_path=configs/demo/{config}.py",
-            "--executor=serial",
-            *(f"--{k}={v}" for k, v in overrides.items()),
-        ]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [name, *arguments])
-            assert tracking.cli(importlib.import_module(name).main) == 0
-    return folder / "tiles"
-
-
-def small(tiles: Path, output: Path, **changes: object) -> TrainingConfig:
-    """A training of seconds."""
-    config = TrainingConfig(
-        data=DataConfig(
-            tiles_path=str(tiles),
-            validation_areas=("south",),
-            crop=32,
-            batch=4,
-            samples_per_epoch=16,
-            augmentation=(partial(D4),),
-        ),
-        tasks={"water": Classification(loss=partial(CrossEntropy))},
-        model=partial(TinyNet),
-        channels=partial(Decibel),
-        optimizer=partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.0),
-        epochs=3,
-        output_path=str(output),
-        device="cpu",
-        validation=ValidationConfig(panels=1),
-    )
-    return replace(config, **changes)  # type: ignore[arg-type]
-
-
-def quiet() -> Reports:
-    return Reports(metrics=lambda values, step: None, evaluation=lambda found, values, step: None)
-
-
-def trained(config: TrainingConfig, reports: Reports | None = None) -> tuple[Training, dict[str, torch.Tensor]]:
-    training = Training(config, reports or quiet())
-    model = training.run()
-    return training, {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(a[name], b[name]) for name in a)
-
-
-def losses(training: Training) -> list[float]:
-    return [values["training/loss"] for _, values in training.history if "training/loss" in values]
-
+from tests.trainings import losses, quiet, same, small, trained
 
 # ------------------------------------------------------------------------------------------------ seeds and resuming
 
@@ -166,9 +94,9 @@ def test_c88_sigkill_of_the_real_process_is_resumed_by_the_same_command(tiles: P
     file = tmp_path / "long.py"
     file.write_text(
         '"""A training to be killed."""\nfrom functools import partial\nimport torch\nfrom swath.data.channels import Decibel\n'
-        "from swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
+        "from swath.data.splits import ByArea\nfrom swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
         "from tests.synthetic import TinyNet\n"
-        f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, validation_areas=('south',), crop=32, batch=4, "
+        f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, split=ByArea(validation_areas=('south',)), crop=32, batch=4, "
         "samples_per_epoch=40), tasks={'water': Classification()}, model=partial(TinyNet), channels=partial(Decibel), "
         f"epochs=30, checkpoint_every=5, output_path={str(tmp_path / 'out')!r}, device='cpu')\n"
     )
@@ -273,19 +201,19 @@ def test_c42_training_subset_is_evaluated_like_the_validation_tiles(tiles: Path,
     validation = ValidationConfig(panels=0, training_subset=True)
     training, _ = trained(small(tiles, tmp_path, epochs=1, validation=validation))
     assert any("training_subset/iou_fg" in values for _, values in training.history)
-    assert training.subset_loader is not None
-    keys = [key for batch in training.subset_loader for key in batch["key"]]
+    assert training.batches.subset_loader is not None
+    keys = [key for batch in training.batches.subset_loader for key in batch["key"]]
     assert len(keys) == len(training.folds.validation)
     assert set(keys) <= set(training.folds.train["key"])
     again = Training(small(tiles, tmp_path, epochs=1, validation=validation), quiet())
-    assert again.subset_loader is not None
-    assert keys == [key for batch in again.subset_loader for key in batch["key"]]
+    assert again.batches.subset_loader is not None
+    assert keys == [key for batch in again.batches.subset_loader for key in batch["key"]]
 
 
 def test_c71_watching_a_metric_needs_held_out_areas(tiles: Path, tmp_path: Path) -> None:
     config = small(tiles, tmp_path, plateau=Plateau())
     with pytest.raises(ConfigError, match="hold areas out"):
-        Training(replace(config, data=replace(config.data, validation_areas=())), quiet())
+        Training(replace(config, data=replace(config.data, split=ByArea(validation_areas=()))), quiet())
 
 
 def test_c80_validation_schedule(tiles: Path, tmp_path: Path) -> None:
@@ -300,15 +228,18 @@ def test_c16_training_and_validation_tiles_must_not_share_ground(tiles: Path, tm
     from swath.data.splits import require_disjoint
 
     table = read_tiles(tiles)
-    with pytest.raises(LeakError, match="share ground"):
+    with pytest.raises(LeakError, match="same pixels under another name"):
         require_disjoint(table, table[table["area"] == "south"].assign(key=lambda t: t["key"] + "_copy"))
     with pytest.raises(CatalogError, match=r"no tiles of west.*east, north, south"):
-        Training(small(tiles, tmp_path, data=replace(small(tiles, tmp_path).data, validation_areas=("west",))), quiet())
+        Training(
+            small(tiles, tmp_path, data=replace(small(tiles, tmp_path).data, split=ByArea(validation_areas=("west",)))),
+            quiet(),
+        )
 
 
 def test_c16_no_validation_trains_on_all_areas_and_keeps_the_last_weights(tiles: Path, tmp_path: Path) -> None:
     config = small(tiles, tmp_path)
-    training, _ = trained(replace(config, data=replace(config.data, validation_areas=())))
+    training, _ = trained(replace(config, data=replace(config.data, split=ByArea(validation_areas=()))))
     assert set(training.folds.train["area"]) == {"east", "north", "south"}
     assert training.best_iteration == training.steps * config.epochs
 
@@ -435,9 +366,9 @@ def config_file(tmp_path_factory: pytest.TempPathFactory, tiles: Path) -> Path:
     file = folder / "training.py"
     file.write_text(
         '"""A small training."""\nfrom functools import partial\nfrom swath.data.channels import Decibel\n'
-        "from swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
+        "from swath.data.splits import ByArea\nfrom swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
         "from tests.synthetic import TinyNet\n"
-        f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, validation_areas=('south',), crop=32, batch=4, "
+        f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, split=ByArea(validation_areas=('south',)), crop=32, batch=4, "
         "samples_per_epoch=64), tasks={'water': Classification()}, model=partial(TinyNet, dropout=0.0), channels=partial(Decibel), "
         f"epochs=6, output_path={str(folder / 'out')!r}, device='cpu')\n"
     )

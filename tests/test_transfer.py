@@ -315,6 +315,14 @@ def test_c62_parts_in_one_another_stay_frozen() -> None:
     assert all(p.requires_grad for p in model.parameters())
 
 
+def test_c62_freezing_takes_effect_at_once() -> None:
+    model = made(0).train()
+    freeze(model)
+    assert not model.network.encoder[1].training
+    unfreeze(model)
+    assert model.network.encoder[1].training
+
+
 def test_c62_a_copy_stays_frozen() -> None:
     model = made(0)
     freeze(model)

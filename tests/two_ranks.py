@@ -8,7 +8,7 @@ import numpy as np
 
 from swath.engine.evaluator import evaluate
 from swath.engine.trainer import Training
-from tests.test_training import quiet, small
+from tests.trainings import quiet, small
 
 
 def work(rank: int, tiles: str, folder: str) -> None:

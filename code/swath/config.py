@@ -286,6 +286,8 @@ def _parse(text: str, kind: Any, current: Any, path: str) -> Any:
         return None if text == "None" else _parse_factory(text, current)
     if kind is Any and current is not None:
         kind = type(current)
+    if ":" in text and any(dataclasses.is_dataclass(option) for option in (kind, *typing.get_args(kind))):
+        return _parse_choice(text, kind, path)
     literal = _literal(text)
     split = tuple(_literal(part.strip()) for part in text.split(",") if part.strip())
     words = tuple(part.strip() for part in text.split(",") if part.strip())
@@ -299,6 +301,20 @@ def _parse(text: str, kind: Any, current: Any, path: str) -> Any:
             continue
     expected = getattr(kind, "__name__", None) if not typing.get_args(kind) else str(kind)
     raise ConfigError(f"{path}={text}: expected {expected or kind}, got {text!r}")
+
+
+def _parse_choice(text: str, kind: Any, path: str) -> Any:
+    """One of the config classes that a field may hold, ``module:Class``, with its defaults."""
+    found = locate(text)
+    options = [option for option in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(option)]
+    if found not in options:
+        names = ", ".join(f"{option.__module__}:{option.__qualname__}" for option in options)  # type: ignore[union-attr]
+        raise ConfigError(f"{path}={text}: expected one of {names}")
+    try:
+        return found()
+    except (pydantic.ValidationError, TypeError) as error:
+        why = _explain(error) if isinstance(error, pydantic.ValidationError) else str(error)
+        raise ConfigError(f"{path}={text}: {why}. Choose it in a config file.") from None
 
 
 def _config_of(kind: Any) -> pydantic.ConfigDict | None:

@@ -11,6 +11,7 @@ import segmentation_models_pytorch as smp
 from torch.optim import AdamW
 
 from swath.data.channels import Decibel
+from swath.data.splits import ByArea
 from swath.data.transforms import D4
 from swath.engine.training_config import DataConfig, TrainingConfig, ValidationConfig
 from swath.nn.heads import Classification
@@ -20,7 +21,7 @@ from swath.nn.schedules import OneCycle
 config = TrainingConfig(
     data=DataConfig(
         tiles_path="output/demo/tiles/train",
-        validation_areas=("dogwood",),
+        split=ByArea(validation_areas=("dogwood",)),
         crop=160,
         batch=8,
         samples_per_epoch=200,

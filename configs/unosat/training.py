@@ -1,8 +1,8 @@
 """U-Net (resnet18) on VV and VH in dB, cross entropy, moving average of the weights.
 
-mlflow run . --env-manager local -P config_path=configs/unosat/training.py -P data.validation_areas=<area>
+mlflow run . --env-manager local -P config_path=configs/unosat/training.py -P data.split.validation_areas=<area>
 
-Hold out an area of your own: -P data.validation_areas=aoi2. About ten minutes on two CPU cores.
+Hold out an area of your own: -P data.split.validation_areas=aoi2. About ten minutes on two CPU cores.
 
 The dark end is clipped at -20 dB (VV) and -22 dB (VH): how dark open water is differs between areas by more than
 6 dB, and a network that sees it takes the darkest rivers for something it has never seen.

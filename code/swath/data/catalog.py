@@ -137,6 +137,15 @@ def read_table(
     return frame
 
 
+def only_areas(scenes: gpd.GeoDataFrame, areas: Sequence[str] | None) -> gpd.GeoDataFrame:
+    """The rows of these areas (None: all). Raises CatalogError for an area that has no row."""
+    known = sorted(set(scenes["area"]))
+    unknown = [area for area in areas or () if area not in known]
+    if unknown:
+        raise CatalogError(f"areas: no scene of {', '.join(unknown)}. There are {', '.join(known)}.")
+    return scenes if areas is None else scenes[scenes["area"].isin(list(areas))].reset_index(drop=True)
+
+
 def read_scenes(source: Path) -> gpd.GeoDataFrame:
     """The scenes of a folder: its scenes.parquet, the tiles of its tiles.parquet, or every GeoTIFF below it; or one file.
 

@@ -44,7 +44,7 @@ class TileDataset(Dataset[Sample]):
     ) -> None:
         """Raises CatalogError that lists missing files, ConfigError when the masks lack a task."""
         if tiles.empty:
-            raise CatalogError(f"{root}: no tiles left to read. Check data.validation_areas and the skip rule.")
+            raise CatalogError(f"{root}: no tiles left to read. Check data.split and the skip rule.")
         self.rows: list[dict[str, Any]] = tiles.drop(columns="geometry").to_dict("records")
         self.root, self.crop, self.seek_target = root, crop, seek_target
         self._require_files()

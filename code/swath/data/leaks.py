@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import geopandas as gpd
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from swath.data.duplicates import NEAR_DUPLICATE, best_matches
 from swath.data.fingerprints import COLUMNS, CONTENT, thumbnails
-from swath.data.ground import TOLERANCE, extents, overlaps, scenes_of
+from swath.data.ground import BOUNDS, TOLERANCE, apart, extents, overlaps, scenes_of
 from swath.errors import LeakError
 
 log = logging.getLogger("swath.data")
@@ -72,7 +72,8 @@ def refusal(leaks: Sequence[Leak], count: int) -> str:
     for kind in kinds_of(leaks):
         some = [leak for leak in leaks if leak.kind == kind]
         pairs = "; ".join(f"{leak.b} with {leak.a}{leak.detail and f' ({leak.detail})'}" for leak in some[:3])
-        parts.append(f"{len(some)} {_SAYS[kind]} ({kind}): {pairs}{' ...' if len(some) > 3 else ''}.")
+        more = f"; and {len(some) - 3} more" if len(some) > 3 else ""
+        parts.append(f"{len(some)} {_SAYS[kind]} ({kind}): {pairs}{more}.")
     return (
         f"{len({leak.b for leak in leaks})} of {count} evaluation tiles or scenes leak from the training, so a score on "
         f"them would be flattered. {' '.join(parts)} Take copies out; hold out whole areas, or folds of groups "
@@ -158,16 +159,15 @@ def _same_area(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterato
     """
     if len({*train["area"], *evaluation["area"]}) < 2:
         return
-    ours, theirs = (frame.assign(own=scenes_of(frame)).drop_duplicates("own") for frame in (train, evaluation))
-    places = extents(train), extents(evaluation)
-    for new in theirs[~theirs["own"].isin(ours["own"])].itertuples():
-        others = ours[
-            (ours["area"] == new.area) & ~ours["own"].map(lambda o, n=new: _apart(places[0][o], places[1][n.own]))
-        ]
-        for old in others.head(1).itertuples():
-            rows = evaluation["key"][scenes_of(evaluation) == new.own]
-            yield from (Leak("same area", old.key, key, f"{new.area}: {old.own} and {new.own}") for key in rows)
-
-
-def _apart(a: Any, b: Any) -> bool:
-    return a is not None and b is not None and not a.intersects(b)
+    ours, theirs = extents(train), extents(evaluation)
+    of_scene = evaluation["key"].groupby(scenes_of(evaluation).to_numpy()).agg(list)
+    trained = {area: (group[BOUNDS].to_numpy(), group) for area, group in ours.groupby("area")}
+    new = theirs[theirs["area"].isin(list(trained)) & ~theirs.index.isin(ours.index)]
+    for scene, area, bounds in zip(new.index, new["area"], new[BOUNDS].to_numpy(), strict=True):
+        places, group = trained[area]
+        near = np.flatnonzero(~apart(places, bounds))
+        if len(near):
+            old = group.iloc[near[0]]
+            yield from (
+                Leak("same area", old["key"], key, f"{area}: {old.name} and {scene}") for key in of_scene[scene]
+            )

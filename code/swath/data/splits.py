@@ -232,7 +232,7 @@ def _settled(tiles: gpd.GeoDataFrame, validation: Mask, test: Mask = False, trai
     side = np.select([~_takes_part(tiles), *masks], ["unused", "test", "validation", "training"], "unused")
     if not (side == "training").any():
         counts = ", ".join(f"{name} {(side == name).sum()}" for name in ("validation", "test", "unused"))
-        raise CatalogError(f"data: no tile is left to train on ({counts}). Hold out less.")
+        raise CatalogError(f"data: no tile is left to train on ({counts}). Hold out less, or take smaller blocks.")
     return pd.Series(side, index=tiles.index, name="side")
 
 

@@ -7,32 +7,53 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas as gpd
+import ignite.distributed as idist
 import numpy as np
 
 from swath.config import absolute
 from swath.data.dataset import TileDataset, read_tiles
-from swath.data.splits import require_disjoint, split_by_area
+from swath.data.leaks import LeakKind
+from swath.data.splits import divide
 from swath.engine.training_config import DataConfig
+from swath.errors import CatalogError
 from swath.nn.heads import SegmentationModel
 
-STATISTICS_TILES = 64
+STATISTICS_TILES = 256
 
 
 @dataclass(frozen=True)
 class Folds:
-    """The tiles that train and those that judge, and the folder that their paths start from."""
+    """The tiles that train, those that select the weights and those that report; where their paths start from."""
 
     root: Path
     train: gpd.GeoDataFrame
     validation: gpd.GeoDataFrame
+    test: gpd.GeoDataFrame
+    leaks: tuple[LeakKind, ...] = ()
+    """Kinds of leaks that the config lets pass."""
 
 
 def read_folds(config: DataConfig, seed: int) -> Folds:
-    """Split the table of tiles by area; LeakError when the two sides share ground."""
+    """Divide the table of tiles; LeakError when a side knows what another one is asked."""
     root = absolute(config.tiles_path)
-    train, validation = split_by_area(read_tiles(root), config.validation_areas, config.training_areas)
-    require_disjoint(train, validation)
-    return Folds(root, limited(train, config.limit, seed), limited(validation, config.limit, seed))
+    found = divide(read_tiles(root), config.split, config.allow_leaks)
+    train, validation, test = (
+        limited(side, config.limit, seed) for side in (found.training, found.validation, found.test)
+    )
+    return Folds(root, train, validation, test, found.leaks)
+
+
+def read_unlabelled(folder: str) -> tuple[Path, gpd.GeoDataFrame]:
+    """(folder, its tiles), none of which has labels. Raises CatalogError for those that have."""
+    root = absolute(folder)
+    tiles = read_tiles(root)
+    labelled = [key for key, mask in zip(tiles["key"], tiles["mask"], strict=True) if isinstance(mask, str) and mask]
+    if labelled:
+        raise CatalogError(
+            f"unlabelled.tiles_path={root}: {len(labelled)} tiles have a mask, the first: {labelled[0]}. Train on them as "
+            "labelled tiles, or cut them again without masks_path."
+        )
+    return root, tiles
 
 
 def limited(tiles: gpd.GeoDataFrame, limit: int | None, seed: int) -> gpd.GeoDataFrame:
@@ -47,4 +68,12 @@ def fit_preprocessing(model: SegmentationModel, folds: Folds, tasks: Sequence[st
     """Set the constants that the config left open from at most `STATISTICS_TILES` training tiles."""
     tiles = limited(folds.train, STATISTICS_TILES, seed)
     dataset = TileDataset(tiles, folds.root, tasks)
-    model.preprocess.fit([dataset[i]["image"] for i in range(len(dataset))])
+    mine = range(idist.get_rank(), len(dataset), idist.get_world_size())
+    model.preprocess.fit(dataset[i]["image"] for i in mine)
+
+
+def most_foreground(tiles: gpd.GeoDataFrame, count: int) -> list[str]:
+    """Keys of the `count` tiles with the largest share of target."""
+    if tiles.empty or "target_ratio" not in tiles:
+        return []
+    return list(tiles.sort_values(["target_ratio", "key"], ascending=[False, True])["key"][:count])

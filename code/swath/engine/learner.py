@@ -45,8 +45,8 @@ class Learner:
 
     def __post_init__(self) -> None:
         config = self.config
-        model = self.model.to(self.device)
-        self.wrapped: nn.Module = idist.auto_model(model) if idist.get_world_size() > 1 else model
+        self.wrapped: nn.Module = self.model.to(self.device)
+        self.wrap()
         losses = {name: task.loss() for name, task in config.tasks.items()}
         self.losses = TaskLosses(losses, {name: task.weight for name, task in config.tasks.items()}).to(self.device)
         self.optimizer = config.optimizer(parameter_groups(self.model, config))
@@ -56,6 +56,12 @@ class Learner:
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.augmentation = [factory() for factory in config.data.augmentation]
+        self.unlabelled = config.unlabelled.method().to(self.device) if config.unlabelled else None
+        self.ramp = config.unlabelled.ramp() if config.unlabelled else None
+
+    def wrap(self) -> None:
+        """Wrap the model for data-parallel training, anew whenever other parameters have gradients than before."""
+        self.wrapped = idist.auto_model(self.model) if idist.get_world_size() > 1 else self.model
 
     def step(self, batch: Mapping[str, Any], iteration: int) -> dict[str, float]:
         """One optimiser step on `accumulation` parts of a batch; mean losses and the rate that was used.
@@ -77,17 +83,45 @@ class Learner:
             self.scaler.scale(terms["loss"] / len(parts)).backward()
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(parts)
+        if self.unlabelled is not None:
+            sums |= self._learn_unlabelled(batch["unlabelled"], iteration)
         self._apply()
         return {f"training/{name}": value for name, value in sums.items()} | {"training/lr": float(rate)}
 
+    def _learn_unlabelled(self, batch: Mapping[str, Any], iteration: int) -> dict[str, float]:
+        """Add the gradients of the unlabelled loss, with its weight of this iteration; return the values to log."""
+        assert self.unlabelled is not None
+        assert self.ramp is not None
+        generator = self._generator(iteration, self.config.accumulation)
+        image = batch["image"].to(self.device, non_blocking=True)
+        with self._autocast():
+            terms: dict[str, Tensor] = self.unlabelled(self.wrapped, image, generator)
+        total = torch.stack([self.config.tasks[task].weight * value for task, value in terms.items()]).sum()
+        if not torch.isfinite(total):
+            raise TrainingError(
+                f"unlabelled loss is {float(total.detach())} at iteration {iteration} on the samples {', '.join(batch['key'])}. "
+                "Look at these tiles, or lower the ramp's high."
+            )
+        weight = self.ramp(iteration - 1, self.total_steps)
+        self.scaler.scale(weight * total).backward()
+        values = {f"unlabelled_{task}": float(value.detach()) for task, value in terms.items()}
+        return values | {"unlabelled": float(total.detach()), "unlabelled_weight": weight}
+
+    def _generator(self, iteration: int, number: int) -> torch.Generator:
+        """Draws of one part of one step on this rank."""
+        return torch.Generator().manual_seed(_mix(self.config.seed, iteration, number, idist.get_rank()))
+
+    def _autocast(self) -> torch.autocast:
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
     def _forward(self, part: Mapping[str, Any], iteration: int, number: int) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(_mix(self.config.seed, iteration, number, idist.get_rank()))
+        generator = self._generator(iteration, number)
         image = part["image"].to(self.device, non_blocking=True)
         targets = {task: target.to(self.device, non_blocking=True) for task, target in part["target"].items()}
         for transform in self.augmentation:
             image, targets = transform(image, targets, generator)
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+        with self._autocast():
             logits = self.wrapped(image)
         terms: dict[str, Tensor] = self.losses(logits, targets)
         return terms

@@ -114,7 +114,8 @@ def digest_of(
 
 def _outside_inputs(leaves: Mapping[str, Any], made: Sequence[str]) -> list[list[Any]]:
     """Name, size and time of all files below the step's input folders that no earlier step makes."""
-    inputs = [configs.absolute(v) for k, v in leaves.items() if k.endswith("_path") and k != "output_path" and v]
+    fields = [str(v) for k, v in leaves.items() if k.endswith(("_path", "_paths")) and k != "output_path" and v]
+    inputs = [configs.absolute(path) for text in fields for path in text.split(";") if path]
     own = [configs.absolute(path) for path in made]
     foreign = [p for p in inputs if p.is_dir() and not any(p.is_relative_to(o) or o.is_relative_to(p) for o in own)]
     return [[str(f), s.st_size, s.st_mtime_ns] for folder in foreign for f in files_below(folder) for s in [f.stat()]]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from swath.data.catalog import read_table, write_table
 from swath.engine.checkpoint import load_weights, save_weights
 from swath.errors import TrackingError
 from swath.nn.heads import Classification, SegmentationModel, build_model
+from swath.nn.pretrained import without_weights
 
 if TYPE_CHECKING:
     from swath.engine.trainer import Training
@@ -24,7 +26,7 @@ FOLDER = "model"
 """Artifact folder of a training run that holds its record."""
 
 WEIGHTS, DESCRIPTION, TILES, INDEX = "weights.safetensors", "model.json", "tiles_used.parquet", "weights.json"
-PARTS = ("channels", "fill", "normaliser", "model", "tasks")
+PARTS = ("channels", "fill", "normaliser", "model", "tasks", "rgb")
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,21 @@ class Record:
     tasks: Mapping[str, Classification]
     bands: tuple[str, ...]
     tiles: gpd.GeoDataFrame
-    """Tiles with a column `side`: training or validation."""
+    """Tiles with a column `side`: training, validation (selected the weights), held out (did not), or test."""
 
 
 def write_record(training: Training, folder: Path) -> list[Path]:
     """Write the record of a finished training; return its files."""
     folder.mkdir(parents=True, exist_ok=True)
     resolved = configs.resolve(training.config)
-    description = {name: resolved[name] for name in PARTS} | {"bands": list(training.train_set.bands)}
+    description = {name: resolved[name] for name in PARTS} | {"bands": list(training.batches.train_set.bands)}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     save_weights(folder / WEIGHTS, training.judged, {"iteration": str(training.best_iteration)})
     kept = _copy_kept(training, folder)
-    sides = [
-        training.folds.train.assign(side="training"),
-        training.folds.validation.assign(side="validation"),
-    ]
+    held_out = "validation" if training.selection.metrics else "held out"  # what selected nothing may report
+    folds = training.folds
+    sides = [side.assign(side=name) for name, side in
+             (("training", folds.train), (held_out, folds.validation), ("test", folds.test))]  # fmt: skip
     used = gpd.pd.concat([side for side in sides if not side.empty])
     write_table(folder / TILES, gpd.GeoDataFrame(used[["key", "scene", "area", "crs", "side", "geometry"]]))
     return [folder / name for name in (WEIGHTS, DESCRIPTION, TILES, *kept)]
@@ -80,10 +82,27 @@ def read_record(folder: Path, weights: str = "best") -> Record:
             f"{folder / DESCRIPTION}: not the description of a model ({error}). Pass a training's run id."
         ) from error
     bands = tuple(description["bands"])
-    network = _without_downloads(parts["model"])
+    network = without_weights(parts["model"])  # those of the record are loaded below
     model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
     load_weights(folder / _file_of(folder, weights), model)
-    return Record(model.eval(), parts["tasks"], bands, read_table(folder / TILES, ("key", "area", "side"), "training"))
+    return Record(model.eval(), parts["tasks"], bands, read_tiles(folder / TILES))
+
+
+def fetch_record(run_id: str, fetch: Callable[[str, str, Path], Path], weights: str = "best") -> Record:
+    """The record of a training run; ``fetch(run_id, artifact, folder)`` downloads it, as ``tracking.fetch`` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_record(fetch(run_id, FOLDER, Path(folder)), weights)
+
+
+def fetch_tiles(run_id: str, fetch: Callable[[str, str, Path], Path]) -> gpd.GeoDataFrame:
+    """The tiles that a training run used, column `side` = training or validation, without its model."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_tiles(fetch(run_id, f"{FOLDER}/{TILES}", Path(folder)))
+
+
+def read_tiles(path: Path) -> gpd.GeoDataFrame:
+    """The table of a record's tiles."""
+    return read_table(path, ("key", "area", "side"), "training")
 
 
 def _file_of(folder: Path, weights: str) -> str:
@@ -93,11 +112,3 @@ def _file_of(folder: Path, weights: str) -> str:
     if weights not in index:
         raise TrackingError(f"weights={weights}: this training kept {', '.join(['best', *index])}. Choose one of them.")
     return str(index[weights]["file"])
-
-
-def _without_downloads(network: Any) -> Any:
-    """Weights come from the record: pretrained ones need not be fetched first."""
-    keywords = dict(network.keywords)
-    if "encoder_weights" in keywords:
-        keywords["encoder_weights"] = None
-    return configs.partial(network.func, *network.args, **keywords)

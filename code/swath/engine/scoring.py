@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from swath.config import configclass
 from swath.data.catalog import by_key, place
 from swath.data.splits import shared_ground
-from swath.errors import CatalogError, LeakError, RasterError
+from swath.errors import CatalogError, ConfigError, LeakError, RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, describe
 from swath.geo.windows import strips
@@ -59,8 +58,8 @@ class ValidateConfig:
     tasks: dict[str, Classification]
     """Tasks (bands of the rasters) and their classes."""
     run_id: str | None = None
-    """Training run of the predictions: scenes that trained it, or selected its weights, are refused. None takes the run
-    that `inference` wrote beside the predictions; where there is none the run is marked as unchecked."""
+    """Training run of the predictions: scenes that trained it, or selected its weights, are refused. None takes the runs
+    that `inference` and the steps after it noted beside the predictions; without any the run is marked as unchecked."""
     allow_selection_set: bool = False
     """Score scenes that the training selected its weights on; the run is then marked as such."""
     scenes_path: str | None = None
@@ -135,10 +134,12 @@ EDGES = np.linspace(-50.0, 20.0, THRESHOLD_BINS + 1)
 def score_scene(
     classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Classification], block: int = 512
 ) -> SceneScore:
-    """Compare a predicted scene with its labels, strip by strip. Raises RasterError when the two are not on one grid.
+    """Compare a predicted scene with its labels, strip by strip, and count by blocks of `block` pixels.
 
-    Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not forgiven.
+    Raises RasterError when the two are not on one grid, ConfigError for blocks without pixels. Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not forgiven.
     """
+    if block < 1:
+        raise ConfigError(f"scoring.block={block}: blocks need at least one pixel, such as 512")
     grid = describe(labels).grid
     difference = grid.difference(describe(classes).grid)
     if difference:
@@ -210,16 +211,6 @@ def fairness_notes(selection_set: bool | None, reason: str = "") -> list[str]:
     if selection_set is None:
         return [f"Whether these scenes trained the model was not checked: {reason}"]
     return ["These scenes selected the weights of the model: the scores are flattered."] if selection_set else []
-
-
-def training_run_of(predictions: Path) -> str | None:
-    """The training run that `inference` noted beside its predictions, in their folder or the one above; None without."""
-    for folder in (predictions, predictions.parent):
-        path = folder / "inference.settings.json"
-        if path.is_file():
-            found = json.loads(path.read_text())["settings"].get("run_id")
-            return found if isinstance(found, str) and found else None
-    return None
 
 
 def footprints_of(pairs: Pairs) -> gpd.GeoDataFrame:

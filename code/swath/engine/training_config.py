@@ -9,9 +9,14 @@ import torch
 
 from swath.config import Factory, configclass
 from swath.data.channels import Bands, Fill, ZScore
+from swath.data.leaks import LeakKind
 from swath.data.samplers import TargetPresence, Uniform
+from swath.data.splits import ByArea, Split
+from swath.engine.scoring import ScoringConfig
+from swath.nn.consistency import LinearRamp, TurnConsistency
 from swath.nn.heads import Classification
 from swath.nn.schedules import Poly
+from swath.nn.transfer import Freezing
 
 
 @configclass
@@ -20,10 +25,11 @@ class DataConfig:
 
     tiles_path: str
     """Folder with tile_stats.parquet."""
-    validation_areas: tuple[str, ...] = ()
-    """Areas held out to judge; empty trains on all and keeps the last weights."""
-    training_areas: tuple[str, ...] | None = None
-    """Areas to train on; None takes all that are not held out."""
+    split: Split = ByArea()
+    """Who trains, judges and reports: ByArea(validation_areas=...), ByFold(...), RandomSplit(...), BlockFolds(...).
+    Without validation tiles all train and the last weights are kept."""
+    allow_leaks: bool | tuple[LeakKind, ...] = False
+    """Go on although evaluation tiles leak from the training: all kinds, or those named; the run is then marked."""
     crop: int | None = 256
     """Side of the random crops in pixels; None trains on whole tiles."""
     batch: int = 8
@@ -42,6 +48,30 @@ class DataConfig:
     """Loader processes; samples are the same for any number."""
     limit: int | None = None
     """Take only so many training and validation tiles, drawn by the seed: a quick trial of the whole chain."""
+
+
+@configclass
+class Unlabelled:
+    """Learn from tiles without labels beside the labelled ones."""
+
+    tiles_path: str
+    """Folder with tile_stats.parquet; tiles with a mask are refused."""
+    method: Factory = partial(TurnConsistency)
+    """partial(TurnConsistency, ...) or partial(PseudoLabels, threshold=...)."""
+    ramp: Factory = partial(LinearRamp)
+    """Weight by iteration: partial(LinearRamp, low=0.001, high=1.0, share=0.25)."""
+    batch: int = 8
+    """Unlabelled samples per optimiser step, over all ranks."""
+
+
+@configclass
+class WarmStart:
+    """Start from the weights of another training that fit by name and shape."""
+
+    weights: str
+    """A safetensors or PyTorch file, or runs:/<id of a training run>."""
+    part: str = ""
+    """Module of the model that the weights belong to, such as network.encoder; empty: the whole model."""
 
 
 @configclass
@@ -94,6 +124,8 @@ class ValidationConfig:
     """Also evaluate as many whole training tiles as there are validation tiles, always the same ones."""
     early_stopping: EarlyStopping | None = None
     """When to end early; None trains all epochs."""
+    scoring: ScoringConfig = ScoringConfig()
+    """Intervals and conditions of the scores that the best weights reach."""
     panels: int = 4
     """Validation tiles drawn at every evaluation: those with most labelled foreground."""
 
@@ -114,6 +146,14 @@ class TrainingConfig:
     """What takes the place of missing pixels."""
     normaliser: Factory = partial(ZScore)
     """Scaling of channels; constants left open are fitted on training tiles."""
+    rgb: tuple[str | None, ...] | None = None
+    """Channels that take a pretrained network's filters of red, green and blue; None: the first three."""
+    warm_start: WarmStart | None = None
+    """Weights to start from."""
+    freezing: tuple[Freezing, ...] = ()
+    """Parts that are fixed in the first epochs, or throughout: Freezing(part="encoder", epochs=5)."""
+    unlabelled: Unlabelled | None = None
+    """Tiles without labels to learn from."""
     optimizer: Factory = partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-4)
     """Optimiser: called with the parameters."""
     no_decay: bool = False

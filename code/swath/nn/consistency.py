@@ -2,8 +2,8 @@
 
 The two variants of the UNOSAT system. Both see an image (B, C, H, W) of raw bands twice: the teacher as it is, without
 gradient, the student flipped or turned. `TurnConsistency` wants equal probabilities; `PseudoLabels` takes the teacher's
-most probable class for the truth. Pixels that are NaN in all bands do not count, nor do they with any model that fills
-them. Every draw comes from the generator that is passed in. A training adds ``LinearRamp()(i, n)`` times the loss.
+most probable class for the truth. Pixels that are NaN in all bands do not count. Every draw comes from the
+generator that is passed in. A training adds ``LinearRamp()(i, n)`` times the loss.
 """
 
 from __future__ import annotations
@@ -60,9 +60,8 @@ def turned_views(model: Model, image_BCHW: Tensor, generator: torch.Generator, t
     unless given; whether either is in training mode is the caller's choice.
     """
     move = int(torch.randint(1, 8, (1,), generator=generator))
-    student = model(
-        symmetry(image_BCHW, move)
-    )  # first: autocast would keep the teacher's weights, which have no gradient
+    # the student first: older torch's autocast keeps weights cast without gradient for later (pytorch issue 112583)
+    student = model(symmetry(image_BCHW, move))
     with torch.no_grad():
         taught = (teacher or model)(image_BCHW)
     valid = ~torch.isnan(image_BCHW).all(dim=1)

@@ -132,8 +132,8 @@ def _positions(rgb: Sequence[str | None] | None, names: Sequence[str]) -> Positi
 
 
 def predict_classes(probability: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Most probable class per pixel, int64 (B, H, W); for two classes the same as P(class 1) > 0.5."""
-    return {task: values.argmax(dim=1) for task, values in probability.items()}
+    """Most probable class per pixel, int64 (B, H, W); of two classes class 1 where P(class 1) >= 0.5, ties too."""
+    return {task: (p[:, 1] >= 0.5).long() if p.shape[1] == 2 else p.argmax(dim=1) for task, p in probability.items()}
 
 
 def count_parameters(model: nn.Module) -> int:

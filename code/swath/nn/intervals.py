@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from swath.errors import ConfigError
 from swath.nn.metrics import score_arrays
 
 MINIMUM_UNITS = 5
@@ -46,7 +47,10 @@ def resampled_sums(units_UM: NDArray[np.integer], resamples: int, seed: int) -> 
     """float64 (R, M): sums over U units drawn with replacement out of U, `resamples` times.
 
     Any score that is a function of sums over units can be bootstrapped with it. Equal seeds draw equal units.
+    Raises ConfigError without a resample.
     """
+    if resamples < 1:
+        raise ConfigError(f"resamples={resamples}: the bootstrap needs at least one, better 1000 or more")
     units = np.asarray(units_UM, np.float64)
     count = len(units)
     rng = np.random.default_rng(seed)
@@ -61,7 +65,8 @@ def intervals(
     """Percentile interval (low, high) of every ``iou_...`` and ``f1_...`` of the sum of matrices (U, K, K), by name.
 
     Units without a labelled pixel are left out first. No interval is given for fewer than `MINIMUM_UNITS` units, nor
-    for a score that is undefined in half of the resamples (a class that hardly any unit has).
+    for a score that is undefined in half of the resamples (a class that hardly any unit has). Raises ConfigError for a
+    confidence outside (0, 1).
     """
     labelled = _labelled(matrices)
     if len(labelled) < MINIMUM_UNITS:
@@ -113,6 +118,8 @@ def _is_defined(values: NDArray[np.float64]) -> bool:
 
 
 def _percentiles(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    if not 0 < confidence < 1:
+        raise ConfigError(f"confidence={confidence}: must lie between 0 and 1, such as 0.95")
     tail = 50 * (1 - confidence)
     low, high = np.nanpercentile(values, [tail, 100 - tail])
     return float(low), float(high)

@@ -53,8 +53,7 @@ def build_network(factory: Factory, in_channels: int, classes: int, rgb: Positio
     """
     check_network(factory)
     wanted = wanted_weights(factory)
-    own = {"encoder_weights": None} if "encoder_weights" in _settings(factory) else {}
-    random = partial(factory, classes=classes, **own)
+    random = partial(without_weights(factory), classes=classes)
     network = _refuse_as_config(partial(random, in_channels=in_channels))
     source = pretrained(partial(factory, in_channels=3, classes=classes), wanted) if wanted else None
     if source is None:
@@ -71,12 +70,25 @@ def wanted_weights(factory: Factory) -> str | bool | None:
     return _settings(factory).get("encoder_weights") or None
 
 
-def _settings(factory: Factory) -> dict[str, Any]:
-    """Every argument that a factory is called with by name: defaults of the class, then those of the config."""
+def without_weights(factory: Factory) -> Factory:
+    """The same network from random weights: for those who bring weights of their own, from a run's record say."""
+    if _settings(factory).get("encoder_weights") is None:
+        return factory
+    function, given = _called_with(factory)
+    return partial(function, **given | {"encoder_weights": None})
+
+
+def _called_with(factory: Factory) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What a factory calls, and the arguments that it binds, by name."""
     made = factory if isinstance(factory, partial) else partial(factory)
-    known = inspect.signature(made.func).parameters
-    defaults = {name: p.default for name, p in known.items() if p.default is not inspect.Parameter.empty}
-    return defaults | dict(zip(known, made.args, strict=False)) | made.keywords
+    return made.func, dict(zip(inspect.signature(made.func).parameters, made.args, strict=False)) | made.keywords
+
+
+def _settings(factory: Factory) -> dict[str, Any]:
+    """Every argument of a factory's call by name: defaults of the class, then what the config binds."""
+    function, given = _called_with(factory)
+    known = inspect.signature(function).parameters.items()
+    return {name: p.default for name, p in known if p.default is not inspect.Parameter.empty} | given
 
 
 def _refuse_as_config(factory: Callable[[], nn.Module]) -> nn.Module:
@@ -90,8 +102,7 @@ def _refuse_as_config(factory: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _described(factory: Factory) -> str:
-    function = factory.func if isinstance(factory, partial) else factory
-    encoder = _settings(factory).get("encoder_name")
+    function, encoder = _called_with(factory)[0], _settings(factory).get("encoder_name")
     return f"{getattr(function, '__name__', function)}" + (f"({encoder})" if encoder else "")
 
 
@@ -115,8 +126,7 @@ def check_network(factory: Factory) -> None:
 
 
 def _is_smp(factory: Factory) -> bool:
-    function = factory.func if isinstance(factory, partial) else factory
-    return getattr(function, "__module__", "").startswith("segmentation_models_pytorch")
+    return getattr(_called_with(factory)[0], "__module__", "").startswith("segmentation_models_pytorch")
 
 
 def _check_encoder(name: str) -> None:
@@ -152,10 +162,9 @@ def _check_decoder(settings: Mapping[str, Any]) -> None:
 
 
 def _check_keywords(factory: Factory) -> None:
-    if not isinstance(factory, partial):
-        return
-    known = inspect.signature(factory.func).parameters
-    for name in factory.keywords:
+    function, given = _called_with(factory)
+    known = inspect.signature(function).parameters
+    for name in given:
         if name not in known:
             raise ConfigError(
                 f"model.{name}: {_described(factory)} takes no such setting.{_nearest(name, list(known))}"

@@ -1,0 +1,48 @@
+"""Leave one area out in turn: trainings and maps as child runs of one parent, and one table of scores at the end."""
+
+from swath import config as configs
+from swath import tracking
+from swath.data.catalog import read_scenes
+from swath.engine.cross_validation import CrossValidationConfig, Fold, Results, folds
+from swath.engine.pipeline import PRELOAD, digest_of
+
+
+def step(run: tracking.Run, entry_point: str, name: str, parameters: dict[str, str], before: str = "") -> tuple:
+    """(run id of a step, done before or now; digest of all that decides its result)."""
+    digest, _ = digest_of(entry_point, parameters, before)
+    child = tracking.Step(entry_point=entry_point, parameters=parameters, digest=digest, name=name)
+    done = tracking.finished_step(run, child)
+    print(f"{'done before: ' if done else '==> '}{entry_point}, {name}", flush=True)
+    return done or tracking.run_step(run, child), digest
+
+
+def one_fold(run: tracking.Run, config: CrossValidationConfig, fold: Fold) -> dict[str, str]:
+    """Train without the fold's area and map it in every way; the run ids by name."""
+    run_id, digest = step(run, "training", fold.name, fold.parameters(config))
+    ids = {f"training, {fold.name}": run_id}
+    for way in config.maps:
+        name = f"{fold.name}, {way}"
+        ids[name], _ = step(run, "inference", name, fold.map_parameters(config, way, run_id), digest)
+    return ids
+
+
+def main() -> None:
+    config, config_path = configs.from_command_line(CrossValidationConfig)
+    tracking.warm_up(PRELOAD)
+    scenes = read_scenes(configs.absolute(config.scenes_path))
+    plan = list(folds(config, sorted(set(scenes["area"]))))
+    output = configs.absolute(config.output_path)
+    with tracking.run(config, config_path, config.name, kind="cross-validation") as run:
+        for fold in plan:
+            ids = one_fold(run, config, fold)
+            run.log_params({f"run_id.{name}": run_id for name, run_id in ids.items()})
+        results = Results(config, plan)
+        run.log_metrics(results.metrics())
+        for path in results.write(output):
+            run.log_file(path)
+        run.log_picture(results.picture(), "cross_validation.png")
+        print(results.text())
+
+
+if __name__ == "__main__":
+    raise SystemExit(tracking.cli(main))

@@ -1,0 +1,44 @@
+"""Class rasters cleaned by filters; with labels, what each filter is worth."""
+
+from functools import partial
+
+from swath import config as configs
+from swath import tracking
+from swath.engine.mapper import Item, process
+from swath.engine.origins import prediction_folder, require_elsewhere, require_held_out
+from swath.engine.postprocess import PostprocessConfig, filter_table, postprocess_jobs, postprocess_scene
+from swath.engine.records import fetch_tiles
+from swath.engine.scoring import Pairs, fairness_tags
+
+
+def main() -> None:
+    config, config_path = configs.from_command_line(PostprocessConfig)
+    output = configs.absolute(config.output_path)
+    source = prediction_folder(config.input_path, "classes", "input_path")
+    require_elsewhere(output, [source])
+    jobs = postprocess_jobs(config, source, output)
+    with tracking.run(config, config_path, "postprocess") as run:
+        if config.labels_path:
+            pairs = Pairs({job.key: (job.classes, job.labels) for job in jobs if job.labels}, (), ())
+            tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
+            judgement = require_held_out(source, pairs, tiles_of, config.allow_selection_set)
+            run.set_tags(fairness_tags("postprocess", judgement.selection_set))
+            for note in judgement.notes:
+                print(note)
+        items = [Item(key=j.key, job=j, inputs=j.inputs, outputs=(j.output,)) for j in jobs]
+        results = process(
+            "postprocess", postprocess_scene, items, config, output, tracking.provenance(config_path), run.log_metrics
+        )
+        run.log_metrics({"postprocess/changed_pixels": sum(found["changed"] for found in results.values())})
+        if config.labels_path:
+            table = filter_table(list(results.values()))
+            table.to_csv(output / "filters.csv", index=False, float_format="%.6f")
+            run.log_file(output / "filters.csv")
+            for row in table.to_dict("records"):
+                name = row["filters"].replace(" ", "_")
+                run.log_metrics({f"postprocess/{score}_{name}": row[score] for score in ("iou_fg", "f1_fg", "gain")})
+            print(table.to_string(index=False, float_format="%.4f"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(tracking.cli(main))

@@ -1,0 +1,15 @@
+"""The best decision threshold on the demo's test areas, which its model has not seen.
+
+mlflow run . -e threshold_search --env-manager local
+
+Expect a best threshold near 0.5. Then decide by it, without predicting again, as an ensemble of one:
+mlflow run . -e ensemble --env-manager local -P input_paths=output/demo/predictions -P threshold=0.45 -P output_path=output/demo/decided
+"""
+
+from swath.engine.thresholds import ThresholdSearchConfig
+
+config = ThresholdSearchConfig(
+    input_path="output/demo/predictions",
+    labels_path="output/demo/masks/test",
+    output_path="output/demo/threshold",
+)

@@ -1,0 +1,22 @@
+"""LWRefineNet with cross entropy + 2 Jaccard; map with sliding.tta=rotations as the challenge team did.
+
+mlflow run . --env-manager local -P config_path=configs/unosat/training_lwrefinenet_jaccard.py
+
+Published: validation IoU 0.524, F1 0.838 (0.668 and 0.899 on a city that was trained on), test F1 0.7055 with
+test-time augmentation. Hours on a GPU.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from swath.nn.heads import Classification
+from swath.nn.losses import CrossEntropy, SoftJaccard, WeightedSum
+
+from .training_lwrefinenet import config as base
+
+loss = partial(
+    WeightedSum,
+    losses={"ce": partial(CrossEntropy, class_weights=(0.5, 1.5)), "jaccard": partial(SoftJaccard, pooled=True)},
+    weights={"ce": 1.0, "jaccard": 2.0},
+)
+config = replace(base, tasks={"water": Classification(loss=loss)})

@@ -1,0 +1,59 @@
+"""Trainings of seconds, for the tests of training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from swath.data.channels import Decibel
+from swath.data.splits import ByArea
+from swath.data.transforms import D4
+from swath.engine.trainer import Reports, Training
+from swath.engine.training_config import DataConfig, TrainingConfig, ValidationConfig
+from swath.nn.heads import Classification
+from swath.nn.losses import CrossEntropy
+from tests.synthetic import TinyNet
+
+
+def small(tiles: Path, output: Path, **changes: object) -> TrainingConfig:
+    """A training of seconds."""
+    config = TrainingConfig(
+        data=DataConfig(
+            tiles_path=str(tiles),
+            split=ByArea(validation_areas=("south",)),
+            crop=32,
+            batch=4,
+            samples_per_epoch=16,
+            augmentation=(partial(D4),),
+        ),
+        tasks={"water": Classification(loss=partial(CrossEntropy))},
+        model=partial(TinyNet),
+        channels=partial(Decibel),
+        optimizer=partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.0),
+        epochs=3,
+        output_path=str(output),
+        device="cpu",
+        validation=ValidationConfig(panels=1),
+    )
+    return replace(config, **changes)  # type: ignore[arg-type]
+
+
+def quiet() -> Reports:
+    return Reports(metrics=lambda values, step: None, evaluation=lambda found, values, step: None)
+
+
+def trained(config: TrainingConfig, reports: Reports | None = None) -> tuple[Training, dict[str, torch.Tensor]]:
+    training = Training(config, reports or quiet())
+    model = training.run()
+    return training, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def losses(training: Training) -> list[float]:
+    return [values["training/loss"] for _, values in training.history if "training/loss" in values]
