@@ -314,8 +314,9 @@ def test_c23_tiles_without_labels_get_a_report_without_target_and_old_figures_go
 def test_c23_missing_tables_and_senseless_draws_are_answered(
     script: Script, tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert script("eda", "configs/demo/eda.py", input_path=tmp_path, output_path=tmp_path / "eda") == 1
-    assert "scenes.parquet: no such table" in capsys.readouterr().err
+    paths = {"input_path": tiles, "scenes_path": tmp_path, "output_path": tmp_path / "eda"}
+    assert script("eda", "configs/demo/eda.py", **paths) == 1
+    assert f"{tmp_path / SCENES}: no such table" in capsys.readouterr().err
     assert (
         script("eda", "configs/demo/eda.py", input_path=tmp_path, scenes_path=None, output_path=tmp_path / "eda") == 1
     )
