@@ -286,3 +286,6 @@ def test_c16_scored_scenes_are_compared_by_name_and_ground(scenes: Path, table: 
     assert kinds(trained, scored[scored["area"] != "north"]) == set()
     assert kinds_of(scene_leaks(scored, trained)) == ("same scene", "same content", "shared ground", "near-duplicate")
     assert scene_leaks(scored[scored["area"] == "south"], trained) == []
+    places = scored[["key", "crs", "geometry"]].assign(scene=scored["key"])  # of label rasters: no images, no areas
+    assert kinds_of(scene_leaks(places, trained)) == ("same scene", "shared ground")
+    assert {leak.b for leak in scene_leaks(places, trained)} == set(north["key"])

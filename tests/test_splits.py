@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from swath.config import build, configclass, override, resolve
+from swath.data.leaks import LeakKind
 from swath.data.splits import BlockFolds, ByArea, ByFold, RandomSplit, Split, divide, split_by_area
 from swath.errors import CatalogError, ConfigError, LeakError
 from tests.synthetic import tile_table
@@ -28,6 +29,8 @@ class Holder:
 
     split: Split = ByArea()
     """Who judges."""
+    allow_leaks: bool | tuple[LeakKind, ...] = False
+    """What may pass."""
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,15 @@ def test_c05_a_split_is_a_config_value(split: Split) -> None:
         BlockFolds: ("block", "1000", 1000.0),
     }[type(split)]  # fmt: skip
     assert getattr(override(holder, f"split.{name}", text).split, name) == value
+
+
+def test_c05_the_flag_is_a_config_value() -> None:
+    for text, value in (("True", True), ("shared ground,same area", ("shared ground", "same area"))):
+        changed = override(Holder(), "allow_leaks", text)
+        assert changed.allow_leaks == value
+        assert build(json.loads(json.dumps(resolve(changed)))) == changed
+    with pytest.raises(ConfigError, match="allow_leaks=shared grund: expected"):
+        override(Holder(), "allow_leaks", "shared grund")
 
 
 # ------------------------------------------------------------------------------------------------------------ by area

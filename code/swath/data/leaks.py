@@ -87,14 +87,15 @@ def find_leaks(
     tolerance: float = TOLERANCE,
     similarity: float = NEAR_DUPLICATE,
 ) -> list[Leak]:
-    """Per kind, each row of `evaluation` (tiles, or scenes: no column `scene`) that leaks, with its closest partner.
+    """Per kind, each row of `evaluation` (tiles, or whole scenes) that leaks, with its closest partner.
 
     Tiles are compared by key, by footprint (`tolerance`: see `shared_ground`), by area, and by fingerprints where both
     tables hold them (`similarity`: cosine of thumbnails). A pair is named once, under its plainest kind.
     """
     if train.empty or evaluation.empty:
         return []
-    if not all(column in frame for column in COLUMNS for frame in (train, evaluation)) and "scene" in evaluation:
+    printed = all(column in frame for column in COLUMNS for frame in (train, evaluation))
+    if not printed and not whole_scenes(evaluation).all():
         log.warning("contents are not compared: a table has no fingerprints. Run `generate_tiles_stats` again.")
     found: dict[tuple[str, str], Leak] = {}
     for leak in (
@@ -116,13 +117,15 @@ def find_copies(
 # ------------------------------------------------------------------------------------------------------------- kinds
 
 
+def whole_scenes(frame: gpd.GeoDataFrame) -> pd.Series:
+    """Which rows are scenes rather than tiles of one: they are called as their scene."""
+    return scenes_of(frame) == frame["key"]
+
+
 def _same_name(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterator[Leak]:
-    if "scene" in evaluation:
-        both = set(train["key"]) & set(evaluation["key"])
-        yield from (Leak("same tile", key, key) for key in evaluation["key"] if key in both)
-    else:
-        both = set(scenes_of(train)) & set(evaluation["key"])
-        yield from (Leak("same scene", key, key) for key in evaluation["key"] if key in both)
+    keys, scenes = evaluation["key"], set(scenes_of(train))
+    yield from (Leak("same tile", key, key) for key in keys[keys.isin(train["key"])])
+    yield from (Leak("same scene", key, key) for key in keys[whole_scenes(evaluation) & keys.isin(scenes)])
 
 
 def _same_content(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterator[Leak]:
@@ -157,7 +160,7 @@ def _same_area(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterato
 
     Areas say nothing when all rows have the same one, as in a single folder of scenes.
     """
-    if len({*train["area"], *evaluation["area"]}) < 2:
+    if "area" not in train or "area" not in evaluation or len({*train["area"], *evaluation["area"]}) < 2:
         return
     ours, theirs = extents(train), extents(evaluation)
     of_scene = evaluation["key"].groupby(scenes_of(evaluation).to_numpy()).agg(list)

@@ -36,7 +36,9 @@ def copied_scenes(
     copy that was cut or moved by more than a few pixels is found by its ground only (`find_leaks`). Tables without
     fingerprints or sizes give no leaks.
     """
-    if not {*COLUMNS, *PLACE, "scene_height", "scene_width"} <= set(used) or not {"height", "width"} <= set(scenes):
+    if not {*COLUMNS, *PLACE, "scene_height", "scene_width"} <= set(used) or not {"image", "height", "width"} <= set(
+        scenes
+    ):
         return []
     chosen = _spread(used[used[CONTENT].notna()], per_scene)
     found: list[Leak] = []
