@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 
 from swath.config import build, configclass, override, resolve
 from swath.data.leaks import LeakKind
-from swath.data.splits import BlockFolds, ByArea, ByFold, RandomSplit, Split, divide, split_by_area
+from swath.data.splits import BlockFolds, ByArea, ByFold, RandomSplit, Split, divide
 from swath.errors import CatalogError, ConfigError, LeakError
 from tests.synthetic import tile_table
 
@@ -66,14 +66,16 @@ def test_c05_the_flag_is_a_config_value() -> None:
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=12), st.sets(st.sampled_from("abcd")))
 def test_c16_areas_divide_the_tiles(areas: list[str], held_out: set[str]) -> None:
     tiles = tile_table([(0, 0, 1)] * len(areas), areas=areas)
+    split = ByArea(validation_areas=tuple(sorted(held_out)))
     if not held_out <= set(areas):
         with pytest.raises(CatalogError, match=r"no tiles of .*Areas in the table"):
-            split_by_area(tiles, sorted(held_out))
+            split.assign(tiles)
     elif held_out == set(areas):
         with pytest.raises(CatalogError, match=r"no tile is left to train on \(validation \d+, test 0, unused 0\)"):
-            split_by_area(tiles, sorted(held_out))
+            split.assign(tiles)
     else:
-        train, judged = split_by_area(tiles, sorted(held_out))
+        side = split.assign(tiles)
+        train, judged = tiles[side == "training"], tiles[side == "validation"]
         assert sorted([*train["key"], *judged["key"]]) == sorted(tiles["key"])
         assert set(judged["area"]) == held_out
         assert not set(train["area"]) & held_out

@@ -11,7 +11,6 @@ from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from torch import nn
@@ -21,6 +20,7 @@ from swath.config import absolute, digest
 from swath.engine.averaging import Averages
 from swath.engine.batches import Batches
 from swath.engine.checkpoint import load_state, load_weights, save_state, save_weights, warm_start
+from swath.engine.devices import device_of
 from swath.engine.evaluator import Evaluation, evaluate
 from swath.engine.folds import Folds, fit_preprocessing, most_foreground
 from swath.engine.learner import Learner, seed_everything
@@ -68,7 +68,7 @@ class Training:
         config = self.config
         check_network(config.model)
         seed_everything(config.seed)
-        self.device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_of(config.device)
         self.unfinished = Unfinished(absolute(config.output_path) / "unfinished" / digest(config))
         self.batches = Batches(config, self.device)
         model = build_model(
