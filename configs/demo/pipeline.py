@@ -2,7 +2,7 @@
 
 mlflow run . -e pipeline --env-manager local     (or: make demo)
 
-Three to seven minutes on two CPU cores; a second start does only what is missing.
+About four minutes on two CPU cores; a second start does only what is missing.
 """
 
 from swath.engine.pipeline import PipelineConfig, PipelineStep
