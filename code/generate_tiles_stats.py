@@ -31,6 +31,7 @@ def main() -> None:
         write_json(output / "band_stats.json", bands)
         run.log_metrics({f"preparation/{name}": count for name, count in counts.items()})
         run.log_file(output / "band_stats.json")
+        run.log_text(table.loc[table["skip"], ["key", "reason"]].to_csv(index=False), "skipped.csv")
     print(", ".join(f"{name} {count:g}" for name, count in counts.items()))
 
 

@@ -4,12 +4,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from swath import config as configs
 from swath import tracking
 from swath.data.catalog import only_areas, pair_masks, read_scenes
 from swath.engine import inference, scoring
+from swath.engine.devices import device_of
 from swath.engine.inference import InferenceConfig
 from swath.engine.mapper import SerialExecutor, run_items
 from swath.engine.maps import scene_output
@@ -27,18 +26,19 @@ def main() -> None:
         run.set_tags({"swath.training_run": config.run_id})
         scenes = only_areas(read_scenes(configs.absolute(config.input_path)), config.areas)
         labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}
-        judged = False
+        notes: list[str] = []
         if labels:
-            judged = scoring.require_fair(scenes, record.tiles, config.allow_selection_set)
-            run.set_tags(scoring.fairness_tags(name, judged))
+            judged = scoring.require_fair(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
+            run.set_tags(scoring.fairness_tags(name, *judged))
+            notes = scoring.fairness_notes(judged.selection_set, leaks=judged.leaks)
         predict(run, config, config_path, record, scenes)
         if labels:
-            score(run, config, record, scenes, labels, scoring.fairness_notes(judged))
+            score(run, config, record, scenes, labels, notes)
 
 
 def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record: Record, scenes: Any) -> None:
     """Predict the scenes that are not there yet; log pictures of the first ones, also of those predicted before."""
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device_of(config.device)
     model = predictor(record.model.to(device), config.sliding.tta, device, config.sliding.merge)
     output = configs.absolute(config.output_path)
     ledger, items = inference.fresh_ledger(config, output), inference.scene_items(scenes, output)

@@ -74,7 +74,7 @@ def main() -> None:
         training.run()
         finish(run, training)
     if run.complete:  # else the state stays, and the same command logs everything again
-        training.forget()
+        training.unfinished.forget()
 
 
 if __name__ == "__main__":

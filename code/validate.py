@@ -49,7 +49,7 @@ def judge(config: ValidateConfig, predictions: Path, pairs: Pairs) -> Judgement:
     if not config.run_id:
         return require_held_out(predictions, pairs, tiles_of, config.allow_selection_set)
     ground = scoring.footprints_of(pairs)
-    judged = scoring.require_fair(ground, tiles_of(config.run_id), config.allow_selection_set)
+    judged = scoring.require_fair(ground, tiles_of(config.run_id), config.allow_selection_set).selection_set
     return Judgement(judged, tuple(scoring.fairness_notes(judged)))
 
 

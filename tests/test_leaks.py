@@ -20,8 +20,8 @@ from swath.data.duplicates import Grouping, group_tiles
 from swath.data.fingerprints import fingerprint
 from swath.data.folds import GroupFolds, folds_by_group
 from swath.data.ground import shared_ground
-from swath.data.leaks import Leak, LeakKind, find_leaks, require_disjoint
-from swath.data.probes import copied_scenes
+from swath.data.leaks import Leak, LeakKind, find_leaks, kinds_of, require_disjoint
+from swath.data.probes import copied_scenes, scene_leaks
 from swath.data.splits import ByArea, ByFold, divide
 from swath.data.stats import StatsConfig, scene_jobs, scene_statistics, summarise
 from swath.data.tiling import cut_jobs, cut_scene
@@ -183,7 +183,7 @@ def test_c16_a_refusal_counts_by_kind_and_names_the_first_pairs() -> None:
     text = str(caught.value)
     assert text.startswith("5 of 6 evaluation tiles or scenes leak from the training")
     assert "5 share ground (shared ground): b0 with a0 (50% of the smaller footprint); b1 with a1" in text
-    assert "b2 with a2 (50% of the smaller footprint) ..." in text
+    assert "b2 with a2 (50% of the smaller footprint); and 2 more." in text
     assert "b3" not in text
     assert "hold out whole areas" in text
 
@@ -266,14 +266,14 @@ def test_c18_scenes_in_disguise_are_found_by_the_chain(table: gpd.GeoDataFrame) 
 
 def test_c16_scored_scenes_that_trained_under_another_name_are_found(scenes: Path, table: gpd.GeoDataFrame) -> None:
     trained, scored = table[table["area"] == "north"], read_scenes(scenes)
-    leaks = copied_scenes(scored, trained)
-    assert {leak.b.split(" at ")[0] for leak in leaks} == {
-        "s1a_north_ASC_20150102", "s1a_repacked_ASC_20150301", "s1a_brighter_ASC_20150301",
+    found = {leak.b: leak for leak in copied_scenes(scored, trained)}
+    assert {key: leak.kind for key, leak in found.items()} == {
+        "s1a_north_ASC_20150102": "same content", "s1a_repacked_ASC_20150301": "same content",
+        "s1a_brighter_ASC_20150301": "near-duplicate",
     }  # fmt: skip
-    assert {leak.kind for leak in leaks if "repacked" in leak.b} == {"same content"}
-    assert {leak.kind for leak in leaks if "brighter" in leak.b} == {"near-duplicate"}
-    assert len(leaks) == 9  # three windows of each
-    assert leaks[0].b.endswith(tuple(f"row {r}, column {c}" for r in (0, 64) for c in (0, 64, 128)))
+    for leak in found.values():
+        assert leak.detail.startswith("3 of 3 windows, the first at row 0, column 64")
+        assert leak.a == "s1a_north_ASC_20150102/tile_64_0"
     assert copied_scenes(scored, trained.drop(columns="content")) == []
     assert copied_scenes(scored.assign(height=1), trained) == []
 
@@ -284,3 +284,8 @@ def test_c16_scored_scenes_are_compared_by_name_and_ground(scenes: Path, table: 
     assert kinds(trained, north) == {"same scene", "shared ground"}
     assert kinds(trained, north.assign(key=["renamed"])) == {"shared ground"}
     assert kinds(trained, scored[scored["area"] != "north"]) == set()
+    assert kinds_of(scene_leaks(scored, trained)) == ("same scene", "same content", "shared ground", "near-duplicate")
+    assert scene_leaks(scored[scored["area"] == "south"], trained) == []
+    places = scored[["key", "crs", "geometry"]].assign(scene=scored["key"])  # of label rasters: no images, no areas
+    assert kinds_of(scene_leaks(places, trained)) == ("same scene", "shared ground")
+    assert {leak.b for leak in scene_leaks(places, trained)} == set(north["key"])

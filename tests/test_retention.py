@@ -63,7 +63,7 @@ def test_c90_what_stays_is_new_or_good_or_needed_and_needs_nothing_that_goes(
         why = staying(runs, "a", config, lower)
     except TrackingError:
         assert best
-        assert all(r.value is None or r.running for r in runs if r.experiment == "a")
+        assert all(r.value is None for r in runs if r.experiment == "a")
         return
     gone = {run.id: run for run in going(runs, why)}
     mine = [r for r in runs if r.experiment == "a"]
@@ -244,6 +244,7 @@ def test_c90_a_wrong_metric_or_experiment_changes_nothing(
     assert clean_up(experiment="nonesuch", dry_run=False) == 1
     assert "no such experiment in the store. It has:" in capsys.readouterr().err
     assert clean_up(keep_last=-1, dry_run=False) == 1
+    assert clean_up(keep_last=3, metric="best/validation/iuo", dry_run=False) == 0  # nothing would go anyway
     assert alive(client, experiment) == runs
     with pytest.raises(ConfigError, match="keep_last=-2"):
         CleanUpConfig(keep_last=-2)

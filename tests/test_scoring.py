@@ -14,20 +14,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from swath.data.catalog import place, read_table, write_table
+from swath.data.catalog import place, read_scenes, read_table, write_table
+from swath.data.dataset import read_tiles
 from swath.engine.evaluator import Evaluation, Unit
 from swath.engine.score_report import ScoreReport
 from swath.engine.score_table import ScoreTable
 from swath.engine.scoring import (
+    Fairness,
     SceneScore,
     ScoringConfig,
     best_band_threshold,
+    fairness_notes,
     fairness_tags,
     pair_predictions,
+    require_fair,
     score_scene,
 )
 from swath.engine.units import COLUMNS, stacked_matrices, tile_rows
-from swath.errors import CatalogError, RasterError
+from swath.errors import CatalogError, LeakError, RasterError
 from swath.geo.raster import describe
 from swath.nn.heads import Classification
 from swath.nn.intervals import intervals
@@ -302,3 +306,35 @@ def test_c74_a_run_is_compared_with_an_earlier_one_on_the_same_ground(
     )
     assert "comparison.csv" in {f.path for f in mlflow.MlflowClient().list_artifacts(last_run().info.run_id)}
     assert len(pair_predictions(folders["preds_path"], folders["gt_path"]).found) == 10
+
+
+# ---------------------------------------------------------------------------------------------- scenes that trained
+
+
+def renamed(scenes: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The same pixels under other names, in another area, at another place on earth."""
+    return scenes.assign(key="renamed_" + scenes["key"], area="elsewhere", geometry=scenes.geometry.translate(9.0, 5.0))
+
+
+def test_c18_c83_a_scene_that_trained_is_known_by_its_pixels_under_another_name(tiles: Path) -> None:
+    used = read_tiles(tiles).assign(side="training")
+    scenes = read_scenes(tiles.parent / "scenes")
+    south, trained = scenes[scenes["area"] == "south"], used[used["area"] == "south"]
+    assert require_fair(south, used[used["area"] == "north"], False) == Fairness(False, ())
+    with pytest.raises(LeakError, match=r"renamed_\w+ \(same content\): trained this model"):
+        require_fair(renamed(south), trained, False)
+    with pytest.raises(LeakError, match=r"south\w+ \(same scene.*: trained this model"):
+        require_fair(south, trained, False, allow_leaks=("same content",))
+    allowed = require_fair(renamed(south), trained, False, allow_leaks=True)
+    assert allowed == Fairness(False, ("same content",))
+    tags = fairness_tags("inference", *allowed)
+    assert (tags["swath.leaks"], tags["mlflow.runName"]) == ("same content", "inference (leaks allowed)")
+    assert "scores are flattered" in fairness_notes(False, leaks=allowed.leaks)[0]
+
+
+def test_c83_a_copy_of_what_selected_the_weights_needs_the_flag(tiles: Path) -> None:
+    used = read_tiles(tiles).assign(side="validation")
+    south = renamed(read_scenes(tiles.parent / "scenes").query("area == 'south'"))
+    with pytest.raises(LeakError, match="selected the weights"):
+        require_fair(south, used, False)
+    assert require_fair(south, used, True).selection_set

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from swath.config import build, configclass, override, resolve
-from swath.data.splits import BlockFolds, ByArea, ByFold, RandomSplit, Split, divide, split_by_area
+from swath.data.leaks import LeakKind
+from swath.data.splits import BlockFolds, ByArea, ByFold, RandomSplit, Split, divide
 from swath.errors import CatalogError, ConfigError, LeakError
 from tests.synthetic import tile_table
 
@@ -28,6 +29,8 @@ class Holder:
 
     split: Split = ByArea()
     """Who judges."""
+    allow_leaks: bool | tuple[LeakKind, ...] = False
+    """What may pass."""
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,15 @@ def test_c05_a_split_is_a_config_value(split: Split) -> None:
     assert getattr(override(holder, f"split.{name}", text).split, name) == value
 
 
+def test_c05_the_flag_is_a_config_value() -> None:
+    for text, value in (("True", True), ("shared ground,same area", ("shared ground", "same area"))):
+        changed = override(Holder(), "allow_leaks", text)
+        assert changed.allow_leaks == value
+        assert build(json.loads(json.dumps(resolve(changed)))) == changed
+    with pytest.raises(ConfigError, match="allow_leaks=shared grund: expected"):
+        override(Holder(), "allow_leaks", "shared grund")
+
+
 # ------------------------------------------------------------------------------------------------------------ by area
 
 
@@ -54,14 +66,16 @@ def test_c05_a_split_is_a_config_value(split: Split) -> None:
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=12), st.sets(st.sampled_from("abcd")))
 def test_c16_areas_divide_the_tiles(areas: list[str], held_out: set[str]) -> None:
     tiles = tile_table([(0, 0, 1)] * len(areas), areas=areas)
+    split = ByArea(validation_areas=tuple(sorted(held_out)))
     if not held_out <= set(areas):
         with pytest.raises(CatalogError, match=r"no tiles of .*Areas in the table"):
-            split_by_area(tiles, sorted(held_out))
+            split.assign(tiles)
     elif held_out == set(areas):
         with pytest.raises(CatalogError, match=r"no tile is left to train on \(validation \d+, test 0, unused 0\)"):
-            split_by_area(tiles, sorted(held_out))
+            split.assign(tiles)
     else:
-        train, judged = split_by_area(tiles, sorted(held_out))
+        side = split.assign(tiles)
+        train, judged = tiles[side == "training"], tiles[side == "validation"]
         assert sorted([*train["key"], *judged["key"]]) == sorted(tiles["key"])
         assert set(judged["area"]) == held_out
         assert not set(train["area"]) & held_out

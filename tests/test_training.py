@@ -94,7 +94,7 @@ def test_c88_sigkill_of_the_real_process_is_resumed_by_the_same_command(tiles: P
     file = tmp_path / "long.py"
     file.write_text(
         '"""A training to be killed."""\nfrom functools import partial\nimport torch\nfrom swath.data.channels import Decibel\n'
-        "from swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
+        "from swath.data.splits import ByArea\nfrom swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
         "from tests.synthetic import TinyNet\n"
         f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, split=ByArea(validation_areas=('south',)), crop=32, batch=4, "
         "samples_per_epoch=40), tasks={'water': Classification()}, model=partial(TinyNet), channels=partial(Decibel), "
@@ -201,13 +201,13 @@ def test_c42_training_subset_is_evaluated_like_the_validation_tiles(tiles: Path,
     validation = ValidationConfig(panels=0, training_subset=True)
     training, _ = trained(small(tiles, tmp_path, epochs=1, validation=validation))
     assert any("training_subset/iou_fg" in values for _, values in training.history)
-    assert training.subset_loader is not None
-    keys = [key for batch in training.subset_loader for key in batch["key"]]
+    assert training.batches.subset_loader is not None
+    keys = [key for batch in training.batches.subset_loader for key in batch["key"]]
     assert len(keys) == len(training.folds.validation)
     assert set(keys) <= set(training.folds.train["key"])
     again = Training(small(tiles, tmp_path, epochs=1, validation=validation), quiet())
-    assert again.subset_loader is not None
-    assert keys == [key for batch in again.subset_loader for key in batch["key"]]
+    assert again.batches.subset_loader is not None
+    assert keys == [key for batch in again.batches.subset_loader for key in batch["key"]]
 
 
 def test_c71_watching_a_metric_needs_held_out_areas(tiles: Path, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_c16_training_and_validation_tiles_must_not_share_ground(tiles: Path, tm
     from swath.data.splits import require_disjoint
 
     table = read_tiles(tiles)
-    with pytest.raises(LeakError, match="share ground"):
+    with pytest.raises(LeakError, match="same pixels under another name"):
         require_disjoint(table, table[table["area"] == "south"].assign(key=lambda t: t["key"] + "_copy"))
     with pytest.raises(CatalogError, match=r"no tiles of west.*east, north, south"):
         Training(
@@ -366,7 +366,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory, tiles: Path) -> Path:
     file = folder / "training.py"
     file.write_text(
         '"""A small training."""\nfrom functools import partial\nfrom swath.data.channels import Decibel\n'
-        "from swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
+        "from swath.data.splits import ByArea\nfrom swath.engine.training_config import DataConfig, TrainingConfig\nfrom swath.nn.heads import Classification\n"
         "from tests.synthetic import TinyNet\n"
         f"config = TrainingConfig(data=DataConfig(tiles_path={str(tiles)!r}, split=ByArea(validation_areas=('south',)), crop=32, batch=4, "
         "samples_per_epoch=64), tasks={'water': Classification()}, model=partial(TinyNet, dropout=0.0), channels=partial(Decibel), "

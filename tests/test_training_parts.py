@@ -140,7 +140,7 @@ def test_c83_test_tiles_only_report(tiles: Path, tmp_path: Path) -> None:
     found = tables["validation"].metrics("validation")
     assert found["validation/iou_fg"] == training.best
     assert found["validation/iou_fg_low"] <= found["validation/iou_fg"] <= found["validation/iou_fg_high"]
-    loader = training._whole_tiles(training.folds.test)
+    loader = training.batches.whole_tiles(training.folds.test)
     assert loader is not None
     truth, guess = [], []
     for batch in loader:

@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -286,7 +287,9 @@ def _parse(text: str, kind: Any, current: Any, path: str) -> Any:
         return None if text == "None" else _parse_factory(text, current)
     if kind is Any and current is not None:
         kind = type(current)
-    if ":" in text and any(dataclasses.is_dataclass(option) for option in (kind, *typing.get_args(kind))):
+    if re.fullmatch(r"[\w.]+:[\w.]+", text) and any(
+        dataclasses.is_dataclass(option) for option in (kind, *typing.get_args(kind))
+    ):
         return _parse_choice(text, kind, path)
     literal = _literal(text)
     split = tuple(_literal(part.strip()) for part in text.split(",") if part.strip())

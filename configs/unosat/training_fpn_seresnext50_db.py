@@ -7,15 +7,9 @@ with the mean, not 0 dB; the constants of the normalisation are the published on
 """
 
 from dataclasses import replace
-from functools import partial
 
-from swath.data.channels import Fill
-from swath.data.normalisers import ZScore
-from swath.data.sar import Decibel3
+from swath.challenges.unosat_channels import DECIBEL_3
 
 from .training_fpn_seresnext50 import config as base
 
-MEAN = (-17.3987, -10.0204, -12.1084)
-STD = (6.2903, 5.7769, 5.7954)
-
-config = replace(base, channels=partial(Decibel3), fill=partial(Fill), normaliser=partial(ZScore, mean=MEAN, std=STD))
+config = replace(base, **DECIBEL_3)

@@ -14,11 +14,9 @@ from functools import partial
 
 from torch.optim import SGD
 
-from swath.data.channels import Fill
+from swath.challenges.unosat_channels import LINEAR_3
 from swath.data.crops import RandomResizedCrop
-from swath.data.normalisers import ZScore
 from swath.data.samplers import TargetPresence
-from swath.data.sar import Linear3
 from swath.data.splits import ByArea
 from swath.data.transforms import OneOf, RandomFlip, RandomRotate90
 from swath.engine.training_config import DataConfig, TrainingConfig
@@ -40,9 +38,7 @@ config = TrainingConfig(
         ),
     ),
     tasks={"water": Classification(loss=partial(CrossEntropy, class_weights=(0.5, 1.5)))},
-    channels=partial(Linear3),
-    fill=partial(Fill, strategy="constant", value=0.0),
-    normaliser=partial(ZScore, mean=0.0, std=5.0),
+    **LINEAR_3,
     model=partial(LWRefineNet),
     optimizer=partial(SGD, lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4),
     schedule=partial(Poly, power=0.9),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import pandas as pd
 import shapely
+from pyarrow import parquet
 
 from swath.errors import CatalogError
 from swath.geo.raster import RasterInfo, describe, find_rasters, part_of
@@ -78,24 +80,23 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]] | gpd.GeoDataFrame
     twice = frame["key"][frame.duplicated([c for c in ("key", "task") if c in frame])].unique()
     if len(twice):
         raise CatalogError(f"{path}: the same key names several rows: {_some(twice)}. Rename the files.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
-    try:
+    with whole(path) as part:
         frame.sort_values("key").to_parquet(part, index=False)
-        os.replace(part, path)
-    except OSError as error:
-        raise CatalogError(
-            f"{path}: cannot be written ({error}). Free disk space and start the same command again."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON; whole or not at all."""
+    with whole(path) as part:
+        part.write_text(json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that gets its name `path` when the block ends without error; CatalogError on a full disk."""
     part = part_of(path)
     try:
-        part.write_text(json.dumps(value, indent=2) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
         os.replace(part, path)
     except OSError as error:
         raise CatalogError(
@@ -113,12 +114,20 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(table, geometry="geometry", crs=systems.pop() if len(systems) == 1 else None)
 
 
-def read_table(path: Path, columns: Iterable[str], made_by: str) -> gpd.GeoDataFrame:
-    """Read a table that the step `made_by` writes; CatalogError when it is missing, unreadable, empty or lacks columns."""
+def read_table(
+    path: Path, columns: Iterable[str], made_by: str, optional: Iterable[str] | None = None
+) -> gpd.GeoDataFrame:
+    """Read a table that the step `made_by` writes; CatalogError when it is missing, unreadable, empty or lacks columns.
+
+    With `optional`, only `columns`, the geometry, and the optional columns that it has are read: large tables hold
+    much that not everybody needs.
+    """
     if not path.is_file():
         raise CatalogError(f"{path}: no such table. Run `{made_by}` with output_path={path.parent} first.")
     try:
-        frame = gpd.read_parquet(path)
+        wanted = {*columns, *(optional or ()), "geometry"}
+        taken = None if optional is None else [c for c in parquet.read_schema(path).names if c in wanted]
+        frame = gpd.read_parquet(path, columns=taken)
     except (OSError, ValueError) as error:
         raise CatalogError(f"{path}: cannot be read ({error}). Delete it and run `{made_by}` again.") from error
     missing = [c for c in columns if c not in frame.columns]

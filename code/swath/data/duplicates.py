@@ -27,8 +27,8 @@ Unrelated tiles of 64 to 512 px stay below 0.75 (Sentinel-1 land and flood, Sent
 images); a copy with another gain and 5 % noise stays above 0.96, one moved by 1/128 of its side both ways above 0.9.
 """
 
-PRODUCTS = 2**24
-"""Cosines that are in memory at once (64 MiB)."""
+PRODUCTS = 2**22
+"""Cosines that are in memory at once (16 MiB, and 130 MiB of pairs if all are alike)."""
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -106,7 +106,7 @@ def similar_pairs(vectors: NDArray[np.float32], threshold: float) -> Iterator[Pa
     Any embedding will do. Exact, by blocked matrix products: in 256 dimensions several times as fast as
     scikit-learn's radius search, and never more than `PRODUCTS` of the N^2 cosines in memory.
     """
-    for start, stop in _blocks(len(vectors), len(vectors)):
+    for start, stop in _blocks(len(vectors) if threshold <= 1 else 0, len(vectors)):
         i, j = np.nonzero(vectors[start:stop] @ vectors[start:].T >= threshold)
         upper = j > i
         yield start + i[upper], start + j[upper]
@@ -136,7 +136,9 @@ def components(count: int, batches: Iterable[Pairs]) -> NDArray[np.int64]:
     """
     labels = np.arange(count)
     for i, j in batches:
-        if len(i):
+        new = labels[i] != labels[j]
+        if new.any():
+            i, j = i[new], j[new]
             edges = coo_array((np.ones(len(i), bool), (labels[i], labels[j])), shape=(count, count))
             labels = connected_components(edges, directed=False)[1][labels].astype(np.int64)
     return labels

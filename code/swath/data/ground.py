@@ -7,6 +7,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
@@ -76,13 +77,17 @@ def scenes_of(frame: gpd.GeoDataFrame) -> Any:
     return frame["scene" if "scene" in frame else "key"]
 
 
-def extents(frame: gpd.GeoDataFrame) -> dict[str, Any]:
-    """Bounding box of each scene's rows; None for scenes without a place on earth."""
-    bounds = frame.bounds.groupby(scenes_of(frame).to_numpy()).agg(
-        {"minx": "min", "miny": "min", "maxx": "max", "maxy": "max"}
-    )
-    placed = frame["crs"].notna().groupby(scenes_of(frame).to_numpy()).all()
-    return {
-        scene: shapely.box(*row) if placed[scene] and np.isfinite(row).all() else None
-        for scene, row in zip(bounds.index, bounds.to_numpy(), strict=True)
-    }
+BOUNDS = ["minx", "miny", "maxx", "maxy"]
+
+
+def extents(frame: gpd.GeoDataFrame) -> pd.DataFrame:
+    """A row per scene: `BOUNDS` of its rows (NaN without a CRS), `area` and `key` of the first of them."""
+    bounds = frame.bounds.where(frame["crs"].notna())
+    how = dict(zip(BOUNDS, ("min", "min", "max", "max"), strict=True)) | {"area": "first", "key": "first"}
+    return bounds.assign(area=frame["area"], key=frame["key"]).groupby(scenes_of(frame).to_numpy()).agg(how)
+
+
+def apart(boxes: NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of (N, 4) `BOUNDS` are known to lie apart from `box`: where either is NaN, none is."""
+    beside = (boxes[:, 0] > box[2]) | (boxes[:, 2] < box[0])
+    return beside | (boxes[:, 1] > box[3]) | (boxes[:, 3] < box[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import geopandas as gpd
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from swath.data.duplicates import NEAR_DUPLICATE, best_matches
 from swath.data.fingerprints import COLUMNS, CONTENT, thumbnails
-from swath.data.ground import TOLERANCE, extents, overlaps, scenes_of
+from swath.data.ground import BOUNDS, TOLERANCE, apart, extents, overlaps, scenes_of
 from swath.errors import LeakError
 
 log = logging.getLogger("swath.data")
@@ -72,7 +72,8 @@ def refusal(leaks: Sequence[Leak], count: int) -> str:
     for kind in kinds_of(leaks):
         some = [leak for leak in leaks if leak.kind == kind]
         pairs = "; ".join(f"{leak.b} with {leak.a}{leak.detail and f' ({leak.detail})'}" for leak in some[:3])
-        parts.append(f"{len(some)} {_SAYS[kind]} ({kind}): {pairs}{' ...' if len(some) > 3 else ''}.")
+        more = f"; and {len(some) - 3} more" if len(some) > 3 else ""
+        parts.append(f"{len(some)} {_SAYS[kind]} ({kind}): {pairs}{more}.")
     return (
         f"{len({leak.b for leak in leaks})} of {count} evaluation tiles or scenes leak from the training, so a score on "
         f"them would be flattered. {' '.join(parts)} Take copies out; hold out whole areas, or folds of groups "
@@ -86,14 +87,15 @@ def find_leaks(
     tolerance: float = TOLERANCE,
     similarity: float = NEAR_DUPLICATE,
 ) -> list[Leak]:
-    """Per kind, each row of `evaluation` (tiles, or scenes: no column `scene`) that leaks, with its closest partner.
+    """Per kind, each row of `evaluation` (tiles, or whole scenes) that leaks, with its closest partner.
 
     Tiles are compared by key, by footprint (`tolerance`: see `shared_ground`), by area, and by fingerprints where both
     tables hold them (`similarity`: cosine of thumbnails). A pair is named once, under its plainest kind.
     """
     if train.empty or evaluation.empty:
         return []
-    if not all(column in frame for column in COLUMNS for frame in (train, evaluation)) and "scene" in evaluation:
+    printed = all(column in frame for column in COLUMNS for frame in (train, evaluation))
+    if not printed and not whole_scenes(evaluation).all():
         log.warning("contents are not compared: a table has no fingerprints. Run `generate_tiles_stats` again.")
     found: dict[tuple[str, str], Leak] = {}
     for leak in (
@@ -115,13 +117,15 @@ def find_copies(
 # ------------------------------------------------------------------------------------------------------------- kinds
 
 
+def whole_scenes(frame: gpd.GeoDataFrame) -> pd.Series:
+    """Which rows are scenes rather than tiles of one: they are called as their scene."""
+    return scenes_of(frame) == frame["key"]
+
+
 def _same_name(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterator[Leak]:
-    if "scene" in evaluation:
-        both = set(train["key"]) & set(evaluation["key"])
-        yield from (Leak("same tile", key, key) for key in evaluation["key"] if key in both)
-    else:
-        both = set(scenes_of(train)) & set(evaluation["key"])
-        yield from (Leak("same scene", key, key) for key in evaluation["key"] if key in both)
+    keys, scenes = evaluation["key"], set(scenes_of(train))
+    yield from (Leak("same tile", key, key) for key in keys[keys.isin(train["key"])])
+    yield from (Leak("same scene", key, key) for key in keys[whole_scenes(evaluation) & keys.isin(scenes)])
 
 
 def _same_content(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterator[Leak]:
@@ -156,18 +160,17 @@ def _same_area(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterato
 
     Areas say nothing when all rows have the same one, as in a single folder of scenes.
     """
-    if len({*train["area"], *evaluation["area"]}) < 2:
+    if "area" not in train or "area" not in evaluation or len({*train["area"], *evaluation["area"]}) < 2:
         return
-    ours, theirs = (frame.assign(own=scenes_of(frame)).drop_duplicates("own") for frame in (train, evaluation))
-    places = extents(train), extents(evaluation)
-    for new in theirs[~theirs["own"].isin(ours["own"])].itertuples():
-        others = ours[
-            (ours["area"] == new.area) & ~ours["own"].map(lambda o, n=new: _apart(places[0][o], places[1][n.own]))
-        ]
-        for old in others.head(1).itertuples():
-            rows = evaluation["key"][scenes_of(evaluation) == new.own]
-            yield from (Leak("same area", old.key, key, f"{new.area}: {old.own} and {new.own}") for key in rows)
-
-
-def _apart(a: Any, b: Any) -> bool:
-    return a is not None and b is not None and not a.intersects(b)
+    ours, theirs = extents(train), extents(evaluation)
+    of_scene = evaluation["key"].groupby(scenes_of(evaluation).to_numpy()).agg(list)
+    trained = {area: (group[BOUNDS].to_numpy(), group) for area, group in ours.groupby("area")}
+    new = theirs[theirs["area"].isin(list(trained)) & ~theirs.index.isin(ours.index)]
+    for scene, area, bounds in zip(new.index, new["area"], new[BOUNDS].to_numpy(), strict=True):
+        places, group = trained[area]
+        near = np.flatnonzero(~apart(places, bounds))
+        if len(near):
+            old = group.iloc[near[0]]
+            yield from (
+                Leak("same area", old["key"], key, f"{area}: {old.name} and {scene}") for key in of_scene[scene]
+            )

@@ -17,7 +17,6 @@ from sklearn.model_selection import train_test_split
 from swath.config import configclass
 from swath.data.blocks import Unit, boxes_of, folds_of_blocks, frames_of
 from swath.data.ground import Geometries, too_near
-from swath.data.ground import shared_ground as shared_ground
 from swath.data.leaks import KINDS, LeakKind, require_disjoint
 from swath.errors import CatalogError, ConfigError, LeakError
 
@@ -207,15 +206,6 @@ def divide(tiles: gpd.GeoDataFrame, split: Split, allow_leaks: bool | Collection
     return Division(training, validation, test, tuple(kind for kind in KINDS if kind in kinds))
 
 
-def split_by_area(
-    tiles: gpd.GeoDataFrame, validation_areas: Sequence[str], training_areas: Sequence[str] | None = None
-) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
-    """(training tiles, validation tiles) of `ByArea`."""
-    train = None if training_areas is None else tuple(training_areas)
-    side = ByArea(validation_areas=tuple(validation_areas), training_areas=train).assign(tiles)
-    return tiles[side == "training"], tiles[side == "validation"]
-
-
 def _takes_part(tiles: gpd.GeoDataFrame) -> NDArray[np.bool_]:
     """Rows that the skip rule has not left out and that hold a measurement."""
     seen = np.ones(len(tiles), bool)
@@ -232,7 +222,7 @@ def _settled(tiles: gpd.GeoDataFrame, validation: Mask, test: Mask = False, trai
     side = np.select([~_takes_part(tiles), *masks], ["unused", "test", "validation", "training"], "unused")
     if not (side == "training").any():
         counts = ", ".join(f"{name} {(side == name).sum()}" for name in ("validation", "test", "unused"))
-        raise CatalogError(f"data: no tile is left to train on ({counts}). Hold out less.")
+        raise CatalogError(f"data: no tile is left to train on ({counts}). Hold out less, or take smaller blocks.")
     return pd.Series(side, index=tiles.index, name="side")
 
 

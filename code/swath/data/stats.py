@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from swath.config import configclass
 from swath.data.duplicates import Grouping, group_tiles
 from swath.data.fingerprints import fingerprint
+from swath.data.flags import skip_reasons
 from swath.data.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
 from swath.data.moments import band_moments, band_statistics, merge_moments
 from swath.geo.raster import describe, read_image, read_labels
@@ -36,6 +37,8 @@ class StatsConfig:
     """Which tiles hang together: the column `group`."""
     min_valid_ratio: float = 1.0
     """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
+    max_target_ratio: float | None = None
+    """Tiles with a larger target share are skipped, as their labels are doubtful: 0.4 for rare targets. None: none is."""
     executor: str = "threads"
     """Where the work is done: processes, threads or serial."""
     workers: int | None = None
@@ -71,12 +74,14 @@ def summarise(
     output: Path,
     config: StatsConfig,
 ) -> tuple[gpd.GeoDataFrame, dict[str, Any], dict[str, float]]:
-    """(tiles with their statistics, groups, folds and skip joined by key; statistics per band; counts worth a look).
+    """(tiles with their statistics, groups, folds, skip and its reason; statistics per band; counts worth a look).
 
     Paths of the table become relative to `output`.
     """
     rows = pd.DataFrame([row for result in results.values() for row in result["tiles"]])
     table = tiles.merge(rows, on="key", how="left", validate="one_to_one")
+    table["reason"] = skip_reasons(table, config.max_target_ratio)
+    table["skip"] = table["reason"] != ""
     table["group"] = group_tiles(table, config.grouping)
     table = with_folds(table, config.folds)
     for column in ("image", "mask"):

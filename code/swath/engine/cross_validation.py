@@ -86,7 +86,8 @@ class Fold:
             "output_path": self.output(config, way),
         }
         own = {"config_path": config.inference_config, "run_id": run_id, "areas": self.area}
-        return own | paths | {"score_prefix": "held_out"} | config.maps[way]
+        scoring = {"score_prefix": "held_out", "scoring.block": str(config.scoring.block)}
+        return own | paths | scoring | config.maps[way]
 
     def output(self, config: CrossValidationConfig, way: str) -> str:
         """Folder of this fold's predictions and scores."""

@@ -70,3 +70,10 @@ def fit_preprocessing(model: SegmentationModel, folds: Folds, tasks: Sequence[st
     dataset = TileDataset(tiles, folds.root, tasks)
     mine = range(idist.get_rank(), len(dataset), idist.get_world_size())
     model.preprocess.fit(dataset[i]["image"] for i in mine)
+
+
+def most_foreground(tiles: gpd.GeoDataFrame, count: int) -> list[str]:
+    """Keys of the `count` tiles with the largest share of target."""
+    if tiles.empty or "target_ratio" not in tiles:
+        return []
+    return list(tiles.sort_values(["target_ratio", "key"], ascending=[False, True])["key"][:count])

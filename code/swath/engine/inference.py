@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swath.config import configclass, leaves, resolve
+from swath.data.leaks import LeakKind
 from swath.engine.mapper import Item, Ledger
 from swath.engine.maps import (
     SceneOutput,
@@ -61,6 +62,8 @@ class InferenceConfig:
     """Scores are logged as <score_prefix>/iou_water and so on."""
     allow_selection_set: bool = False
     """Score scenes that the training selected its weights on; the run is then marked as such."""
+    allow_leaks: bool | tuple[LeakKind, ...] = False
+    """Score scenes that leak from the training, in all ways or those named; the run is then marked as such."""
     scoring: ScoringConfig = ScoringConfig()
     """Blocks, intervals and conditions of the scores."""
     device: str | None = None

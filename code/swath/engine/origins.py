@@ -96,7 +96,7 @@ def require_held_out(
         judgement = judgement.joined(Judgement(None, tuple(fairness_notes(None, reason))))
     for run_id in sorted(origin.run_ids):
         try:
-            judged: bool | None = require_fair(ground, tiles_of(run_id), allow_selection_set)
+            judged: bool | None = require_fair(ground, tiles_of(run_id), allow_selection_set).selection_set
             notes = fairness_notes(judged)
         except TrackingError as error:
             judged, notes = None, fairness_notes(None, str(error))

@@ -26,6 +26,12 @@ FOLDER = "model"
 """Artifact folder of a training run that holds its record."""
 
 WEIGHTS, DESCRIPTION, TILES, INDEX = "weights.safetensors", "model.json", "tiles_used.parquet", "weights.json"
+TILE_RECORD = (
+    "key", "scene", "area", "crs", "side", "row", "col", "height", "width", "scene_height", "scene_width", "content",
+    "thumbnail", "geometry",
+)  # fmt: skip
+"""What a record keeps of a tile, where its table has it: enough to know its ground and its pixels again."""
+
 PARTS = ("channels", "fill", "normaliser", "model", "tasks", "rgb")
 
 
@@ -44,7 +50,7 @@ def write_record(training: Training, folder: Path) -> list[Path]:
     """Write the record of a finished training; return its files."""
     folder.mkdir(parents=True, exist_ok=True)
     resolved = configs.resolve(training.config)
-    description = {name: resolved[name] for name in PARTS} | {"bands": list(training.train_set.bands)}
+    description = {name: resolved[name] for name in PARTS} | {"bands": list(training.batches.train_set.bands)}
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     save_weights(folder / WEIGHTS, training.judged, {"iteration": str(training.best_iteration)})
     kept = _copy_kept(training, folder)
@@ -53,7 +59,7 @@ def write_record(training: Training, folder: Path) -> list[Path]:
     sides = [side.assign(side=name) for name, side in
              (("training", folds.train), (held_out, folds.validation), ("test", folds.test))]  # fmt: skip
     used = gpd.pd.concat([side for side in sides if not side.empty])
-    write_table(folder / TILES, gpd.GeoDataFrame(used[["key", "scene", "area", "crs", "side", "geometry"]]))
+    write_table(folder / TILES, gpd.GeoDataFrame(used[[column for column in TILE_RECORD if column in used]]))
     return [folder / name for name in (WEIGHTS, DESCRIPTION, TILES, *kept)]
 
 

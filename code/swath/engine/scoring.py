@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import geopandas as gpd
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from swath.config import configclass
 from swath.data.catalog import by_key, place
-from swath.data.splits import shared_ground
+from swath.data.leaks import Leak, LeakKind, kinds_of
+from swath.data.probes import scene_leaks
 from swath.errors import CatalogError, ConfigError, LeakError, RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, describe
@@ -199,15 +201,27 @@ SCORED_ON = "swath.scored_on"
 """Tag of a run: ``held-out``, ``selection set`` or ``unchecked``; the last two stand in the run's name, too."""
 
 
-def fairness_tags(name: str, selection_set: bool | None) -> dict[str, str]:
+class Fairness(NamedTuple):
+    """What scored scenes are to a model: whether they selected its weights, and which leaks were let pass."""
+
+    selection_set: bool
+    leaks: tuple[LeakKind, ...] = ()
+
+
+def fairness_tags(name: str, selection_set: bool | None, leaks: Sequence[LeakKind] = ()) -> dict[str, str]:
     """Tags that say what a run was scored on; `selection_set` None means that nobody could tell."""
+    if leaks:
+        kinds = ", ".join(leaks)
+        return {SCORED_ON: "leaking scenes", "swath.leaks": kinds, "mlflow.runName": f"{name} (leaks allowed)"}
     what = {True: "selection set", False: "held-out", None: "unchecked"}[selection_set]
     marked = {True: f"{name} (scored on the selection set)", False: name, None: f"{name} (ground unchecked)"}
     return {SCORED_ON: what, "mlflow.runName": marked[selection_set]}
 
 
-def fairness_notes(selection_set: bool | None, reason: str = "") -> list[str]:
+def fairness_notes(selection_set: bool | None, reason: str = "", leaks: Sequence[LeakKind] = ()) -> list[str]:
     """The same as sentences for the report; `reason` says why nobody could tell."""
+    if leaks:
+        return [f"These scenes leak from the training of the model ({', '.join(leaks)}): the scores are flattered."]
     if selection_set is None:
         return [f"Whether these scenes trained the model was not checked: {reason}"]
     return ["These scenes selected the weights of the model: the scores are flattered."] if selection_set else []
@@ -223,25 +237,37 @@ def footprints_of(pairs: Pairs) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(rows, geometry="geometry", crs=systems.pop() if len(systems) == 1 else None)
 
 
-def require_fair(scenes: gpd.GeoDataFrame, used: gpd.GeoDataFrame, allow_selection_set: bool) -> bool:
-    """Check that scored scenes share no ground with the training; return whether they are the ones it selected on.
+def require_fair(
+    scenes: gpd.GeoDataFrame,
+    used: gpd.GeoDataFrame,
+    allow_selection_set: bool,
+    allow_leaks: bool | Collection[LeakKind] = False,
+) -> Fairness:
+    """Check that scored scenes have nothing in common with the training: name, ground, area, and pixels where both
+    tables know them (see `swath.data.probes.scene_leaks`).
 
-    Raises LeakError when a scene trained the model, or selected its weights without `allow_selection_set`.
+    Raises LeakError when a scene trained the model, in ways that `allow_leaks` does not let pass, or selected its
+    weights without `allow_selection_set`.
     """
-    sides = {side: _shared(scenes, used[used["side"] == side]) for side in ("training", "validation")}
-    if sides["training"]:
+    leaks = {side: scene_leaks(scenes, used[used["side"] == side]) for side in ("training", "validation")}
+    refused = [leak for leak in leaks["training"] if allow_leaks is not True and leak.kind not in (allow_leaks or ())]
+    if refused:
         raise LeakError(
-            f"{', '.join(sides['training'][:5])}: trained this model, so a score on it says nothing. Score other scenes, or leave labels_path out."
+            f"{_named(refused)}: trained this model, so a score on it says nothing. Score other scenes, or leave labels_path "
+            "out; with allow_leaks inference goes on and marks its run."
         )
-    if sides["validation"] and not allow_selection_set:
+    if leaks["validation"] and not allow_selection_set:
         raise LeakError(
-            f"{', '.join(sides['validation'][:5])}: selected the weights of this model, so a score on it is flattered. "
+            f"{_named(leaks['validation'])}: selected the weights of this model, so a score on it is flattered. "
             "Score other scenes, or set allow_selection_set=True: the run is then marked."
         )
-    return bool(sides["validation"])
+    return Fairness(bool(leaks["validation"]), kinds_of(leaks["training"]))
 
 
-def _shared(scenes: gpd.GeoDataFrame, tiles: gpd.GeoDataFrame) -> list[str]:
-    names = set(scenes["key"]) & set(tiles["scene"])
-    keys = scenes["key"].to_numpy()
-    return sorted(names | {keys[i] for i, _ in shared_ground(scenes, tiles)})
+def _named(leaks: Sequence[Leak]) -> str:
+    """Scenes with the ways in which they leak: ``scene_a (same scene, shared ground), ...``, at most five."""
+    ways: dict[str, list[str]] = {}
+    for leak in leaks:
+        if leak.kind not in ways.setdefault(leak.b, []):
+            ways[leak.b].append(leak.kind)
+    return ", ".join(f"{key} ({', '.join(kinds)})" for key, kinds in list(ways.items())[:5])

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import ignite.distributed as idist
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from swath.config import absolute, digest
-from swath.data.dataset import TileDataset, collate
-from swath.data.samplers import TargetPresence, TrainingDraws, Uniform
 from swath.engine.averaging import Averages
+from swath.engine.batches import Batches
 from swath.engine.checkpoint import load_state, load_weights, save_state, save_weights, warm_start
+from swath.engine.devices import device_of
 from swath.engine.evaluator import Evaluation, evaluate
-from swath.engine.folds import fit_preprocessing, limited, read_folds, read_unlabelled
-from swath.engine.learner import Learner, seed_everything, seed_worker
+from swath.engine.folds import Folds, fit_preprocessing, most_foreground
+from swath.engine.learner import Learner, seed_everything
 from swath.engine.score_table import ScoreTable
 from swath.engine.selection import Patience, Selection
 from swath.engine.training_config import TrainingConfig
+from swath.engine.unfinished import Unfinished
 from swath.engine.units import tile_rows
 from swath.errors import ConfigError, TrainingError
 from swath.nn.heads import build_model
@@ -50,18 +46,6 @@ class Reports:
 
     metrics: Callable[[Mapping[str, float], int], None]
     evaluation: Callable[[Evaluation, Mapping[str, float], int], None]
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Batches of labelled tiles, each with one of tiles without labels."""
-
-    labelled: Iterable[dict[str, Any]]
-    unlabelled: Iterable[dict[str, Any]]
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch, other in zip(self.labelled, self.unlabelled, strict=False):
-            yield batch | {"unlabelled": other}
 
 
 @dataclass
@@ -84,14 +68,11 @@ class Training:
         config = self.config
         check_network(config.model)
         seed_everything(config.seed)
-        self.device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.folds = read_folds(config.data, config.seed)
-        self.train_set = TileDataset(
-            self.folds.train, self.folds.root, list(config.tasks), config.data.crop, config.data.seek_target
-        )
-        self._require_labels()
+        self.device = device_of(config.device)
+        self.unfinished = Unfinished(absolute(config.output_path) / "unfinished" / digest(config))
+        self.batches = Batches(config, self.device)
         model = build_model(
-            self.train_set.bands,
+            self.batches.train_set.bands,
             config.channels,
             config.fill,
             config.normaliser,
@@ -104,8 +85,7 @@ class Training:
         fit_preprocessing(model, self.folds, list(config.tasks), config.seed)
         self.learner = Learner(config, model, self.device, self.steps * config.epochs)
         self.averages = Averages(model, config.ema_decay, config.swa_from)
-        self.unlabelled = read_unlabelled(config.unlabelled.tiles_path) if config.unlabelled else None
-        self.validation_loader = self._whole_tiles(self.folds.validation)
+        self.validation_loader = self.batches.whole_tiles(self.folds.validation)
         self._prepare_selection()
 
     def _prepare_selection(self) -> None:
@@ -127,23 +107,17 @@ class Training:
         self.plateau = (
             Patience(plateau.metric or str(default), plateau.patience, plateau.min_delta) if plateau else None
         )
-        self.shown = _most_foreground(self.folds.validation, validation.panels)
-
-    def _require_labels(self) -> None:
-        unlabelled = [row["key"] for row in self.train_set.rows if not row["mask"]]
-        if unlabelled:
-            raise TrainingError(
-                f"{len(unlabelled)} training tiles have no mask, the first: {unlabelled[0]}. Set masks_path in generate_tiles."
-            )
+        self.shown = most_foreground(self.folds.validation, validation.panels)
 
     @property
-    def per_step(self) -> int:
-        return self.config.data.batch * self.config.accumulation
+    def folds(self) -> Folds:
+        """The tiles by side."""
+        return self.batches.folds
 
     @property
     def steps(self) -> int:
         """Optimiser steps per epoch."""
-        return max(1, (self.config.data.samples_per_epoch or len(self.train_set)) // self.per_step)
+        return self.batches.steps
 
     @property
     def judged(self) -> nn.Module:
@@ -160,64 +134,6 @@ class Training:
         """The iteration of the weights that are the result."""
         return self.selection.best_iteration
 
-    @cached_property
-    def data_digest(self) -> str:
-        """Changes when a tile is added, removed, moved to the other side, or its files are written anew."""
-        sides = [(self.folds.root, self.folds.train), (self.folds.root, self.folds.validation)]
-        sides += [self.unlabelled] if self.unlabelled else []
-        files = [root / p for root, side in sides for name in ("image", "mask") for p in side[name] if p]
-        stamps = [[f.name, s.st_size, s.st_mtime_ns] for f in files for s in [f.stat()]]
-        return digest([[list(side["key"]) for _, side in sides], stamps])
-
-    @property
-    def folder(self) -> Path:
-        """Where the state lives while the training is unfinished: one folder per configuration."""
-        return absolute(self.config.output_path) / "unfinished" / digest(self.config)
-
-    def training_loader(self, first_step: int, epoch: int | None = None) -> Iterable[dict[str, Any]]:
-        """Batches from `first_step` on to the end of the training; or those of one `epoch`, counted from 0, alone."""
-        config = self.config
-        labelled = self._drawn(self.train_set, self.folds.train, config.data.sampler, self.per_step, first_step, epoch)
-        if self.unlabelled is None or config.unlabelled is None:
-            return labelled
-        root, tiles = self.unlabelled
-        others = TileDataset(tiles, root, [], config.data.crop)
-        return Paired(labelled, self._drawn(others, tiles, Uniform(), config.unlabelled.batch, first_step, epoch))
-
-    def _drawn(
-        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Uniform | TargetPresence, per_step: int,
-        first_step: int, epoch: int | None,
-    ) -> DataLoader[Any]:  # fmt: skip
-        world, rank = idist.get_world_size(), idist.get_rank()
-        if per_step % world:
-            raise ConfigError(
-                f"{per_step} samples per step (batch x accumulation) do not divide among {world} processes"
-            )
-        first, last = (first_step, self.config.epochs) if epoch is None else (epoch * self.steps, epoch + 1)
-        draws = TrainingDraws(tiles, policy, self.config.seed, per_step, self.steps, last, first, rank, world)
-        return self._loader(dataset, per_step // world, sampler=draws)
-
-    def _whole_tiles(self, tiles: gpd.GeoDataFrame) -> DataLoader[Any] | None:
-        if tiles.empty:
-            return None
-        dataset = TileDataset(tiles, self.folds.root, list(self.config.tasks))
-        mine = Subset(dataset, range(idist.get_rank(), len(dataset), idist.get_world_size()))
-        return self._loader(mine, self.config.data.validation_batch)
-
-    @cached_property
-    def subset_loader(self) -> DataLoader[Any] | None:
-        """As many training tiles as there are validation tiles, whole and without augmentation, drawn by the seed."""
-        return self._whole_tiles(limited(self.folds.train, len(self.folds.validation), self.config.seed))
-
-    def _loader(self, dataset: Any, batch: int, sampler: Any = None) -> DataLoader[Any]:
-        workers = self.config.data.workers
-        return DataLoader(
-            dataset, batch_size=batch, sampler=sampler, num_workers=workers, collate_fn=collate,
-            pin_memory=self.device.type == "cuda", worker_init_fn=seed_worker,
-            multiprocessing_context="spawn" if workers else None, persistent_workers=workers > 0,
-            generator=torch.Generator().manual_seed(self.config.seed),
-        )  # fmt: skip
-
     # ------------------------------------------------------------------------------------------------------- running
 
     def run(self) -> nn.Module:
@@ -225,7 +141,7 @@ class Training:
 
         Raises TrainingError when the loss is not finite or another process runs the same training.
         """
-        with _exclusive(self.folder):
+        with self.unfinished.exclusive():
             engine = Engine(lambda engine, batch: self.learner.step(batch, engine.state.iteration))
             self._attach(engine)
             resumed = self._resume(engine)
@@ -233,7 +149,7 @@ class Training:
             if not resumed and self.config.validation.at_start:
                 self._evaluate(engine, 0)
             if engine.state.iteration < self.steps * self.config.epochs and not self.stopped:
-                engine.run(self.training_loader(engine.state.iteration), **({} if resumed else self._length()))
+                engine.run(self.batches.training_loader(engine.state.iteration), **({} if resumed else self._length()))
             self._evaluate(engine, engine.state.iteration)
             self._finish()
             return self._best_model()
@@ -282,8 +198,8 @@ class Training:
         step = iteration if self.config.validation.unit == "iterations" else iteration // self.steps
         values = found.metrics(VALIDATION, self.config.tasks)
         self._record(values | {f"{VALIDATION}/iteration": float(iteration)}, step)
-        if self.config.validation.training_subset and self.subset_loader is not None:
-            self._record(self._judge(self.judged, self.subset_loader).metrics(SUBSET, self.config.tasks), step)
+        if self.config.validation.training_subset and self.batches.subset_loader is not None:
+            self._record(self._judge(self.judged, self.batches.subset_loader).metrics(SUBSET, self.config.tasks), step)
         self.reports.evaluation(found, values, step)
         self._offer(values, iteration)
         self._watch(engine, values)
@@ -300,7 +216,7 @@ class Training:
     def _offer(self, values: Mapping[str, float], iteration: int) -> None:
         kept = self.selection.offer(values, iteration)
         if kept and idist.get_rank() == 0:
-            save_weights(self.weights_of(iteration), self.judged, {"iteration": str(iteration)})
+            save_weights(self.unfinished.weights(iteration), self.judged, {"iteration": str(iteration)})
 
     def _watch(self, engine: Engine, values: Mapping[str, float]) -> None:
         """Lower the rate, or end the training, when a metric has not improved for too long."""
@@ -325,11 +241,11 @@ class Training:
         if idist.get_rank():
             return
         if self.config.validation.keep_last:
-            save_weights(self.folder / "weights-last.safetensors", self.judged, {"iteration": str(self.evaluated)})
-        images = (batch["image"] for batch in self.training_loader(0, epoch=self.config.epochs))
+            save_weights(self.unfinished.weights("last"), self.judged, {"iteration": str(self.evaluated)})
+        images = (batch["image"] for batch in self.batches.training_loader(0, epoch=self.config.epochs))
         averaged = self.averages.averaged(images, self.device)
         if averaged is not None:
-            save_weights(self.folder / "weights-swa.safetensors", averaged, {"iteration": str(self.evaluated)})
+            save_weights(self.unfinished.weights(AVERAGED), averaged, {"iteration": str(self.evaluated)})
             if self.validation_loader is not None:
                 found = self._judge(averaged, self.validation_loader)
                 self._record(found.metrics(AVERAGED, self.config.tasks), self.evaluated)
@@ -342,20 +258,16 @@ class Training:
         sides = {VALIDATION: self.folds.validation, TEST: self.folds.test}
         tables = {}
         for name, tiles in sides.items():
-            loader = self._whole_tiles(tiles)
+            loader = self.batches.whole_tiles(tiles)
             if loader is not None:
                 table = ScoreTable(self.config.tasks, self.config.validation.scoring)
                 table.extend(tile_rows(self._judge(self.judged, loader), tiles))
                 tables[name] = table
         return tables
 
-    def weights_of(self, iteration: int) -> Path:
-        """Named by iteration: a state that is resumed finds the very weights that it knows as the best."""
-        return self.folder / f"weights-{iteration}.safetensors"
-
     def _best_model(self) -> nn.Module:
         idist.barrier()
-        load_weights(self.weights_of(self.best_iteration), self.judged)
+        load_weights(self.unfinished.weights(self.best_iteration), self.judged)
         return self.judged
 
     def kept_weights(self) -> dict[str, tuple[Path, dict[str, Any]]]:
@@ -365,9 +277,9 @@ class Training:
             for place, (value, iteration) in enumerate(self.selection.ranked(metric)):
                 name = metric if place == 0 else f"{metric}:{place + 1}"
                 about = {"metric": metric, "value": value, "iteration": iteration}
-                found[name] = (self.weights_of(iteration), about)
+                found[name] = (self.unfinished.weights(iteration), about)
         for name in ("last", AVERAGED):
-            path = self.folder / f"weights-{name}.safetensors"
+            path = self.unfinished.weights(name)
             if path.is_file():
                 found[name] = (path, {"iteration": self.evaluated})
         return found
@@ -381,23 +293,21 @@ class Training:
     def _save(self, engine: Engine) -> None:
         if idist.get_rank():
             return
-        state = self.learner.state() | {"data": self.data_digest} | {
+        state = self.learner.state() | {"data": self.batches.data_digest} | {
             "iteration": engine.state.iteration, "history": self.history, "evaluated": self.evaluated,
             "selection": self.selection.state(), "averages": self.averages.state(), "stopped": self.stopped,
             "patience": _counts(self.patience), "plateau": _counts(self.plateau),
         }  # fmt: skip
-        save_state(self.folder / "state.pt", state)
-        kept = {self.weights_of(iteration) for iteration in self.selection.iterations}
-        for path in set(self.folder.glob("weights-*.safetensors")) - kept:
-            path.unlink()
+        save_state(self.unfinished.state, state)
+        self.unfinished.keep_only(self.selection.iterations)
 
     def _resume(self, engine: Engine) -> bool:
-        state = load_state(self.folder / "state.pt")
+        state = load_state(self.unfinished.state)
         if state is None:
             return False
-        if state["data"] != self.data_digest:
+        if state["data"] != self.batches.data_digest:
             raise TrainingError(
-                f"{self.folder}: this training was started on other tiles or labels than those in {self.folds.root} now. "
+                f"{self.unfinished.path}: this training was started on other tiles or labels than those in {self.folds.root} now. "
                 "Delete that folder to start anew, or bring the tiles back."
             )
         self.learner.load(state)
@@ -411,20 +321,11 @@ class Training:
             "going on at iteration %d of %d from %s",
             state["iteration"],
             self.steps * self.config.epochs,
-            self.folder,
+            self.unfinished.path,
         )
         for step, values in state["history"]:
             self._record(values, step)
         return True
-
-    def forget(self) -> None:
-        """Delete the state of a finished training: the run holds the result."""
-        if idist.get_rank():
-            return
-        for path in (*self.folder.glob("weights-*.safetensors"), self.folder / "state.pt", self.folder / "lock"):
-            path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.folder.rmdir()
 
 
 def _counts(patience: Patience | None) -> list[Any] | None:
@@ -434,26 +335,3 @@ def _counts(patience: Patience | None) -> list[Any] | None:
 def _recount(patience: Patience | None, counts: list[Any] | None) -> None:
     if patience and counts:
         patience.best, patience.waited = counts
-
-
-def _most_foreground(tiles: gpd.GeoDataFrame, count: int) -> list[str]:
-    if tiles.empty or "target_ratio" not in tiles:
-        return []
-    return list(tiles.sort_values(["target_ratio", "key"], ascending=[False, True])["key"][:count])
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Any:
-    """Two processes must not write one training's state."""
-    if idist.get_rank():
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TrainingError(
-                f"{folder}: another process runs this training. Wait for it, or change the seed or output_path."
-            ) from None
-        yield

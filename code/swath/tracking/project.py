@@ -70,7 +70,7 @@ def run_step(parent: Run, step: Step) -> str:
     child = get_context("forkserver").Process(target=_execute, args=(command, environment), name=step.name)
     child.start()
     _wait(child)
-    parent.client.set_tag(run_id, "mlflow.runName", step.name)  # the script has set one of its own
+    _name(parent, run_id, step.name)
     if child.exitcode:
         _end(parent, run_id)
         raise SwathError(
@@ -78,6 +78,13 @@ def run_step(parent: Run, step: Step) -> str:
         )
     parent.client.set_tag(run_id, "swath.step", step.digest)
     return str(run_id)
+
+
+def _name(parent: Run, run_id: Any, name: str) -> None:
+    """The step's name in place of the script's own; a remark in brackets, such as what a score was judged on, stays."""
+    own = parent.client.get_run(run_id).info.run_name or ""
+    remark = own[own.index(" (") :] if " (" in own else ""
+    parent.client.set_tag(run_id, "mlflow.runName", name + remark)
 
 
 def _execute(command: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -140,19 +140,25 @@ def staying(runs: Sequence[Known], experiment: str, config: CleanUpConfig, lower
     """Run id to the reason why it stays; the runs of `experiment` that are not in it go.
 
     `runs` are the active runs of the whole store, `lower` says that low values of the metric are better. Raises
-    TrackingError when best runs are to be kept and no run has the metric.
+    TrackingError when runs would go, best ones are to be kept, and no run has the metric.
     """
     mine = [run for run in runs if run.experiment == experiment]
     why = {run.id: "of another experiment" for run in runs if run.experiment != experiment}
-    why |= {run.id: "pinned or registered" for run in mine if run.pinned} | {
-        run.id: "running" for run in mine if run.running
-    }
+    why |= {run.id: "pinned or registered" for run in mine if run.pinned}
+    why |= {run.id: "running" for run in mine if run.running}
     for run in _best(mine, config, lower):
         why.setdefault(run.id, f"among the {config.keep_best} best")
     for kind in sorted({run.kind for run in mine}):
         for run in _newest_first(r for r in mine if r.kind == kind and not r.running)[: config.keep_last]:
             why.setdefault(run.id, f"among the {config.keep_last} newest of its kind")
-    return _with_what_they_build_on(why, runs)
+    why = _with_what_they_build_on(why, runs)
+    unrated = all(run.value is None for run in mine)
+    if config.keep_best and unrated and any(run.kind != "clean_up" for run in going(runs, why)):
+        raise TrackingError(
+            f"metric={config.metric}: no run of the experiment has it, so none can be kept as the best. "
+            "Copy its name from the dashboard, or set keep_best=0."
+        )
+    return why
 
 
 def going(runs: Sequence[Known], why: Mapping[str, str]) -> list[Known]:
@@ -167,11 +173,6 @@ def _newest_first(runs: Iterable[Known]) -> list[Known]:
 def _best(mine: Sequence[Known], config: CleanUpConfig, lower: bool) -> list[Known]:
     """The best runs, the newest of equal ones first; runs that repeat a value of their steps share one place with them."""
     rated = [run for run in mine if run.value is not None and not run.running]
-    if config.keep_best and not rated and any(not run.running and run.kind != "clean_up" for run in mine):
-        raise TrackingError(
-            f"metric={config.metric}: no run of the experiment has it, so none can be kept as the best. "
-            "Copy its name from the dashboard, or set keep_best=0."
-        )
     sign = 1 if lower else -1
     best: list[Known] = []
     seen: list[Known] = []

@@ -1,0 +1,116 @@
+"""The batches of a training: drawn crops in an order that restarts agree on, and whole tiles to be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import geopandas as gpd
+import ignite.distributed as idist
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from swath.config import digest
+from swath.data.dataset import TileDataset, collate
+from swath.data.samplers import TargetPresence, TrainingDraws, Uniform
+from swath.engine.folds import limited, read_folds, read_unlabelled
+from swath.engine.learner import seed_worker
+from swath.engine.training_config import TrainingConfig
+from swath.errors import ConfigError, TrainingError
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Batches of labelled tiles, each with one of tiles without labels."""
+
+    labelled: Iterable[dict[str, Any]]
+    unlabelled: Iterable[dict[str, Any]]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch, other in zip(self.labelled, self.unlabelled, strict=False):
+            yield batch | {"unlabelled": other}
+
+
+class Batches:
+    """Tiles of a config by side, and the loaders over them. Raises what reading and dividing the table raise."""
+
+    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.folds = read_folds(config.data, config.seed)
+        data, folds = config.data, self.folds
+        self.train_set = TileDataset(folds.train, folds.root, list(config.tasks), data.crop, data.seek_target)
+        self._require_labels()
+        self.unlabelled = read_unlabelled(config.unlabelled.tiles_path) if config.unlabelled else None
+
+    def _require_labels(self) -> None:
+        unlabelled = [row["key"] for row in self.train_set.rows if not row["mask"]]
+        if unlabelled:
+            raise TrainingError(
+                f"{len(unlabelled)} training tiles have no mask, the first: {unlabelled[0]}. Set masks_path in generate_tiles."
+            )
+
+    @property
+    def per_step(self) -> int:
+        """Labelled samples per optimiser step, over all ranks."""
+        return self.config.data.batch * self.config.accumulation
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps per epoch."""
+        return max(1, (self.config.data.samples_per_epoch or len(self.train_set)) // self.per_step)
+
+    @cached_property
+    def data_digest(self) -> str:
+        """Changes when a tile is added, removed, moved to the other side, or its files are written anew."""
+        sides = [(self.folds.root, self.folds.train), (self.folds.root, self.folds.validation)]
+        sides += [self.unlabelled] if self.unlabelled else []
+        files = [root / p for root, side in sides for name in ("image", "mask") for p in side[name] if p]
+        stamps = [[f.name, s.st_size, s.st_mtime_ns] for f in files for s in [f.stat()]]
+        return digest([[list(side["key"]) for _, side in sides], stamps])
+
+    def training_loader(self, first_step: int, epoch: int | None = None) -> Iterable[dict[str, Any]]:
+        """Batches from `first_step` on to the end of the training; or those of one `epoch`, counted from 0, alone."""
+        config = self.config
+        labelled = self._drawn(self.train_set, self.folds.train, config.data.sampler, self.per_step, first_step, epoch)
+        if self.unlabelled is None or config.unlabelled is None:
+            return labelled
+        root, tiles = self.unlabelled
+        others = TileDataset(tiles, root, [], config.data.crop)
+        return Paired(labelled, self._drawn(others, tiles, Uniform(), config.unlabelled.batch, first_step, epoch))
+
+    def _drawn(
+        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Uniform | TargetPresence, per_step: int,
+        first_step: int, epoch: int | None,
+    ) -> DataLoader[Any]:  # fmt: skip
+        world, rank = idist.get_world_size(), idist.get_rank()
+        if per_step % world:
+            raise ConfigError(
+                f"{per_step} samples per step (batch x accumulation) do not divide among {world} processes"
+            )
+        first, last = (first_step, self.config.epochs) if epoch is None else (epoch * self.steps, epoch + 1)
+        draws = TrainingDraws(tiles, policy, self.config.seed, per_step, self.steps, last, first, rank, world)
+        return self._loader(dataset, per_step // world, sampler=draws)
+
+    def whole_tiles(self, tiles: gpd.GeoDataFrame) -> DataLoader[Any] | None:
+        """This rank's share of `tiles`, whole and without augmentation; None when there are none."""
+        if tiles.empty:
+            return None
+        dataset = TileDataset(tiles, self.folds.root, list(self.config.tasks))
+        mine = Subset(dataset, range(idist.get_rank(), len(dataset), idist.get_world_size()))
+        return self._loader(mine, self.config.data.validation_batch)
+
+    @cached_property
+    def subset_loader(self) -> DataLoader[Any] | None:
+        """As many training tiles as there are validation tiles, whole and without augmentation, drawn by the seed."""
+        return self.whole_tiles(limited(self.folds.train, len(self.folds.validation), self.config.seed))
+
+    def _loader(self, dataset: Any, batch: int, sampler: Any = None) -> DataLoader[Any]:
+        workers = self.config.data.workers
+        return DataLoader(
+            dataset, batch_size=batch, sampler=sampler, num_workers=workers, collate_fn=collate,
+            pin_memory=self.device.type == "cuda", worker_init_fn=seed_worker,
+            multiprocessing_context="spawn" if workers else None, persistent_workers=workers > 0,
+            generator=torch.Generator().manual_seed(self.config.seed),
+        )  # fmt: skip
