@@ -27,6 +27,7 @@ from swath.engine.postprocess import (
     variants,
 )
 from swath.errors import CatalogError, ConfigError, RasterError, SwathError, VectorError
+from swath.geo.filters import fill_holes
 from swath.geo.grid import Grid
 from swath.geo.raster import describe, read_labels
 from swath.geo.vector import write_vectors
@@ -71,6 +72,11 @@ def test_c99_areas_are_in_pixels_or_square_metres(tmp_path: Path, unit: str, pix
     assert sorted(areas(found == 1)) == sorted(n for n in areas(classes == 1) if n >= 6)
     assert (found != classes).sum() > 0
     np.testing.assert_array_equal(found == IGNORE, classes == IGNORE)
+    classes[20:30, 10:30] = 1
+    classes[22:24, 12:15] = classes[22:24, 20:25] = 0  # holes of 6 and 10 pixels
+    filled = run(tmp_path / "holes", classes, grid(SHAPE, pixel=pixel), max_hole=size, area_unit=unit)
+    np.testing.assert_array_equal(filled, fill_holes(classes, 1, 6))
+    assert (filled[22, 12], filled[22, 20]) == (1, 0)
 
 
 def test_c99_feet_are_not_taken_for_metres(tmp_path: Path) -> None:
