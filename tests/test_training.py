@@ -33,7 +33,7 @@ from swath.nn.heads import Classification, build_model
 from swath.nn.schedules import Constant
 from tests.conftest import ROOT, Script, child_environment
 from tests.synthetic import NanNet, TinyNet, grid, write_area
-from tests.trainings import losses, quiet, same, small, trained
+from tests.trainings import killed_at, losses, quiet, same, small, trained
 
 # ------------------------------------------------------------------------------------------------ seeds and resuming
 
@@ -55,10 +55,6 @@ def test_c07_loader_workers_do_not_change_the_numbers(tiles: Path, tmp_path: Pat
     assert losses(alone) == losses(helped)
 
 
-class Killed(BaseException):
-    """Stands for a kill at a moment of our choice."""
-
-
 EVERYTHING = {
     "ema_decay": 0.5,
     "swa_from": 0.3,
@@ -75,12 +71,7 @@ def test_c88_killed_and_resumed_equals_uninterrupted(
     config = small(tiles, tmp_path / "a", checkpoint_every=3, **changes)
     whole, expected = trained(replace(config, output_path=str(tmp_path / "whole")))
 
-    def kill(values: object, step: int) -> None:
-        if step == moment and "training/loss" in dict(values):  # type: ignore[call-overload]
-            raise Killed
-
-    with pytest.raises(Killed):
-        Training(config, Reports(metrics=kill, evaluation=lambda *_: None)).run()
+    killed_at(config, moment)
     resumed, weights = trained(config)
     assert same(expected, weights)
     assert resumed.history == whole.history

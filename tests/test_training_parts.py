@@ -23,7 +23,7 @@ from swath.nn.consistency import LinearRamp, PseudoLabels, TurnConsistency
 from swath.nn.transfer import Freezing
 from tests.conftest import Script
 from tests.synthetic import TinyNet
-from tests.trainings import quiet, same, small, trained
+from tests.trainings import killed_at, quiet, same, small, trained
 
 
 class TwoParts(nn.Module):
@@ -77,10 +77,6 @@ def test_c62_frozen_encoder_stays_and_thaws_at_its_epoch(tiles: Path, tmp_path: 
     assert not torch.equal(start["network.head.weight"], ends[0]["network.head.weight"])
 
 
-class Killed(BaseException):
-    """Stands for a kill at a moment of our choice."""
-
-
 def unlabelled(tiles: Path, **changes: object) -> Unlabelled:
     options = {"tiles_path": str(tiles.parent / "unlabelled"), "method": partial(TurnConsistency), "batch": 2} | changes
     return Unlabelled(**options)  # type: ignore[arg-type]
@@ -94,12 +90,7 @@ def test_c88_c73_c62_resumed_with_unlabelled_tiles_and_a_frozen_part(tiles: Path
     )  # fmt: skip
     whole, expected = trained(replace(config, output_path=str(tmp_path / "whole")))
 
-    def kill(values: object, step: int) -> None:
-        if step == moment and "training/loss" in dict(values):  # type: ignore[call-overload]
-            raise Killed
-
-    with pytest.raises(Killed):
-        Training(config, Reports(metrics=kill, evaluation=lambda *_: None)).run()
+    killed_at(config, moment)
     resumed, weights = trained(config)
     assert same(expected, weights)
     assert resumed.history == whole.history

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 
 from swath.data.channels import Decibel
@@ -57,3 +58,18 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def losses(training: Training) -> list[float]:
     return [values["training/loss"] for _, values in training.history if "training/loss" in values]
+
+
+class Killed(BaseException):
+    """Stands for a kill at a moment of our choice."""
+
+
+def killed_at(config: TrainingConfig, moment: int) -> None:
+    """Start a training and kill it right after the step of number `moment`."""
+
+    def kill(values: object, step: int) -> None:
+        if step == moment and "training/loss" in dict(values):  # type: ignore[call-overload]
+            raise Killed
+
+    with pytest.raises(Killed):
+        Training(config, Reports(metrics=kill, evaluation=lambda *_: None)).run()

@@ -137,12 +137,17 @@ def read_table(
     return frame
 
 
+def require_areas(wanted: Iterable[str], known: Iterable[str]) -> None:
+    """Raise CatalogError for an area that is not among the known ones."""
+    names = sorted(set(known))
+    unknown = [area for area in wanted if area not in names]
+    if unknown:
+        raise CatalogError(f"areas: no scene of {', '.join(unknown)}. There are {', '.join(names)}.")
+
+
 def only_areas(scenes: gpd.GeoDataFrame, areas: Sequence[str] | None) -> gpd.GeoDataFrame:
     """The rows of these areas (None: all). Raises CatalogError for an area that has no row."""
-    known = sorted(set(scenes["area"]))
-    unknown = [area for area in areas or () if area not in known]
-    if unknown:
-        raise CatalogError(f"areas: no scene of {', '.join(unknown)}. There are {', '.join(known)}.")
+    require_areas(areas or (), scenes["area"])
     return scenes if areas is None else scenes[scenes["area"].isin(list(areas))].reset_index(drop=True)
 
 

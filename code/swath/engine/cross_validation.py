@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import absolute, configclass, load
-from swath.data.catalog import read_table
+from swath.data.catalog import read_table, require_areas
 from swath.engine.comparison import compare, comparison_text
 from swath.engine.panels import Bar, bars_figure
-from swath.engine.score_report import UNITS
+from swath.engine.score_report import UNITS, as_dicts, interval_text, iou_bar
 from swath.engine.score_table import ScoreTable
 from swath.engine.scoring import ScoringConfig
 from swath.engine.training_config import TrainingConfig
@@ -102,9 +101,7 @@ def label(variant: str, way: str, config: CrossValidationConfig) -> str:
 def folds(config: CrossValidationConfig, areas: Sequence[str]) -> Iterator[Fold]:
     """All trainings, area by area within a variant. Raises CatalogError for unknown areas, or when there is only one."""
     chosen = tuple(config.areas or sorted(set(areas)))
-    unknown = sorted(set(chosen) - set(areas))
-    if unknown:
-        raise CatalogError(f"areas: no scene of {', '.join(unknown)}. There are {', '.join(sorted(set(areas)))}.")
+    require_areas(chosen, areas)
     if len(set(areas)) < 2:
         raise CatalogError("cross-validation leaves one area out and needs at least two. Use block folds within one.")
     for variant, overrides in config.variants.items():
@@ -157,13 +154,10 @@ class Results:
         width = max(map(len, self.tables))
         lines = [f"{'':{width}s}  {'IoU, all held-out areas':26s}{''.join(f'{area:>12s}' for area in areas)}"]
         for (name, _), part in self.frame.groupby(["variant", "task"], sort=False):
-            rows = {row["name"]: row for row in part.to_dict("records")}
+            rows = {row["name"]: row for row in as_dicts(part)}
             cells = "".join(f"{rows[a]['iou_fg']:12.3f}" if a in rows else f"{'':12s}" for a in areas)
             row = rows["all"]
-            span = (
-                f"{row['iou_fg']:.3f} [{row.get('iou_fg_low', math.nan):.3f}, {row.get('iou_fg_high', math.nan):.3f}]"
-            )
-            lines.append(f"{name:{width}s}  {span:26s}{cells}")
+            lines.append(f"{name:{width}s}  {interval_text(row, 'iou_fg'):26s}{cells}")
         for name, table in self.comparisons.items():
             lines += [f"{name}:", *(f"  {line}" for line in comparison_text(table).splitlines())]
         return "\n".join(lines) + "\n"
@@ -183,8 +177,7 @@ class Results:
     def picture(self) -> NDArray[np.uint8]:
         """uint8 RGB: IoU of every variant with its interval, all areas together and each alone."""
         groups: dict[str, list[Bar]] = {}
-        for row in self.frame.to_dict("records"):
-            value, low, high = (float(row.get(f"iou_fg{end}", math.nan)) for end in ("", "_low", "_high"))
-            bar = Bar(str(row["variant"]), value, low, high, f"{row['units']} {row['unit']}")
+        for row in as_dicts(self.frame):
+            bar = iou_bar(str(row["variant"]), row)
             groups.setdefault(f"{row['task']}, {row['name']}", []).append(bar)
         return bars_figure(groups, "IoU of the foreground in areas that were left out")

@@ -39,13 +39,13 @@ class ScoreReport:
     def text(self) -> str:
         """The scores as a text for people: 0.781 [0.752, 0.806]."""
         lines = [HEADER]
-        for row in _records(self.frame):
+        for row in as_dicts(self.frame):
             label = f"{row['task']}, {row['of']}" + ("" if row["of"] == "all" else f" {row['name']}")
             lines.append(_line(label, row))
         for (task, column), part in self.conditions.groupby(["task", "condition"], sort=False):
             if column != "area" and len(part) > 1:  # areas stand above; one value is no breakdown
                 lines.append(f"{task} by {column}")
-                lines += [_line(f"    {row['value']}", row) for row in _records(part)]
+                lines += [_line(f"    {row['value']}", row) for row in as_dicts(part)]
         return "\n".join([*lines, *self._footnotes()]) + "\n"
 
     def _footnotes(self) -> list[str]:
@@ -54,7 +54,7 @@ class ScoreReport:
         if threshold:
             rule = f"best threshold on one band, {threshold[1]}"
             lines.append(f"{rule:44s} {threshold[0]:.3f}   (chosen on these pixels)")
-        for row in _records(self.frame[self.frame["of"] == "all"]):
+        for row in as_dicts(self.frame[self.frame["of"] == "all"]):
             lines += [self._about_interval(row), self._about_tiles(row["task"])]
         return lines + self.table.notes
 
@@ -98,7 +98,8 @@ class ScoreReport:
             out[f"confusion_{task}.png"] = confusion_figure(matrix, classes, f"{task}, everything scored")
             mine = self.conditions[self.conditions["task"] == task]
             groups = {
-                str(name): [_bar(row) for row in _records(part)] for name, part in mine.groupby("condition", sort=False)
+                str(name): [iou_bar(str(row["value"]), row) for row in as_dicts(part)]
+                for name, part in mine.groupby("condition", sort=False)
             }
             out[f"scores_by_condition_{task}.png"] = bars_figure(groups, f"{task}: IoU of the foreground")
         return out
@@ -108,22 +109,25 @@ UNITS = "scores.parquet"
 """File and artifact of a run that holds its units (see `swath.engine.units.COLUMNS`)."""
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def as_dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, columns by their names."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _line(label: str, row: Mapping[str, Any]) -> str:
-    cells = [_cell(row, "iou_fg"), _cell(row, "f1_fg")]
+    cells = [interval_text(row, "iou_fg"), interval_text(row, "f1_fg")]
     precision, recall = (row.get(name, np.nan) for name in ("precision_fg", "recall_fg"))
     return f"{label[:44]:44s} {cells[0]:>20s}  {cells[1]:>20s}  {precision:9.3f} {recall:7.3f}"
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
+def interval_text(row: Mapping[str, Any], name: str) -> str:
+    """A score with its interval, ``0.781 [0.752, 0.806]``; blanks in place of an interval that is not there."""
     low, high = row.get(f"{name}_low", np.nan), row.get(f"{name}_high", np.nan)
     interval = f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else " " * 15
     return f"{row.get(name, np.nan):.3f}{interval}"
 
 
-def _bar(row: Mapping[str, Any]) -> Bar:
+def iou_bar(label: str, row: Mapping[str, Any]) -> Bar:
+    """The bar of a row of scores: IoU of the foreground with its interval and the units behind it."""
     value, low, high = (float(row.get(f"iou_fg{end}", np.nan)) for end in ("", "_low", "_high"))
-    return Bar(str(row["value"]), value, low, high, f"{row['units']} {row['unit']}")
+    return Bar(label, value, low, high, f"{row['units']} {row['unit']}")
