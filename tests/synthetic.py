@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,21 @@ class TinyNet(nn.Module):
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         return self.layers(image_BCHW)
+
+
+class SlowNet(TinyNet):
+    """A network that takes its time, so that something can happen to a training under way; it may fail in the end."""
+
+    def __init__(self, in_channels: int, classes: int, seconds: float = 0.03, fails_at: int | None = None) -> None:
+        super().__init__(in_channels, classes, dropout=0.0)
+        self.seconds, self.fails_at, self.calls = seconds, fails_at, 0
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        time.sleep(self.seconds)
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise ValueError("the network gave up")
+        return super().forward(image_BCHW)
 
 
 class NanNet(nn.Module):

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,56 +127,3 @@ def test_c84_pictures_and_files_arrive_as_they_were_when_logged(store: str, tmp_
     assert tracking.fetch(run.id, "pictures/black.png", tmp_path / "back").is_file()
     with pytest.raises(TrackingError, match=r"has no artifact model .*it has:"):
         tracking.fetch(run.id, "model", tmp_path / "back")
-
-
-@pytest.mark.slow
-def test_c85_server_stopped_during_a_run_loses_nothing(tmp_path: Path, store: str) -> None:
-    port = 50000 + hash(str(tmp_path)) % 10000
-    uri = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}", "--artifacts-destination", str(tmp_path / "artifacts"),
-    ]  # fmt: skip
-    environment = {k: v for k, v in child_environment(tmp_path / "x.db").items() if not k.startswith("MLFLOW_")}
-
-    def start() -> subprocess.Popen[bytes]:
-        server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _answers(uri)
-        return server
-
-    def stop(server: subprocess.Popen[bytes]) -> None:
-        server.terminate()
-        server.wait(30)
-
-    server = start()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
-            mlflow.set_tracking_uri(uri)
-            mlflow.set_experiment("outage")
-            with tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "outage") as run:
-                _drained(run)
-                stop(server)
-                for step in range(20):
-                    run.log_metrics({"training/loss": float(step)}, step)
-                    time.sleep(0.1)
-                server = start()
-            assert sorted(tracking.history(run.id, "training/loss")) == [(s, float(s)) for s in range(20)]
-    finally:
-        mlflow.set_tracking_uri(store)
-        stop(server)
-
-
-def _answers(uri: str) -> None:
-    import urllib.request
-
-    wait: Callable[[], float] = time.monotonic
-    deadline = wait() + 120
-    while wait() < deadline:
-        try:
-            urllib.request.urlopen(f"{uri}/health", timeout=2)
-        except OSError:
-            time.sleep(0.3)
-        else:
-            return
-    raise AssertionError("the server does not start")
