@@ -10,10 +10,12 @@ import geopandas as gpd
 import numpy as np
 import pytest
 
+from swath.geo import polygons as geo_polygons
 from swath.geo.grid import Grid
 from swath.geo.mosaic import merge_tiles
+from swath.geo.polygons import PolygonRules, polygonize_raster
 from swath.geo.raster import read_image, read_labels
-from swath.geo.vector import burn, polygonize, write_vectors
+from swath.geo.vector import burn, write_vectors
 from swath.geo.windows import ConstantSize, ConstantStride, windows
 from tests.synthetic import NODATA, backscatter, blobs, grid, polygons, write_image, write_mask
 
@@ -62,11 +64,15 @@ def test_c97_merge_equals_gdal_merge_where_the_last_wins(tmp_path: Path, tiling:
     assert np.array_equal(read_image(tmp_path / "ours.tif"), theirs, equal_nan=True)
 
 
-def test_c98_polygons_equal_gdal_polygonize(tmp_path: Path) -> None:
-    mask, place = blobs(SHAPE, 3), grid(SHAPE)
+@pytest.mark.parametrize("place", [grid(SHAPE), grid(SHAPE, (400_003.3, 3_700_001.7), 7.3)], ids=["even", "odd"])
+def test_c98_polygons_equal_gdal_polygonize(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Grid) -> None:
+    monkeypatch.setattr(geo_polygons, "STRIP_ROWS", 16)
+    mask = blobs(SHAPE, 3) + 2 * (np.random.default_rng(0).random(SHAPE) < 0.3).astype(np.uint8)
     path = write_mask(tmp_path / "mask.tif", mask, place)
-    gdal("gdal_polygonize.py", "-q", path, "-f", "ESRI Shapefile", tmp_path / "theirs.shp", "theirs", "id")
-    theirs = gpd.read_file(tmp_path / "theirs.shp")
-    assert set(theirs["id"]) == {0, 1}  # the tool writes the background too; we do not
-    theirs, ours = theirs[theirs["id"] == 1], polygonize(mask, place)
-    assert sorted(g.normalize().wkt for g in ours.geometry) == sorted(g.normalize().wkt for g in theirs.geometry)
+    gdal("gdal_polygonize.py", "-q", path, "-f", "GPKG", tmp_path / "theirs.gpkg", "theirs", "id")
+    theirs = gpd.read_file(tmp_path / "theirs.gpkg")
+    assert set(theirs["id"]) == {0, 1, 2, 3}
+    ours = polygonize_raster(path, PolygonRules(classes=(0, 1, 2, 3)), workers=3)
+    assert sorted(zip(ours["id"], ours.normalize().to_wkb(), strict=True)) == sorted(
+        zip(theirs["id"], theirs.normalize().to_wkb(), strict=True)
+    )

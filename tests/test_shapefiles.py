@@ -15,8 +15,9 @@ from affine import Affine
 from swath.challenges.shapefiles import Layer, check_layer, pack
 from swath.errors import VectorError
 from swath.geo.grid import Grid
+from swath.geo.polygons import polygonize
 from swath.geo.raster import read_image, read_labels
-from swath.geo.vector import burn, polygonize, write_vectors
+from swath.geo.vector import burn, write_vectors
 from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.synthetic import blobs, grid, times, write_image, write_mask

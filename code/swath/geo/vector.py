@@ -1,4 +1,4 @@
-"""The one module that opens vector files: polygons to masks, masks to polygons."""
+"""The one module that opens vector files; and polygons to masks. The way back is in `polygons`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pyarrow.parquet as pq
 import pyogrio
 import shapely
 from numpy.typing import NDArray
@@ -24,7 +24,18 @@ from swath.geo.grid import Grid, Window
 from swath.geo.raster import files_below
 
 DRIVERS = {".shp": "ESRI Shapefile", ".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
-VECTOR_SUFFIXES = (".shp", ".gpkg", ".fgb", ".geojson")
+VECTOR_SUFFIXES = tuple(DRIVERS)
+"""Where labels are looked for; not in GeoParquet, which tables of scenes and tiles are, too."""
+PARQUET = ".parquet"
+FORMATS = (*DRIVERS, PARQUET)
+
+SHAPEFILE_NAME = 10
+SHAPEFILE_BYTES = 2**31 - 1
+
+UNREADABLE = (DataSourceError, OSError, ValueError)
+UNWRITABLE = (
+    DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError, OSError, RuntimeError,
+)  # fmt: skip
 
 
 def read_polygons(path: Path, attribute: str | None = None, need_crs: bool = True) -> gpd.GeoDataFrame:
@@ -34,8 +45,8 @@ def read_polygons(path: Path, attribute: str | None = None, need_crs: bool = Tru
     `attribute`.
     """
     try:
-        frame = gpd.read_file(path)
-    except (DataSourceError, OSError, ValueError) as error:
+        frame = gpd.read_parquet(path) if path.suffix == PARQUET else gpd.read_file(path)
+    except UNREADABLE as error:
         raise VectorError(
             f"{path}: cannot be read as vectors ({error}). Copy the file again, with all its parts."
         ) from error
@@ -104,65 +115,58 @@ def burn(
     )
 
 
-def polygonize(
-    mask_HW: NDArray[np.uint8], grid: Grid, classes: Sequence[int] = (1,), min_area: float = 0.0
-) -> gpd.GeoDataFrame:
-    """Polygons of 4-connected pixels of equal value, with the value as `id`, in the grid's CRS.
-
-    Only `classes` are kept, and polygons of at least `min_area` (CRS units squared). Every pixel of a kept class
-    lies in exactly one polygon; geometries are valid.
-    """
-    wanted = np.isin(mask_HW, classes)
-    pairs = list(features.shapes(mask_HW, mask=wanted, connectivity=4, transform=grid.transform))
-    frame = gpd.GeoDataFrame(
-        {"id": np.array([int(value) for _, value in pairs], np.int32)},
-        geometry=shapely.from_geojson([_geojson(shape) for shape, _ in pairs]) if pairs else [],
-        crs=grid.crs.to_wkt() if grid.crs else None,
-    )
-    return frame[frame.area >= min_area].reset_index(drop=True) if min_area > 0 else frame
-
-
-def _geojson(shape: dict[str, Any]) -> str:
-    rings = ",".join("[" + ",".join(f"[{x!r},{y!r}]" for x, y in ring) + "]" for ring in shape["coordinates"])
-    return f'{{"type":"Polygon","coordinates":[{rings}]}}'
-
-
 def write_vectors(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None) -> None:
-    """Write a vector file whole or not at all; an older file of that name is replaced. Format by suffix.
+    """Write polygons whole or not at all; an older file of that name is replaced. Format by suffix.
 
-    Raises VectorError when the suffix is unknown or the disk is full.
+    Raises VectorError when the suffix is unknown, a shapefile cannot hold the polygons, or the disk is full.
     """
-    driver = DRIVERS.get(path.suffix)
-    if driver is None:
-        raise VectorError(f"{path}: unknown vector format {path.suffix!r}. Known: {', '.join(DRIVERS)}.")
+    if path.suffix not in FORMATS:
+        raise VectorError(f"{path}: unknown vector format {path.suffix!r}. Known: {', '.join(FORMATS)}.")
+    if path.suffix == ".shp":
+        _require_fit_for_shapefile(path, frame)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
     try:
         fresh = folder / path.name
-        pyogrio.write_dataframe(
-            frame,
-            fresh,
-            driver=driver,
-            layer=layer or path.stem,
-            geometry_type="Polygon",
-            promote_to_multi=False,
-        )
-        if len(gpd.read_file(fresh)) != len(frame):
+        if _write(fresh, frame, layer or path.stem) != len(frame):
             raise OSError("the written file holds fewer polygons than it should")
         _move_in(folder, path)
-    except (
-        DataSourceError,
-        pyogrio.errors.DataLayerError,
-        pyogrio.errors.FeatureError,
-        OSError,
-        RuntimeError,
-    ) as error:
+    except UNWRITABLE as error:
         raise VectorError(
             f"{path}: cannot be written ({error}). Free disk space and start the same command again."
         ) from error
     finally:
         with suppress(OSError):
             shutil.rmtree(folder)
+
+
+def _write(path: Path, frame: gpd.GeoDataFrame, layer: str) -> int:
+    """Write, and count what is in the file."""
+    if path.suffix == PARQUET:
+        frame.to_parquet(path, index=False)
+        return int(pq.read_metadata(path).num_rows)
+    pyogrio.write_dataframe(
+        frame, path, driver=DRIVERS[path.suffix], layer=layer, geometry_type="Polygon", promote_to_multi=False
+    )
+    return int(pyogrio.read_info(path, force_feature_count=True)["features"])
+
+
+def _require_fit_for_shapefile(path: Path, frame: gpd.GeoDataFrame) -> None:
+    """The format counts bytes in 31 bits and has 10 characters for a name; GDAL would go on with a damaged result."""
+    long = [str(c) for c in frame.columns if c != frame.geometry.name and len(str(c).encode()) > SHAPEFILE_NAME]
+    if long:
+        raise VectorError(
+            f"{path}: a shapefile has {SHAPEFILE_NAME} characters for an attribute's name, too few for "
+            f"{', '.join(long)}. Rename it, or write gpkg, parquet or fgb."
+        )
+    shapes = frame.geometry.to_numpy()
+    parts = shapely.get_num_interior_rings(shapes).sum() + len(shapes)
+    size = 100 + 52 * len(shapes) + 4 * parts + 16 * shapely.get_num_coordinates(shapes).sum()  # ESRI's paper of 1998
+    if size > SHAPEFILE_BYTES:
+        raise VectorError(
+            f"{path}: {len(frame)} polygons need {size / 1e9:.1f} GB, a shapefile holds {SHAPEFILE_BYTES / 1e9:.1f}. "
+            "Write gpkg, parquet or fgb, or drop small polygons (min_area) or corners (simplify)."
+        )
 
 
 def _move_in(folder: Path, path: Path) -> None:
