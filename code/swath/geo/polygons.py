@@ -119,7 +119,8 @@ def _vertices(
 
 def _geometries(traced: Rings, transform: Affine) -> NDArray[np.object_]:
     """Polygons in CRS units; one formula for every vertex, so that what is shared is equal bit by bit."""
-    x, y = transform @ (traced.col.astype(np.float64), traced.row.astype(np.float64))
+    col, row, t = traced.col.astype(np.float64), traced.row.astype(np.float64), transform
+    x, y = col * t.a + row * t.b + t.c, col * t.d + row * t.e + t.f
     offsets = (traced.ring_offsets, traced.polygon_offsets)
     return shapely.from_ragged_array(shapely.GeometryType.POLYGON, np.stack([x, y], axis=1), offsets)
 
