@@ -143,8 +143,7 @@ def peer_command(name: str, target: Path) -> list[str]:
             str(target),
         ]
     tiles = [str(p) for p in sorted((FOLDER / "tiles").glob("*.tif"))]
-    return ["gdal_merge.py", "-q", "-n", "255", "-a_nodata", "255", "-co", "TILED=YES", "-co", "COMPRESS=DEFLATE",
-            "-co", "ZLEVEL=1", "-o", str(target), *tiles]  # fmt: skip
+    return ["gdal_merge.py", "-q", "-n", "255", "-a_nodata", "255", "-o", str(target), *tiles]
 
 
 # ---------------------------------------------------------------------------------------------------------- measurements

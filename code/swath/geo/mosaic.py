@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from affine import Affine
@@ -37,14 +38,46 @@ def merge_tiles(tiles: Sequence[Path], grid: Grid, output: Path, overlap: Overla
         grid=grid, bands=first.bands, dtype="uint8" if first.dtype == "uint8" else "float32", nodata=nodata,
         compress=first.dtype == "uint8",
     )  # fmt: skip
-    placed = [(path, _place(path, grid)) for path in tiles]
-    with RasterWriter(output, spec) as writer:
-        for strip in strips(grid.shape, STRIP_PIXELS):
-            merged = _merge_strip(placed, strip, len(spec.bands), overlap)
-            missing = np.isnan(merged)
-            if spec.dtype == "uint8":
-                merged = np.where(missing, nodata, np.rint(merged))
-            writer.write(merged, strip)
+    with ThreadPoolExecutor() as pool:  # a header takes longer to find than to read
+        placed = list(zip(tiles, pool.map(lambda path: _place(path, grid), tiles), strict=True))
+    pixels = STRIP_PIXELS * (4 if spec.dtype == "uint8" and overlap == "last" else 1)
+    with RasterWriter(output, spec) as writer, _Readers() as readers:
+        for strip in strips(grid.shape, pixels):
+            here = [(readers.of(path, window), window) for path, window in placed if _meet(window, strip)]
+            if overlap == "last":
+                writer.write(_last(here, strip, spec), strip)
+            else:
+                writer.write(_combined(here, strip, spec, overlap), strip)
+            readers.leave(strip)
+
+
+class _Readers:
+    """Tiles that a strip touches, opened once each: a tile stays open until the strip that holds its last row is left."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, tuple[RasterReader, int]] = {}
+
+    def of(self, path: Path, window: Window) -> RasterReader:
+        if path not in self._open:
+            self._open[path] = RasterReader(path), window.row + window.height
+        return self._open[path][0]
+
+    def leave(self, strip: Window) -> None:
+        for path, (reader, end) in list(self._open.items()):
+            if end <= strip.row + strip.height:
+                reader.close()
+                del self._open[path]
+
+    def __enter__(self) -> _Readers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reader, _end in self._open.values():
+            reader.close()
+
+
+def _meet(window: Window, strip: Window) -> bool:
+    return window.row < strip.row + strip.height and strip.row < window.row + window.height
 
 
 def _place(path: Path, grid: Grid) -> Window:
@@ -59,28 +92,41 @@ def _place(path: Path, grid: Grid) -> Window:
     return window
 
 
-def _merge_strip(
-    placed: Sequence[tuple[Path, Window]], strip: Window, bands: int, overlap: Overlap
-) -> NDArray[np.float32]:
-    total = np.full((bands, *strip.shape), np.nan, np.float32)
-    count = np.zeros((bands, *strip.shape), np.uint16)
-    for path, window in placed:
+Placed = Sequence[tuple[RasterReader, Window]]
+
+
+def _parts(placed: Placed, strip: Window) -> Iterator[tuple[RasterReader, Window, tuple[slice, ...]]]:
+    """Each tile that has pixels in the strip: its reader, which of its pixels, and their place in an array of the strip."""
+    for reader, window in placed:
         part = window.intersect(strip)
-        if part.is_empty:
-            continue
-        with RasterReader(path) as reader:
-            data = reader.image(part.relative_to(window))
-        at = (slice(None), *part.relative_to(strip).slices)
+        if not part.is_empty:
+            yield reader, part.relative_to(window), (slice(None), *part.relative_to(strip).slices)
+
+
+def _last(placed: Placed, strip: Window, spec: RasterSpec) -> NDArray[Any]:
+    """(bands, height, width) in the file's own dtype; later tiles win where they have a value."""
+    labels = spec.dtype == "uint8"
+    merged = np.full((len(spec.bands), *strip.shape), spec.nodata if labels else np.nan, spec.dtype)
+    for reader, part, at in _parts(placed, strip):
+        data = reader.labels(part) if labels else reader.image(part)
+        nodata = reader.info.nodata
+        seen = ~np.isnan(data) if not labels else (True if nodata is None else data != nodata)
+        np.copyto(merged[at], data, where=seen)
+    return merged
+
+
+def _combined(placed: Placed, strip: Window, spec: RasterSpec, overlap: Literal["max", "mean"]) -> NDArray[Any]:
+    """(bands, height, width): the largest or the mean of the values that tiles have."""
+    total = np.full((len(spec.bands), *strip.shape), np.nan, np.float32)
+    count = np.zeros(total.shape, np.uint16)
+    for reader, part, at in _parts(placed, strip):
+        data = reader.image(part)
         seen = ~np.isnan(data)
-        total[at] = np.where(seen, _combine(total[at], data, overlap), total[at])
+        merged = np.fmax(total[at], data) if overlap == "max" else np.nan_to_num(total[at]) + data
+        np.copyto(total[at], merged, where=seen)
         count[at] += seen
-    return (total / np.maximum(count, 1)).astype(np.float32) if overlap == "mean" else total
-
-
-def _combine(old: NDArray[np.float32], new: NDArray[np.float32], overlap: Overlap) -> NDArray[np.float32]:
-    if overlap == "last":
-        return new
-    return np.fmax(old, new) if overlap == "max" else np.nan_to_num(old) + new
+    merged = total / np.maximum(count, 1) if overlap == "mean" else total
+    return np.where(np.isnan(merged), np.float32(spec.nodata), np.rint(merged)) if spec.dtype == "uint8" else merged
 
 
 # ------------------------------------------------------------------------------------------------------------- dates

@@ -18,9 +18,10 @@ from swath.errors import VectorError
 from swath.geo.grid import Grid, Window
 from swath.geo.outlines import Ints, Rings, Vertices, rings, vertices
 from swath.geo.raster import RasterReader, describe
+from swath.geo.windows import BLOCK
 
-STRIP_ROWS = 512
-"""Rows that are read at once: a row of the blocks that swath writes."""
+STRIP_ROWS = BLOCK
+"""Rows that are read at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
