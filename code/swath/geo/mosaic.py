@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,8 @@ Rule = Literal["mean", "any", "majority", "n-1"]
 
 STRIP_PIXELS = 4_000_000
 
+Index = tuple[slice, ...]
+
 
 def merge_tiles(tiles: Sequence[Path], grid: Grid, output: Path, overlap: Overlap = "last") -> None:
     """Write the tiles of one scene as one raster on `grid`: padding is dropped, places without a tile are nodata.
@@ -38,46 +42,40 @@ def merge_tiles(tiles: Sequence[Path], grid: Grid, output: Path, overlap: Overla
         grid=grid, bands=first.bands, dtype="uint8" if first.dtype == "uint8" else "float32", nodata=nodata,
         compress=first.dtype == "uint8",
     )  # fmt: skip
-    with ThreadPoolExecutor() as pool:  # a header takes longer to find than to read
-        placed = list(zip(tiles, pool.map(lambda path: _place(path, grid), tiles), strict=True))
     pixels = STRIP_PIXELS * (4 if spec.dtype == "uint8" and overlap == "last" else 1)
-    with RasterWriter(output, spec) as writer, _Readers() as readers:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, RasterWriter(output, spec) as writer:
+        placed = list(pool.map(lambda path: _Tile(path, _place(path, grid)), tiles))
         for strip in strips(grid.shape, pixels):
-            here = [(readers.of(path, window), window) for path, window in placed if _meet(window, strip)]
-            if overlap == "last":
-                writer.write(_last(here, strip, spec), strip)
-            else:
-                writer.write(_combined(here, strip, spec, overlap), strip)
-            readers.leave(strip)
+            here = [tile for tile in placed if not tile.window.intersect(strip).is_empty]
+            merge = _last if overlap == "last" else partial(_combined, overlap=overlap)
+            writer.write(merge(here, strip, spec, pool), strip)
+            for tile in here:
+                tile.leave(strip)
 
 
-class _Readers:
-    """Tiles that a strip touches, opened once each: a tile stays open until the strip that holds its last row is left."""
+class _Tile:
+    """A tile and its window of the scene; opened once, for as long as strips need its rows, and by one thread at a time."""
 
-    def __init__(self) -> None:
-        self._open: dict[Path, tuple[RasterReader, int]] = {}
+    def __init__(self, path: Path, window: Window) -> None:
+        self.path, self.window = path, window
+        self._reader: RasterReader | None = None
 
-    def of(self, path: Path, window: Window) -> RasterReader:
-        if path not in self._open:
-            self._open[path] = RasterReader(path), window.row + window.height
-        return self._open[path][0]
+    def part(self, strip: Window, labels: bool) -> tuple[Index, NDArray[Any], NDArray[np.bool_]]:
+        """What a strip sees of it: the place in an array of the strip, values, and which of them are no nodata."""
+        self._reader = reader = self._reader or RasterReader(self.path)
+        part = self.window.intersect(strip)
+        at = (slice(None), *part.relative_to(strip).slices)
+        if not labels:
+            image = reader.image(part.relative_to(self.window))
+            return at, image, ~np.isnan(image)
+        values, nodata = reader.labels(part.relative_to(self.window)), reader.info.nodata
+        return at, values, np.ones(values.shape, np.bool_) if nodata is None else values != nodata
 
     def leave(self, strip: Window) -> None:
-        for path, (reader, end) in list(self._open.items()):
-            if end <= strip.row + strip.height:
-                reader.close()
-                del self._open[path]
-
-    def __enter__(self) -> _Readers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for reader, _end in self._open.values():
-            reader.close()
-
-
-def _meet(window: Window, strip: Window) -> bool:
-    return window.row < strip.row + strip.height and strip.row < window.row + window.height
+        """Close it where `strip` has its last row."""
+        if self._reader and self.window.row + self.window.height <= strip.row + strip.height:
+            self._reader.close()
+            self._reader = None
 
 
 def _place(path: Path, grid: Grid) -> Window:
@@ -92,37 +90,23 @@ def _place(path: Path, grid: Grid) -> Window:
     return window
 
 
-Placed = Sequence[tuple[RasterReader, Window]]
-
-
-def _parts(placed: Placed, strip: Window) -> Iterator[tuple[RasterReader, Window, tuple[slice, ...]]]:
-    """Each tile that has pixels in the strip: its reader, which of its pixels, and their place in an array of the strip."""
-    for reader, window in placed:
-        part = window.intersect(strip)
-        if not part.is_empty:
-            yield reader, part.relative_to(window), (slice(None), *part.relative_to(strip).slices)
-
-
-def _last(placed: Placed, strip: Window, spec: RasterSpec) -> NDArray[Any]:
+def _last(tiles: Sequence[_Tile], strip: Window, spec: RasterSpec, pool: Executor) -> NDArray[Any]:
     """(bands, height, width) in the file's own dtype; later tiles win where they have a value."""
     labels = spec.dtype == "uint8"
     merged = np.full((len(spec.bands), *strip.shape), spec.nodata if labels else np.nan, spec.dtype)
-    for reader, part, at in _parts(placed, strip):
-        data = reader.labels(part) if labels else reader.image(part)
-        nodata = reader.info.nodata
-        seen = ~np.isnan(data) if not labels else (True if nodata is None else data != nodata)
-        np.copyto(merged[at], data, where=seen)
+    for at, values, seen in pool.map(lambda tile: tile.part(strip, labels), tiles):
+        np.copyto(merged[at], values, where=seen)
     return merged
 
 
-def _combined(placed: Placed, strip: Window, spec: RasterSpec, overlap: Literal["max", "mean"]) -> NDArray[Any]:
+def _combined(
+    tiles: Sequence[_Tile], strip: Window, spec: RasterSpec, pool: Executor, overlap: Literal["max", "mean"]
+) -> NDArray[Any]:
     """(bands, height, width): the largest or the mean of the values that tiles have."""
     total = np.full((len(spec.bands), *strip.shape), np.nan, np.float32)
     count = np.zeros(total.shape, np.uint16)
-    for reader, part, at in _parts(placed, strip):
-        data = reader.image(part)
-        seen = ~np.isnan(data)
-        merged = np.fmax(total[at], data) if overlap == "max" else np.nan_to_num(total[at]) + data
+    for at, values, seen in pool.map(lambda tile: tile.part(strip, labels=False), tiles):
+        merged = np.fmax(total[at], values) if overlap == "max" else np.nan_to_num(total[at]) + values
         np.copyto(total[at], merged, where=seen)
         count[at] += seen
     merged = total / np.maximum(count, 1) if overlap == "mean" else total
