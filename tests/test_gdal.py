@@ -9,6 +9,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 
 from swath.geo import polygons as geo_polygons
 from swath.geo.grid import Grid
@@ -45,6 +46,20 @@ def test_c10_burn_equals_gdal_rasterize(tmp_path: Path, place: Grid, all_touched
     theirs = read_labels(target)[0]
     assert set(np.unique(theirs)) == {0, 1, 2, 3}
     assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("all_touched", [True, False])
+def test_c10_burn_equals_gdal_rasterize_on_corners_of_pixels(tmp_path: Path, all_touched: bool) -> None:
+    place = grid((600, 90))  # high enough to show what counting rows from elsewhere does
+    corners = np.random.default_rng(0).integers(0, 90, (200, 3, 2)) + np.arange(0, 600, 3)[:, None, None] * (0, 1)
+    x, y = place.transform @ tuple(corners.reshape(-1, 2).T)
+    shapes = shapely.polygons(np.stack([x, y], axis=1).reshape(-1, 3, 2))
+    frame = gpd.GeoDataFrame({"DN": np.arange(200) % 9}, geometry=shapes, crs=place.crs.to_wkt())
+    write_vectors(tmp_path / "labels.gpkg", frame)
+    target = write_mask(tmp_path / "mask.tif", np.zeros(place.shape, np.uint8), place)
+    gdal("gdal_rasterize", "-q", *(["-at"] if all_touched else []), "-a", "DN", tmp_path / "labels.gpkg", target)
+    ours = burn(list(frame.geometry), list(frame["DN"]), place, place.window, all_touched)
+    assert np.array_equal(ours, read_labels(target)[0])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio import features
 
 from swath.errors import VectorError
 from swath.geo import vector
@@ -21,6 +22,7 @@ from swath.geo.grid import Grid, Window
 from swath.geo.polygons import PolygonRules, polygonize
 from swath.geo.vector import (
     burn,
+    burn_strips,
     find_vectors,
     footprint,
     read_polygons,
@@ -37,17 +39,62 @@ TURNED = Affine.translation(4e5, 3.7e6) @ Affine.rotation(30) @ Affine.scale(10,
 # --------------------------------------------------------------------------------------------------------------- burn
 
 
+def on_corners(rng: np.random.Generator, place: Grid, count: int = 4) -> list[shapely.Polygon]:
+    """Triangles between corners of pixels: their borders pass through many corners of others."""
+    x, y = place.transform @ tuple(rng.integers(-10, 60, (2, count * 3)))
+    return [shapely.Polygon(t) for t in np.stack([x, y], axis=1).reshape(count, 3, 2)]
+
+
 @LAW
-@given(st.integers(0, 10_000), st.integers(1, 64), st.booleans())
-def test_c10_burning_strip_by_strip_equals_burning_at_once(seed: int, height: int, all_touched: bool) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 64), st.booleans(), st.booleans())
+def test_c10_windows_are_parts_of_the_mask_burnt_at_once(
+    seed: int, height: int, all_touched: bool, corners: bool
+) -> None:
     place, rng = grid((64, 50)), np.random.default_rng(seed)
-    corners = rng.uniform(-100, 740, (4, 3, 2)) * (1, -1) + (400_000, 3_700_000)
-    shapes, values = [shapely.Polygon(c) for c in corners], [1, 2, 0, 3]
-    whole = burn(shapes, values, place, place.window, all_touched)
+    anywhere = rng.uniform(-100, 740, (4, 3, 2)) * (1, -1) + (400_000, 3_700_000)
+    shapes = on_corners(rng, place) if corners else [shapely.Polygon(c) for c in anywhere]
+    values = [1, 2, 0, 3]
+    pairs = list(zip(shapes, values, strict=True))
+    whole = features.rasterize(
+        pairs, out_shape=place.shape, transform=place.transform, all_touched=all_touched, dtype="uint8"
+    )
     parts = [
         burn(shapes, values, place, Window(r, 0, min(height, 64 - r), 50), all_touched) for r in range(0, 64, height)
     ]
     assert np.array_equal(np.concatenate(parts), whole)
+    beyond = burn(shapes, values, place, Window(-3, -4, 70, 60), all_touched)
+    assert np.array_equal(beyond[3:67, 4:54], whole)
+    assert np.count_nonzero(beyond) == np.count_nonzero(whole)
+
+
+@LAW
+@given(st.integers(0, 10_000), st.integers(1, 64), st.booleans())
+def test_c10_rasters_too_large_for_one_strip_differ_in_touched_corners_only(
+    seed: int, height: int, all_touched: bool
+) -> None:
+    place, rng = grid((64, 50)), np.random.default_rng(seed)
+    shapes = on_corners(rng, place, 1)
+    whole = burn(shapes, [1], place, place.window, all_touched)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vector, "BURN_PIXELS", height * 50)
+        found = list(burn_strips(shapes, [1], place, all_touched))
+    assert [w.row for w, _ in found] == list(range(0, 64, height))
+    rows, cols = np.nonzero(np.concatenate([mask for _, mask in found]) != whole)
+    border = shapely.boundary(shapes[0])
+    x, y = place.transform @ (cols.astype(float), rows.astype(float))
+    inner = shapely.box(x + 1e-6, y - 10 + 1e-6, x + 10 - 1e-6, y - 1e-6)
+    assert not len(rows) or all_touched
+    assert not shapely.intersects(inner, border).any()
+
+
+def test_c10_multipolygons_and_heights_are_burnt() -> None:
+    place = grid((10, 10))
+    box = shapely.box(400_000, 3_699_950, 400_050, 3_700_000)
+    two = shapely.MultiPolygon([box, shapely.box(400_060, 3_699_900, 400_100, 3_699_940)])
+    for shapes in ([two], [shapely.force_3d(two, 7.0)]):
+        mask = burn(shapes, [9], place, place.window, all_touched=False)
+        assert mask[:5, :5].tolist() == [[9] * 5] * 5
+        assert np.count_nonzero(mask) == 25 + 16
 
 
 @LAW

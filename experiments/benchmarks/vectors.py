@@ -95,12 +95,13 @@ def polygonise(classes: Sequence[int], target: Path) -> dict[str, float]:
 
 def rasterise(target: Path) -> dict[str, float]:
     """Ours: labels.shp to a mask on the scene's grid."""
-    from swath.geo.raster import RasterSpec
-    from swath.geo.vector import burn_to_file, read_polygons
+    from swath.geo.raster import RasterSpec, RasterWriter
+    from swath.geo.vector import burn_strips, read_polygons
 
     labels = read_polygons(FOLDER / "labels.shp", "DN")
-    spec = RasterSpec(grid=scene_grid(), bands=("water",), dtype="uint8")
-    burn_to_file(list(labels.geometry), list(labels["DN"]), target, spec)
+    with RasterWriter(target, RasterSpec(grid=scene_grid(), bands=("water",), dtype="uint8")) as writer:
+        for strip, mask in burn_strips(list(labels.geometry), list(labels["DN"]), scene_grid()):
+            writer.write(mask[None], strip)
     return {"polygons": len(labels)}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -22,6 +24,7 @@ from shapely.geometry.base import BaseGeometry
 from swath.errors import VectorError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import files_below
+from swath.geo.windows import strips
 
 DRIVERS = {".shp": "ESRI Shapefile", ".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
 VECTOR_SUFFIXES = tuple(DRIVERS)
@@ -92,6 +95,29 @@ def _bounds(bounds: Sequence[float]) -> str:
     return "({:.0f}, {:.0f}, {:.0f}, {:.0f})".format(*bounds)
 
 
+BURN_PIXELS = 1 << 28
+"""Pixels burnt at once, one byte each; GDAL takes as much again."""
+
+
+def burn_strips(
+    geometries: Sequence[BaseGeometry], values: Sequence[int], grid: Grid, all_touched: bool = True
+) -> Iterator[tuple[Window, NDArray[np.uint8]]]:
+    """Full-width windows of the grid with uint8 (height, width): each polygon's value, 0 elsewhere; later polygons win.
+
+    With `all_touched` every pixel that a polygon touches is burnt, else those whose centre lies inside, as
+    gdal_rasterize does with and without -at. Memory is bounded, and up to 2^28 pixels are one strip. They have to be:
+    where a border only touches a pixel's corner, GDAL's answer depends on the row that it counts from, so narrower
+    strips would give other pixels than one pass; and so do the parts in which gdal_rasterize burns larger rasters,
+    which follow its cache.
+    """
+    shapes = list(zip(_mappings(geometries), map(int, values), strict=True))
+    for strip in strips(grid.shape, BURN_PIXELS):
+        mask = np.zeros(strip.shape, np.uint8)
+        if shapes:
+            features.rasterize(shapes, out=mask, transform=grid.at(strip).transform, all_touched=all_touched)
+        yield strip, mask
+
+
 def burn(
     geometries: Sequence[BaseGeometry],
     values: Sequence[int],
@@ -99,20 +125,25 @@ def burn(
     window: Window,
     all_touched: bool = True,
 ) -> NDArray[np.uint8]:
-    """uint8 (height, width) of the window: each polygon's value, 0 elsewhere; later polygons win.
+    """uint8 (height, width): the window's part of what `burn_strips` burns; 0 outside the grid. For many windows, use that."""
+    out = np.zeros(window.shape, np.uint8)
+    for strip, mask in burn_strips(geometries, values, grid, all_touched):
+        part = window.intersect(strip)
+        if not part.is_empty:
+            out[part.relative_to(window).slices] = mask[part.relative_to(strip).slices]
+    return out
 
-    With `all_touched` every pixel that a polygon touches is burnt, else those whose centre lies inside, as
-    gdal_rasterize does with and without -at.
-    """
-    place = grid.at(window)
-    x_min, y_min, x_max, y_max = place.bounds
-    near = shapely.STRtree(list(geometries)).query(shapely.box(x_min, y_min, x_max, y_max))
-    shapes = [(geometries[i], int(values[i])) for i in np.sort(near)]
-    if not shapes:
-        return np.zeros(window.shape, np.uint8)
-    return features.rasterize(
-        shapes, out_shape=window.shape, transform=place.transform, all_touched=all_touched, dtype="uint8"
-    )
+
+def _mappings(geometries: Sequence[BaseGeometry]) -> list[dict[str, Any]]:
+    """Polygons and multipolygons as GeoJSON has them, all coordinates taken out at once."""
+    shapes = np.array([shapely.MultiPolygon([g]) if g.geom_type == "Polygon" else g for g in geometries], dtype=object)
+    if not len(shapes):
+        return []
+    _, xy, (rings, polygons, parts) = shapely.to_ragged_array(shapes, include_z=False)
+    points = xy.tolist()
+    ring = [points[a:b] for a, b in pairwise(rings)]
+    polygon = [ring[a:b] for a, b in pairwise(polygons)]
+    return [{"type": "MultiPolygon", "coordinates": polygon[a:b]} for a, b in pairwise(parts)]
 
 
 def write_vectors(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None) -> None:
