@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import shapely
 
+from swath.geo import mosaic
 from swath.geo import polygons as geo_polygons
 from swath.geo.grid import Grid
 from swath.geo.mosaic import merge_tiles
@@ -18,6 +19,7 @@ from swath.geo.polygons import PolygonRules, polygonize_raster
 from swath.geo.raster import read_image, read_labels
 from swath.geo.vector import burn, write_vectors
 from swath.geo.windows import ConstantSize, ConstantStride, windows
+from swath.labels import IGNORE
 from tests.synthetic import NODATA, backscatter, blobs, grid, polygons, write_image, write_mask
 
 SHAPE = (90, 110)
@@ -77,6 +79,20 @@ def test_c97_merge_equals_gdal_merge_where_the_last_wins(tmp_path: Path, tiling:
     theirs = read_image(tmp_path / "theirs.tif")
     assert np.isfinite(theirs).mean() > 0.9
     assert np.array_equal(read_image(tmp_path / "ours.tif"), theirs, equal_nan=True)
+
+
+def test_c97_merged_classes_equal_gdal_merge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mosaic, "STRIP_PIXELS", 17 * SHAPE[1] // 4)
+    place, rng = grid(SHAPE), np.random.default_rng(0)
+    places = [window for window, _ in windows(SHAPE, ConstantSize(size=48, min_overlap=12))]
+    paths = [
+        write_mask(tmp_path / f"{i}.tif", rng.choice([0, 1, 2, IGNORE], w.shape).astype(np.uint8), place.at(w))
+        for i, w in enumerate(places)
+    ]
+    for known in (places, None):
+        merge_tiles(paths, place, tmp_path / "ours.tif", "last", known)
+        gdal("gdal_merge.py", "-q", "-n", IGNORE, "-init", IGNORE, "-o", tmp_path / "theirs.tif", *paths)
+        assert np.array_equal(read_labels(tmp_path / "ours.tif"), read_labels(tmp_path / "theirs.tif"))
 
 
 @pytest.mark.parametrize("place", [grid(SHAPE), grid(SHAPE, (400_003.3, 3_700_001.7), 7.3)], ids=["even", "odd"])

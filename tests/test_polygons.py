@@ -177,6 +177,7 @@ def test_c98_simplified_polygons_stay_valid_and_do_not_overlap(
     rules = PolygonRules(classes=(1,) if one_class else (0, 1, 2, 255), min_area=min_area, simplify=tolerance)
     frame = polygonize(np.kron(mask, np.ones((2, 2), np.uint8)), grid((2 * mask.shape[0], 2 * mask.shape[1])), rules)
     assert frame.is_valid.all()
+    assert frame.empty or shapely.coverage_is_valid(frame.geometry.values)
     assert (frame.geom_type == "Polygon").all()
     assert not frame.is_empty.any()
     assert all(a.intersection(b).area == pytest.approx(0, abs=1e-6) for a, b in combinations(frame.geometry, 2))

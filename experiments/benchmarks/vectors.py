@@ -34,9 +34,9 @@ Row = dict[str, Any]
 # ------------------------------------------------------------------------------------------------------------- the scene
 
 
-def make_scene(folder: Path = FOLDER) -> None:
+def make_scene() -> None:
     """Write mask.tif, labels.shp and tiles/*.tif, once."""
-    if (folder / "labels.shp").is_file():
+    if (FOLDER / "labels.shp").is_file():
         return
     import numpy as np
 
@@ -44,17 +44,16 @@ def make_scene(folder: Path = FOLDER) -> None:
     from swath.geo.polygons import PolygonRules, polygonize
     from swath.geo.raster import RasterReader, RasterSpec, write_raster
     from swath.geo.vector import write_vectors
-    from swath.geo.windows import ConstantSize, windows
 
     mask, place = water(), scene_grid()
     spec = RasterSpec(grid=place, bands=("water",), dtype="uint8", nodata=255, compress=True)
-    write_raster(folder / "mask.tif", mask[None], spec)
-    with RasterReader(folder / "mask.tif") as reader:
-        for window, _ in windows(SHAPE, ConstantSize(size=512, min_overlap=32)):
+    write_raster(FOLDER / "mask.tif", mask[None], spec)
+    with RasterReader(FOLDER / "mask.tif") as reader:
+        for window in tile_windows():
             tile = RasterSpec(grid=place.at(window), bands=("water",), dtype="uint8", nodata=255, compress=True)
-            write_raster(folder / "tiles" / f"tile_{window.col}_{window.row}.tif", reader.labels(window), tile)
+            write_raster(tile_path(window), reader.labels(window), tile)
     labels = polygonize(mask, Grid(place.crs, place.transform, SHAPE), PolygonRules(simplify=40.0))
-    write_vectors(folder / "labels.shp", labels.rename(columns={"id": "DN"}).assign(DN=np.uint8(1)))
+    write_vectors(FOLDER / "labels.shp", labels.rename(columns={"id": "DN"}).assign(DN=np.uint8(1)))
 
 
 def scene_grid() -> Any:
@@ -65,6 +64,17 @@ def scene_grid() -> Any:
     from swath.geo.grid import Grid
 
     return Grid(CRS.from_epsg(32638), Affine(10, 0, 400_000, 0, -10, 3_700_000), SHAPE)
+
+
+def tile_windows() -> list[Any]:
+    """624 windows of 512 px that overlap by about 32, row by row."""
+    from swath.geo.windows import ConstantSize, windows
+
+    return [window for window, _ in windows(SHAPE, ConstantSize(size=512, min_overlap=32))]
+
+
+def tile_path(window: Any) -> Path:
+    return FOLDER / "tiles" / f"tile_{window.col}_{window.row}.tif"
 
 
 def water() -> Any:
@@ -109,8 +119,9 @@ def merge(target: Path) -> dict[str, float]:
     """Ours: the tiles to one mask."""
     from swath.geo.mosaic import merge_tiles
 
-    tiles = sorted((FOLDER / "tiles").glob("*.tif"))
-    merge_tiles(tiles, scene_grid(), target, "last")
+    places = tile_windows()
+    tiles = [tile_path(window) for window in places]
+    merge_tiles(tiles, scene_grid(), target, "last", places)  # the entry point knows them from tiles.parquet
     return {"tiles": len(tiles)}
 
 
@@ -143,7 +154,7 @@ def peer_command(name: str, target: Path) -> list[str]:
             str(FOLDER / "labels.shp"),
             str(target),
         ]
-    tiles = [str(p) for p in sorted((FOLDER / "tiles").glob("*.tif"))]
+    tiles = [str(tile_path(window)) for window in tile_windows()]
     return ["gdal_merge.py", "-q", "-n", "255", "-a_nodata", "255", "-o", str(target), *tiles]
 
 

@@ -20,7 +20,7 @@ from swath.config import configclass
 from swath.data.catalog import TILE_COLUMNS, TILES, area_of, by_key, read_table
 from swath.engine.inference import quick_look
 from swath.errors import CatalogError, VectorError
-from swath.geo.grid import Grid
+from swath.geo.grid import Grid, Window
 from swath.geo.mosaic import Overlap, Rule, aggregate, merge_tiles
 from swath.geo.polygons import PolygonRules, polygonize_raster
 from swath.geo.raster import RasterReader, describe, find_rasters, part_of
@@ -115,6 +115,7 @@ class MergeJob:
 
     key: str
     tiles: Sequence[Path]
+    windows: Sequence[Window]
     grid: Grid
     output: Path
     overlap: Overlap
@@ -137,9 +138,13 @@ def merge_jobs(config: MergeTilesConfig, source: Path, tiles_path: Path, output:
             _affine(first["scene_transform"]),
             (int(first["scene_height"]), int(first["scene_width"])),
         )
-        ordered = [rasters[key] for key in group.sort_values(["row", "col"])["key"]]
+        group = group.sort_values(["row", "col"])
+        tiles = [rasters[key] for key in group["key"]]
+        places = [Window(*map(int, place)) for place in group[["row", "col", "height", "width"]].to_numpy()]
         target = output / str(first["area"]) / f"{scene}.tif"
-        jobs.append(MergeJob(key=str(scene), tiles=ordered, grid=grid, output=target, overlap=config.overlap))
+        jobs.append(
+            MergeJob(key=str(scene), tiles=tiles, windows=places, grid=grid, output=target, overlap=config.overlap)
+        )
     return jobs
 
 
@@ -151,7 +156,7 @@ def _affine(values: Sequence[float]) -> Any:
 
 def merge_scene(job: MergeJob) -> str:
     """Write one merged scene."""
-    merge_tiles(job.tiles, job.grid, job.output, job.overlap)
+    merge_tiles(job.tiles, job.grid, job.output, job.overlap, job.windows)
     return str(job.output)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import RasterReader, RasterSpec, RasterWriter, describe, warped
+from swath.geo.raster import RasterInfo, RasterReader, RasterSpec, RasterWriter, describe, warped
 from swath.geo.windows import strips
 from swath.labels import IGNORE
 
@@ -30,11 +30,18 @@ STRIP_PIXELS = 4_000_000
 Index = tuple[slice, ...]
 
 
-def merge_tiles(tiles: Sequence[Path], grid: Grid, output: Path, overlap: Overlap = "last") -> None:
+def merge_tiles(
+    tiles: Sequence[Path],
+    grid: Grid,
+    output: Path,
+    overlap: Overlap = "last",
+    windows: Sequence[Window] | None = None,
+) -> None:
     """Write the tiles of one scene as one raster on `grid`: padding is dropped, places without a tile are nodata.
 
     `overlap` says what happens where tiles overlap: the ``last`` in the given order wins (as gdal_merge does), the
-    ``max``, or the ``mean``. Tiles lie on the pixels of `grid`; RasterError names the one that does not.
+    ``max``, or the ``mean``. Tiles lie on the pixels of `grid`; RasterError names the one that does not. `windows` are
+    where they lie, if that is known: their headers need not be read for it first, which takes as long as their pixels.
     """
     first = describe(tiles[0])
     nodata = first.nodata if first.nodata is not None else (IGNORE if first.dtype == "uint8" else math.nan)
@@ -44,7 +51,8 @@ def merge_tiles(tiles: Sequence[Path], grid: Grid, output: Path, overlap: Overla
     )  # fmt: skip
     pixels = STRIP_PIXELS * (4 if spec.dtype == "uint8" and overlap == "last" else 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool, RasterWriter(output, spec) as writer:
-        placed = list(pool.map(lambda path: _Tile(path, _place(path, grid)), tiles))
+        places = windows or pool.map(lambda path: _place(describe(path), grid), tiles)
+        placed = [_Tile(path, window, grid) for path, window in zip(tiles, places, strict=True)]
         for strip in strips(grid.shape, pixels):
             here = [tile for tile in placed if not tile.window.intersect(strip).is_empty]
             merge = _last if overlap == "last" else partial(_combined, overlap=overlap)
@@ -56,13 +64,22 @@ def merge_tiles(tiles: Sequence[Path], grid: Grid, output: Path, overlap: Overla
 class _Tile:
     """A tile and its window of the scene; opened once, for as long as strips need its rows, and by one thread at a time."""
 
-    def __init__(self, path: Path, window: Window) -> None:
-        self.path, self.window = path, window
+    def __init__(self, path: Path, window: Window, grid: Grid) -> None:
+        self.path, self.window, self.grid = path, window, grid
         self._reader: RasterReader | None = None
+
+    def _opened(self) -> RasterReader:
+        if self._reader is None:
+            self._reader = RasterReader(self.path)
+            if _place(self._reader.info, self.grid) != self.window:
+                raise RasterError(
+                    f"{self.path}: lies elsewhere than the table of tiles says. Cut and predict it again."
+                )
+        return self._reader
 
     def part(self, strip: Window, labels: bool) -> tuple[Index, NDArray[Any], NDArray[np.bool_]]:
         """What a strip sees of it: the place in an array of the strip, values, and which of them are no nodata."""
-        self._reader = reader = self._reader or RasterReader(self.path)
+        reader = self._opened()
         part = self.window.intersect(strip)
         at = (slice(None), *part.relative_to(strip).slices)
         if not labels:
@@ -78,14 +95,13 @@ class _Tile:
             self._reader = None
 
 
-def _place(path: Path, grid: Grid) -> Window:
+def _place(tile: RasterInfo, grid: Grid) -> Window:
     """The window of `grid` that a tile covers, from its transform."""
-    tile = describe(path).grid
-    col, row = ~grid.transform @ (tile.transform.c, tile.transform.f)
-    window = Window(round(row), round(col), *tile.shape)
-    if abs(col - window.col) + abs(row - window.row) > 0.01 or tile.crs != grid.crs:
+    col, row = ~grid.transform @ (tile.grid.transform.c, tile.grid.transform.f)
+    window = Window(round(row), round(col), *tile.grid.shape)
+    if abs(col - window.col) + abs(row - window.row) > 0.01 or tile.grid.crs != grid.crs:
         raise RasterError(
-            f"{path}: does not lie on the pixels of its scene (offset {row:.3f}, {col:.3f}). Cut it again."
+            f"{tile.path}: does not lie on the pixels of its scene (offset {row:.3f}, {col:.3f}). Cut it again."
         )
     return window
 

@@ -110,7 +110,7 @@ def burn_strips(
     strips would give other pixels than one pass; and so do the parts in which gdal_rasterize burns larger rasters,
     which follow its cache.
     """
-    shapes = list(zip(_mappings(geometries), map(int, values), strict=True))
+    shapes = _shapes(geometries, values)
     for strip in strips(grid.shape, BURN_PIXELS):
         mask = np.zeros(strip.shape, np.uint8)
         if shapes:
@@ -134,16 +134,16 @@ def burn(
     return out
 
 
-def _mappings(geometries: Sequence[BaseGeometry]) -> list[dict[str, Any]]:
-    """Polygons and multipolygons as GeoJSON has them, all coordinates taken out at once."""
-    shapes = np.array([shapely.MultiPolygon([g]) if g.geom_type == "Polygon" else g for g in geometries], dtype=object)
-    if not len(shapes):
+def _shapes(geometries: Sequence[BaseGeometry], values: Sequence[int]) -> list[tuple[dict[str, Any], int]]:
+    """Each polygon, parts of multipolygons too, as GeoJSON has it with its value: all coordinates taken out at once."""
+    if not len(geometries):
         return []
-    _, xy, (rings, polygons, parts) = shapely.to_ragged_array(shapes, include_z=False)
+    polygons, index = shapely.get_parts(np.asarray(geometries, dtype=object), return_index=True)
+    _, xy, (ring_ends, polygon_ends) = shapely.to_ragged_array(polygons, include_z=False)
     points = xy.tolist()
-    ring = [points[a:b] for a, b in pairwise(rings)]
-    polygon = [ring[a:b] for a, b in pairwise(polygons)]
-    return [{"type": "MultiPolygon", "coordinates": polygon[a:b]} for a, b in pairwise(parts)]
+    rings = [points[a:b] for a, b in pairwise(ring_ends.tolist())]
+    parts = ({"type": "Polygon", "coordinates": rings[a:b]} for a, b in pairwise(polygon_ends.tolist()))
+    return list(zip(parts, np.asarray(values, int)[index].tolist(), strict=True))
 
 
 def write_vectors(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None) -> None:
