@@ -165,7 +165,8 @@ def child(name: str, target: Path) -> Row:
     """In a process of its own: import, work, tell."""
     started = time.perf_counter()
     import swath.geo.mosaic
-    import swath.geo.polygons  # noqa: F401
+    import swath.geo.polygons
+    import swath.geo.vector  # noqa: F401
 
     imported = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -183,9 +184,15 @@ def child(name: str, target: Path) -> Row:
 def ours(name: str, target: Path) -> Row:
     """Seconds, peak and facts of our work in a fresh process."""
     remove(target)
-    command = [sys.executable, __file__, "--child", name, "--target", str(target)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return dict(apart("--child", name, "--target", str(target)))
+
+
+def apart(*arguments: str) -> Any:
+    """What this script prints in a process of its own: a process starts with the peak of the one that it comes from."""
+    done = subprocess.run([sys.executable, __file__, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def peer(name: str, target: Path) -> Row:
@@ -221,12 +228,13 @@ def measure(name: str, rounds: int) -> Row:
         "ratio": statistics.median(ratios), "spread": (ratios[0], ratios[-1]),
         "import_s": pairs[-1][0]["import_s"], "import_mb": pairs[-1][0]["import_mb"],
         "ours_peak_mb": max(p[0]["peak_mb"] for p in pairs), "peer_peak_mb": max(p[1]["peak_mb"] for p in pairs),
-        "equal": equal(name, *targets),
+        "equal": apart("--equal", name, "--target", str(targets[0])),
     }  # fmt: skip
 
 
-def equal(name: str, mine: Path, theirs: Path) -> bool:
+def equal(name: str, mine: Path) -> bool:
     """Whether both wrote the same polygons of the classes asked for, or the same pixels."""
+    theirs = FOLDER / "peer" / mine.name
     import numpy as np
 
     from swath.geo.raster import read_labels
@@ -269,12 +277,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each row")
     parser.add_argument("--only", choices=list(OURS), action="append", help="rows to run; all without it")
     parser.add_argument("--child", choices=list(OURS), help=argparse.SUPPRESS)
+    parser.add_argument("--equal", choices=list(OURS), help=argparse.SUPPRESS)
+    parser.add_argument("--scene", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--target", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        print(json.dumps(child(options.child, options.target)))
+    if options.child or options.equal:
+        print(json.dumps((child if options.child else equal)(options.child or options.equal, options.target)))
         return
-    make_scene()
+    if options.scene:
+        print(json.dumps(make_scene()))
+        return
+    apart("--scene")
     rows = [measure(name, options.rounds) for name in options.only or OURS]
     (FOLDER / "rows.json").write_text(json.dumps(rows, indent=2) + "\n")
     print(f"{versions()}; {options.rounds} rounds\n\n{table(rows)}")

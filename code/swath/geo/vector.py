@@ -13,7 +13,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pyarrow.parquet as pq
 import pyogrio
 import shapely
 from numpy.typing import NDArray
@@ -174,8 +173,10 @@ def write_vectors(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None)
 def _write(path: Path, frame: gpd.GeoDataFrame, layer: str) -> int:
     """Write, and count what is in the file."""
     if path.suffix == PARQUET:
+        from pyarrow.parquet import read_metadata
+
         frame.to_parquet(path, index=False)
-        return int(pq.read_metadata(path).num_rows)
+        return int(read_metadata(path).num_rows)
     pyogrio.write_dataframe(
         frame, path, driver=DRIVERS[path.suffix], layer=layer, geometry_type="Polygon", promote_to_multi=False
     )
