@@ -1,12 +1,14 @@
 """Class rasters to polygons with the class as `id`."""
 
+import os
 from collections import Counter
 
 from swath import config as configs
 from swath import tracking
-from swath.challenges.shapefiles import PolygonizeConfig, PolygonJob, polygonize_raster
+from swath.challenges.shapefiles import PolygonizeConfig, PolygonJob, polygonize_job
 from swath.engine.mapper import Item, process
 from swath.errors import CatalogError
+from swath.geo.polygons import PolygonRules
 from swath.geo.raster import find_rasters
 
 
@@ -24,20 +26,16 @@ def main() -> None:
             f"{source}: several rasters are called {', '.join(twice[:5])}; their polygons would get the same name. "
             "Set input_path to one folder at a time, or rename one of them."
         )
+    rules = PolygonRules(classes=config.classes, min_area=config.min_area, simplify=config.simplify)
+    share = max(1, (config.workers or os.cpu_count() or 1) // len(rasters))  # few rasters: their strips in parallel
     jobs = [
-        PolygonJob(
-            raster=r,
-            output=output / f"{r.stem}.{config.format}",
-            classes=config.classes,
-            min_area=config.min_area,
-        )
-        for r in rasters
+        PolygonJob(raster=r, output=output / f"{r.stem}.{config.format}", rules=rules, workers=share) for r in rasters
     ]
     items = [Item(key=j.raster.stem, job=j, inputs=(j.raster,), outputs=(j.output,)) for j in jobs]
     with tracking.run(config, config_path, "polygonize") as run:
         found = process(
             "polygonize",
-            polygonize_raster,
+            polygonize_job,
             items,
             config,
             output,

@@ -1,11 +1,13 @@
 """Dates merged by area, polygonised, packed as one shapefile per area, reopened and checked."""
 
+import os
 from pathlib import Path
 
 from swath import config as configs
 from swath import tracking
 from swath.challenges import shapefiles
 from swath.challenges.shapefiles import Layer, PolygonJob, SubmissionConfig
+from swath.geo.polygons import PolygonRules
 
 
 def main() -> None:
@@ -17,8 +19,9 @@ def main() -> None:
         for job in jobs:
             shapefiles.aggregate_area(job)
             target = output / f"{(config.names or {}).get(job.area, job.area)}.shp"
-            count = shapefiles.polygonize_raster(
-                PolygonJob(raster=job.classes, output=target, classes=(1,), min_area=config.min_area)
+            rules = PolygonRules(min_area=config.min_area)
+            count = shapefiles.polygonize_job(
+                PolygonJob(raster=job.classes, output=target, rules=rules, workers=os.cpu_count() or 1)
             )
             layers[job.area] = Layer(target, job.classes, count)
         archive = output / "submission.zip"

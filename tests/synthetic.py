@@ -87,7 +87,8 @@ def write_area(
             image[:, -gap:] = np.nan
             write_image(root / area / date.upper() / f"s1a_{area}_{band}_ASC_{date}.tif", image[None], place, (band,))
     if labelled:
-        from swath.geo.vector import polygonize, write_vectors
+        from swath.geo.polygons import polygonize
+        from swath.geo.vector import write_vectors
 
         frame = polygonize(water, place).rename(columns={"id": "DN"}).assign(DN=255)
         write_vectors(root / area / f"{area}.shp", frame)

@@ -110,6 +110,17 @@ def test_c97_a_tile_off_the_scenes_pixels_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "scene.tif").exists()
 
 
+def test_c97_a_tile_that_is_not_where_the_table_says_is_named(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "tile_0_0.tif", backscatter((8, 8)), grid((8, 8)))
+    for known, good in ((Window(0, 0, 8, 8), True), (Window(0, 8, 8, 8), False), (Window(0, 0, 8, 7), False)):
+        if good:
+            merge_tiles([path], grid((16, 16)), tmp_path / "scene.tif", windows=[known])
+            continue
+        with pytest.raises(RasterError, match=r"tile_0_0\.tif: lies elsewhere than the table of tiles says. Cut and"):
+            merge_tiles([path], grid((16, 16)), tmp_path / "other.tif", windows=[known])
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["scene.tif", "tile_0_0.tif"]
+
+
 # --------------------------------------------------------------------------------------------------------------- votes
 
 votes = hnp.arrays(

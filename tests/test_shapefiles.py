@@ -15,8 +15,9 @@ from affine import Affine
 from swath.challenges.shapefiles import Layer, check_layer, pack
 from swath.errors import VectorError
 from swath.geo.grid import Grid
+from swath.geo.polygons import PolygonRules, polygonize
 from swath.geo.raster import read_image, read_labels
-from swath.geo.vector import burn, polygonize, write_vectors
+from swath.geo.vector import burn, read_polygons, write_vectors
 from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.synthetic import blobs, grid, times, write_image, write_mask
@@ -112,6 +113,17 @@ def test_c98_class_zero_on_request_and_small_ones_left_out(run: Callable[..., in
     assert run("polygonize", input_path=path, classes="0,1", min_area=400) == 0
     frame = gpd.read_file(tmp_path / "polygonize" / "elm.shp")
     assert sorted(zip(frame["id"], frame.area, strict=True)) == [(0, 100.0 * (mask == 0).sum()), (1, 400.0)]
+
+
+def test_c98_simplified_polygons_of_every_class_as_geoparquet(run: Callable[..., int], tmp_path: Path) -> None:
+    path = write_mask(tmp_path / "elm.tif", blobs(SHAPE, 1), place_of("elm"))
+    assert run("polygonize", input_path=path, classes="0,1", min_area=300, simplify=15, format="parquet") == 0
+    found = read_polygons(tmp_path / "polygonize" / "elm.parquet", "id")
+    rules = PolygonRules(classes=(0, 1), min_area=300, simplify=15)
+    expected = polygonize(blobs(SHAPE, 1), place_of("elm"), rules)
+    assert found.geometry.tolist() == expected.geometry.tolist()
+    assert found["id"].tolist() == expected["id"].tolist()
+    assert run("polygonize", input_path=path, output_path=tmp_path / "other", format="dxf") == 1
 
 
 def test_c98_rasters_of_one_name_are_refused(

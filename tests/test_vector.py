@@ -14,16 +14,17 @@ import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from scipy import ndimage
+from rasterio import features
 
 from swath.errors import VectorError
+from swath.geo import vector
 from swath.geo.grid import Grid, Window
+from swath.geo.polygons import PolygonRules, polygonize
 from swath.geo.vector import (
     burn,
+    burn_strips,
     find_vectors,
     footprint,
-    polygonize,
     read_polygons,
     reprojected,
     write_vectors,
@@ -32,86 +33,68 @@ from tests.synthetic import UTM, blobs, grid, polygons
 
 ROOT = Path(__file__).resolve().parents[1]
 LAW = settings(max_examples=50, deadline=None)
-masks = hnp.arrays(
-    np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.sampled_from([0, 1, 2, 255])
-)
 TURNED = Affine.translation(4e5, 3.7e6) @ Affine.rotation(30) @ Affine.scale(10, -20)
-
-
-# --------------------------------------------------------------------------------------------------------- polygonize
-
-
-@LAW
-@given(masks, st.floats(0.5, 500), st.booleans())
-def test_c98_area_is_exact_and_burning_back_gives_the_mask(mask: np.ndarray, pixel: float, south_up: bool) -> None:
-    place = Grid(UTM, Affine(pixel, 0, 4e5, 0, pixel if south_up else -pixel, 3.7e6), mask.shape)
-    frame = polygonize(mask, place)
-    assert frame.is_valid.all()
-    assert (frame["id"] == 1).all()
-    assert frame.area.sum() == pytest.approx((mask == 1).sum() * pixel**2, rel=1e-9, abs=1e-9)
-    back = burn(list(frame.geometry), [1] * len(frame), place, place.window, all_touched=False)
-    assert np.array_equal(back, mask == 1)
-
-
-@LAW
-@given(masks)
-def test_c98_integer_grids_have_area_error_zero(mask: np.ndarray) -> None:
-    frame = polygonize(mask, grid(mask.shape))
-    assert frame.area.sum() == 100.0 * (mask == 1).sum()
-    assert frame.crs.to_epsg() == 32638
-
-
-@LAW
-@given(masks)
-def test_c98_each_class_asked_for_is_kept_and_no_other(mask: np.ndarray) -> None:
-    place = grid(mask.shape)
-    frame = polygonize(mask, place, classes=(0, 2))
-    assert set(frame["id"]) == set(np.unique(mask)) & {0, 2}
-    for value in (0, 2):
-        assert frame[frame["id"] == value].area.sum() == 100.0 * (mask == value).sum()
-
-
-@LAW
-@given(masks)
-def test_c98_polygons_are_the_four_connected_parts(mask: np.ndarray) -> None:
-    assert len(polygonize(mask, grid(mask.shape))) == ndimage.label(mask == 1)[1]
-
-
-@LAW
-@given(masks, st.integers(0, 12))
-def test_c98_min_area_drops_the_small_ones_only(mask: np.ndarray, pixels: int) -> None:
-    everything, large = (polygonize(mask, grid(mask.shape), min_area=a) for a in (0.0, 100.0 * pixels))
-    assert sorted(large.area) == sorted(a for a in everything.area if a >= 100.0 * pixels)
-
-
-def test_c98_rotated_grid_keeps_area_and_place() -> None:
-    mask = blobs((24, 20))
-    place = Grid(UTM, TURNED, mask.shape)
-    frame = polygonize(mask, place)
-    assert frame.area.sum() == pytest.approx(mask.sum() * 200.0, rel=1e-9)
-    assert np.array_equal(burn(list(frame.geometry), [1] * len(frame), place, place.window, all_touched=False), mask)
-
-
-def test_c98_scene_without_crs_gives_polygons_without_crs() -> None:
-    frame = polygonize(np.ones((4, 4), np.uint8), Grid(None, Affine.identity(), (4, 4)))
-    assert frame.crs is None
-    assert frame.area.tolist() == [16.0]
 
 
 # --------------------------------------------------------------------------------------------------------------- burn
 
 
+def on_corners(rng: np.random.Generator, place: Grid, count: int = 4) -> list[shapely.Polygon]:
+    """Triangles between corners of pixels: their borders pass through many corners of others."""
+    x, y = place.transform @ tuple(rng.integers(-10, 60, (2, count * 3)))
+    return [shapely.Polygon(t) for t in np.stack([x, y], axis=1).reshape(count, 3, 2)]
+
+
 @LAW
-@given(st.integers(0, 10_000), st.integers(1, 64), st.booleans())
-def test_c10_burning_strip_by_strip_equals_burning_at_once(seed: int, height: int, all_touched: bool) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 64), st.booleans(), st.booleans())
+def test_c10_windows_are_parts_of_the_mask_burnt_at_once(
+    seed: int, height: int, all_touched: bool, corners: bool
+) -> None:
     place, rng = grid((64, 50)), np.random.default_rng(seed)
-    corners = rng.uniform(-100, 740, (4, 3, 2)) * (1, -1) + (400_000, 3_700_000)
-    shapes, values = [shapely.Polygon(c) for c in corners], [1, 2, 0, 3]
-    whole = burn(shapes, values, place, place.window, all_touched)
+    anywhere = rng.uniform(-100, 740, (4, 3, 2)) * (1, -1) + (400_000, 3_700_000)
+    shapes = on_corners(rng, place) if corners else [shapely.Polygon(c) for c in anywhere]
+    values = [1, 2, 0, 3]
+    pairs = list(zip(shapes, values, strict=True))
+    whole = features.rasterize(
+        pairs, out_shape=place.shape, transform=place.transform, all_touched=all_touched, dtype="uint8"
+    )
     parts = [
         burn(shapes, values, place, Window(r, 0, min(height, 64 - r), 50), all_touched) for r in range(0, 64, height)
     ]
     assert np.array_equal(np.concatenate(parts), whole)
+    beyond = burn(shapes, values, place, Window(-3, -4, 70, 60), all_touched)
+    assert np.array_equal(beyond[3:67, 4:54], whole)
+    assert np.count_nonzero(beyond) == np.count_nonzero(whole)
+
+
+@LAW
+@given(st.integers(0, 10_000), st.integers(1, 64), st.booleans())
+def test_c10_rasters_too_large_for_one_strip_differ_in_touched_corners_only(
+    seed: int, height: int, all_touched: bool
+) -> None:
+    place, rng = grid((64, 50)), np.random.default_rng(seed)
+    shapes = on_corners(rng, place, 1)
+    whole = burn(shapes, [1], place, place.window, all_touched)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vector, "BURN_PIXELS", height * 50)
+        found = list(burn_strips(shapes, [1], place, all_touched))
+    assert [w.row for w, _ in found] == list(range(0, 64, height))
+    rows, cols = np.nonzero(np.concatenate([mask for _, mask in found]) != whole)
+    border = shapely.boundary(shapes[0])
+    x, y = place.transform @ (cols.astype(float), rows.astype(float))
+    inner = shapely.box(x + 1e-6, y - 10 + 1e-6, x + 10 - 1e-6, y - 1e-6)
+    assert not len(rows) or all_touched
+    assert not shapely.intersects(inner, border).any()
+
+
+def test_c10_multipolygons_and_heights_are_burnt() -> None:
+    place = grid((10, 10))
+    box = shapely.box(400_000, 3_699_950, 400_050, 3_700_000)
+    two = shapely.MultiPolygon([box, shapely.box(400_060, 3_699_900, 400_100, 3_699_940)])
+    for shapes in ([two], [shapely.force_3d(two, 7.0)]):
+        mask = burn(shapes, [9], place, place.window, all_touched=False)
+        assert mask[:5, :5].tolist() == [[9] * 5] * 5
+        assert np.count_nonzero(mask) == 25 + 16
 
 
 @LAW
@@ -156,7 +139,7 @@ def test_c10_missing_crs_says_how_to_assign_one(tmp_path: Path) -> None:
     assert len(read_polygons(tmp_path / "a.shp", "DN", need_crs=False)) == 3
 
 
-@pytest.mark.parametrize("suffix", ["shp", "gpkg", "fgb", "geojson"])
+@pytest.mark.parametrize("suffix", ["shp", "gpkg", "parquet", "fgb", "geojson"])
 def test_c10_empty_file_is_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     write_vectors(path, polygons(grid(), crs="EPSG:4326").iloc[:0])
@@ -172,9 +155,10 @@ def test_c10_points_are_no_polygons(tmp_path: Path) -> None:
         read_polygons(tmp_path / "a.gpkg", "DN")
 
 
-@pytest.mark.parametrize("name", ["text.shp", "gone.shp"])
+@pytest.mark.parametrize("name", ["text.shp", "gone.shp", "text.parquet", "gone.parquet"])
 def test_c10_unreadable_vectors_are_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "text.shp").write_text("no shapes here")
+    (tmp_path / "text.parquet").write_text("no table here")
     with pytest.raises(
         VectorError, match=rf"{name}: cannot be read as vectors.*Copy the file again, with all its parts"
     ):
@@ -205,16 +189,41 @@ def test_c10_polygons_in_another_crs_are_reprojected(tmp_path: Path, crs: str) -
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-@pytest.mark.parametrize("suffix", ["shp", "gpkg", "fgb"])
-def test_c98_vector_round_trip(tmp_path: Path, suffix: str) -> None:
-    frame = polygonize(blobs((40, 40)), grid((40, 40)))
+FORMATS = ["shp", "gpkg", "parquet", "fgb", "geojson"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_c98_every_format_reopens_with_equal_polygons_ids_and_crs(tmp_path: Path, suffix: str) -> None:
+    mask = blobs((40, 40)) + (2 * blobs((40, 40), 5)).astype(np.uint8)
+    frame = polygonize(mask, grid((40, 40), pixel=9.7), PolygonRules(classes=(1, 2, 3)))
     for part in (frame, frame.iloc[:1]):  # the second write replaces the first
         write_vectors(tmp_path / f"a.{suffix}", part)
         found = read_polygons(tmp_path / f"a.{suffix}", "id")
         assert found.crs.to_epsg() == 32638
-        assert found.area.sum() == part.area.sum()
-        assert len(found) == len(part)
+        assert sorted(zip(found["id"], found.normalize().to_wkb(), strict=True)) == sorted(
+            zip(part["id"], part.normalize().to_wkb(), strict=True)
+        )
     assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_c98_a_shapefile_too_small_for_the_polygons_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, path = polygonize(blobs((40, 40)), grid((40, 40))), tmp_path / "a.shp"
+    write_vectors(path, frame)
+    size = path.stat().st_size
+    monkeypatch.setattr(vector, "SHAPEFILE_BYTES", size)
+    write_vectors(path, frame)
+    monkeypatch.setattr(vector, "SHAPEFILE_BYTES", size - 1)
+    with pytest.raises(VectorError, match=r"a\.shp: \d+ polygons need .* Write gpkg, parquet or fgb, or drop small"):
+        write_vectors(path, frame)
+    write_vectors(path.with_suffix(".gpkg"), frame)
+
+
+def test_c98_a_name_that_a_shapefile_would_cut_is_refused(tmp_path: Path) -> None:
+    frame = polygons(grid(), attribute="probability")
+    with pytest.raises(VectorError, match=r"a\.shp: a shapefile has 10 characters .*few for probability\. Rename it"):
+        write_vectors(tmp_path / "a.shp", frame)
+    write_vectors(tmp_path / "a.parquet", frame)
+    assert read_polygons(tmp_path / "a.parquet", "probability")["probability"].tolist() == [255] * 3
 
 
 def test_c98_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
@@ -226,29 +235,33 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 from swath.errors import VectorError
-from swath.geo.vector import polygonize, write_vectors
+from swath.geo.polygons import polygonize
+from swath.geo.vector import write_vectors
 from tests.synthetic import blobs, grid
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 frame = polygonize(blobs((500, 500)), grid((500, 500)))
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
-try:
-    write_vectors(Path(sys.argv[1]), frame)
-except VectorError as error:
-    raise SystemExit(f"error: {error}")
+for path in sys.argv[1:]:
+    try:
+        write_vectors(Path(path), frame)
+        print("written:", path)
+    except VectorError as error:
+        print("error:", error)
 """
 
 
 def test_c98_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.shp"
-    write_vectors(path, polygons(grid()))
+    paths = [tmp_path / f"a.{suffix}" for suffix in ("shp", "gpkg", "parquet", "fgb")]
+    for path in paths:
+        write_vectors(path, polygons(grid()))
     env = {"PYTHONPATH": f"{ROOT / 'code'}:{ROOT}", "PATH": "/usr/bin:/bin"}
-    command = [sys.executable, "-c", FULL_DISK, str(path)]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "a.shp: cannot be written" in done.stderr
-    assert "Free disk space" in done.stderr
-    assert len(read_polygons(path, "DN")) == 3
+    command = [sys.executable, "-c", FULL_DISK, *map(str, paths)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    for path, said in zip(paths, done.stdout.splitlines(), strict=True):
+        assert said.startswith(f"error: {path}: cannot be written")
+        assert "Free disk space" in said
+        assert len(read_polygons(path, "DN")) == 3
     assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 

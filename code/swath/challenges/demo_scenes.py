@@ -14,8 +14,9 @@ from swath.challenges.demo import Landscape, acquire, simulate_landscape
 from swath.challenges.unosat import NODATA
 from swath.config import configclass
 from swath.geo.grid import Grid
+from swath.geo.polygons import polygonize
 from swath.geo.raster import RasterSpec, write_raster
-from swath.geo.vector import polygonize, write_vectors
+from swath.geo.vector import write_vectors
 
 PIXEL = 10.0
 DATES = ("20200104t145957", "20200116t145958")

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import geopandas as gpd
@@ -20,10 +20,11 @@ from swath.config import configclass
 from swath.data.catalog import TILE_COLUMNS, TILES, area_of, by_key, read_table
 from swath.engine.inference import quick_look
 from swath.errors import CatalogError, VectorError
-from swath.geo.grid import Grid
+from swath.geo.grid import Grid, Window
 from swath.geo.mosaic import Overlap, Rule, aggregate, merge_tiles
+from swath.geo.polygons import PolygonRules, polygonize_raster
 from swath.geo.raster import RasterReader, describe, find_rasters, part_of
-from swath.geo.vector import polygonize, read_polygons, write_vectors
+from swath.geo.vector import read_polygons, write_vectors
 
 
 @configclass
@@ -73,9 +74,12 @@ class PolygonizeConfig:
     classes: tuple[int, ...] = (1,)
     """Classes that become polygons; their number is the attribute `id`."""
     min_area: float = 0.0
-    """Smallest polygon to keep, in squared units of the CRS (m2)."""
-    format: str = "shp"
-    """File format: shp, gpkg, fgb or geojson."""
+    """Smallest polygon to keep, in squared units of the CRS (m2); needs a projected CRS."""
+    simplify: float | None = None
+    """Cut corners up to about this size, in units of the CRS (m), after small polygons are dropped; shared borders stay
+    shared. None keeps the pixels' outlines."""
+    format: Literal["shp", "gpkg", "parquet", "fgb", "geojson"] = "shp"
+    """File format; parquet is GeoParquet. A shapefile holds at most 2.1 GB."""
     executor: str = "threads"
     """Where the work is done: processes, threads or serial."""
     workers: int | None = None
@@ -111,6 +115,7 @@ class MergeJob:
 
     key: str
     tiles: Sequence[Path]
+    windows: Sequence[Window]
     grid: Grid
     output: Path
     overlap: Overlap
@@ -133,9 +138,13 @@ def merge_jobs(config: MergeTilesConfig, source: Path, tiles_path: Path, output:
             _affine(first["scene_transform"]),
             (int(first["scene_height"]), int(first["scene_width"])),
         )
-        ordered = [rasters[key] for key in group.sort_values(["row", "col"])["key"]]
+        group = group.sort_values(["row", "col"])
+        tiles = [rasters[key] for key in group["key"]]
+        places = [Window(*map(int, place)) for place in group[["row", "col", "height", "width"]].to_numpy()]
         target = output / str(first["area"]) / f"{scene}.tif"
-        jobs.append(MergeJob(key=str(scene), tiles=ordered, grid=grid, output=target, overlap=config.overlap))
+        jobs.append(
+            MergeJob(key=str(scene), tiles=tiles, windows=places, grid=grid, output=target, overlap=config.overlap)
+        )
     return jobs
 
 
@@ -147,7 +156,7 @@ def _affine(values: Sequence[float]) -> Any:
 
 def merge_scene(job: MergeJob) -> str:
     """Write one merged scene."""
-    merge_tiles(job.tiles, job.grid, job.output, job.overlap)
+    merge_tiles(job.tiles, job.grid, job.output, job.overlap, job.windows)
     return str(job.output)
 
 
@@ -195,18 +204,17 @@ def aggregate_area(job: AreaJob) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PolygonJob:
-    """One class raster to polygonise."""
+    """One class raster to polygonise, with the threads that it may take."""
 
     raster: Path
     output: Path
-    classes: Sequence[int]
-    min_area: float
+    rules: PolygonRules
+    workers: int = 1
 
 
-def polygonize_raster(job: PolygonJob) -> int:
+def polygonize_job(job: PolygonJob) -> int:
     """Write the polygons of one class raster; return their number."""
-    with RasterReader(job.raster) as reader:
-        frame = polygonize(reader.labels()[0], reader.info.grid, job.classes, job.min_area)
+    frame = polygonize_raster(job.raster, job.rules, job.workers)
     write_vectors(job.output, frame)
     return len(frame)
 

@@ -23,7 +23,7 @@ from swath.geo.raster import (
     describe,
     find_rasters,
 )
-from swath.geo.vector import burn, find_vectors, read_polygons, reprojected
+from swath.geo.vector import burn_strips, find_vectors, read_polygons, reprojected
 from swath.geo.windows import strips
 from swath.labels import IGNORE
 
@@ -242,11 +242,12 @@ def write_mask(job: LabelJob) -> dict[str, Any]:
         RasterReader(job.pair.vv, job.pair.missing) as vv_reader,
         RasterWriter(job.pair.output, spec) as writer,
     ):
-        for strip in strips(vh.grid.shape, STRIP_PIXELS):
-            mask = burn(shapes, values, vh.grid, strip, job.all_touched)
-            if job.ignore_nodata:
-                mask[np.isnan(vh_reader.image(strip)[0]) | np.isnan(vv_reader.image(strip)[0])] = IGNORE
-            writer.write(mask[None], strip)
+        for burnt, mask in burn_strips(shapes, values, vh.grid, job.all_touched):
+            for part in strips(burnt.shape, STRIP_PIXELS):
+                window, labels = part.within(burnt), mask[part.slices]
+                if job.ignore_nodata:
+                    labels[np.isnan(vh_reader.image(window)[0]) | np.isnan(vv_reader.image(window)[0])] = IGNORE
+                writer.write(labels[None], window)
     return {"area": job.pair.area, "mask": str(job.pair.output), "polygons": len(shapes)}
 
 

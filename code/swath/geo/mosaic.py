@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from affine import Affine
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import RasterReader, RasterSpec, RasterWriter, describe, warped
+from swath.geo.raster import RasterInfo, RasterReader, RasterSpec, RasterWriter, describe, warped
 from swath.geo.windows import strips
 from swath.labels import IGNORE
 
@@ -24,12 +27,21 @@ Rule = Literal["mean", "any", "majority", "n-1"]
 
 STRIP_PIXELS = 4_000_000
 
+Index = tuple[slice, ...]
 
-def merge_tiles(tiles: Sequence[Path], grid: Grid, output: Path, overlap: Overlap = "last") -> None:
+
+def merge_tiles(
+    tiles: Sequence[Path],
+    grid: Grid,
+    output: Path,
+    overlap: Overlap = "last",
+    windows: Sequence[Window] | None = None,
+) -> None:
     """Write the tiles of one scene as one raster on `grid`: padding is dropped, places without a tile are nodata.
 
     `overlap` says what happens where tiles overlap: the ``last`` in the given order wins (as gdal_merge does), the
-    ``max``, or the ``mean``. Tiles lie on the pixels of `grid`; RasterError names the one that does not.
+    ``max``, or the ``mean``. Tiles lie on the pixels of `grid`; RasterError names the one that does not. `windows` are
+    where they lie, if that is known: their headers need not be read for it first, which takes as long as their pixels.
     """
     first = describe(tiles[0])
     nodata = first.nodata if first.nodata is not None else (IGNORE if first.dtype == "uint8" else math.nan)
@@ -37,50 +49,84 @@ def merge_tiles(tiles: Sequence[Path], grid: Grid, output: Path, overlap: Overla
         grid=grid, bands=first.bands, dtype="uint8" if first.dtype == "uint8" else "float32", nodata=nodata,
         compress=first.dtype == "uint8",
     )  # fmt: skip
-    placed = [(path, _place(path, grid)) for path in tiles]
-    with RasterWriter(output, spec) as writer:
-        for strip in strips(grid.shape, STRIP_PIXELS):
-            merged = _merge_strip(placed, strip, len(spec.bands), overlap)
-            missing = np.isnan(merged)
-            if spec.dtype == "uint8":
-                merged = np.where(missing, nodata, np.rint(merged))
-            writer.write(merged, strip)
+    pixels = STRIP_PIXELS * (4 if spec.dtype == "uint8" and overlap == "last" else 1)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, RasterWriter(output, spec) as writer:
+        places = windows or pool.map(lambda path: _place(describe(path), grid), tiles)
+        placed = [_Tile(path, window, grid) for path, window in zip(tiles, places, strict=True)]
+        for strip in strips(grid.shape, pixels):
+            here = [tile for tile in placed if not tile.window.intersect(strip).is_empty]
+            merge = _last if overlap == "last" else partial(_combined, overlap=overlap)
+            writer.write(merge(here, strip, spec, pool), strip)
+            for tile in here:
+                tile.leave(strip)
 
 
-def _place(path: Path, grid: Grid) -> Window:
+class _Tile:
+    """A tile and its window of the scene; opened once, for as long as strips need its rows, and by one thread at a time."""
+
+    def __init__(self, path: Path, window: Window, grid: Grid) -> None:
+        self.path, self.window, self.grid = path, window, grid
+        self._reader: RasterReader | None = None
+
+    def _opened(self) -> RasterReader:
+        if self._reader is None:
+            self._reader = RasterReader(self.path)
+            if _place(self._reader.info, self.grid) != self.window:
+                raise RasterError(
+                    f"{self.path}: lies elsewhere than the table of tiles says. Cut and predict it again."
+                )
+        return self._reader
+
+    def part(self, strip: Window, labels: bool) -> tuple[Index, NDArray[Any], NDArray[np.bool_]]:
+        """What a strip sees of it: the place in an array of the strip, values, and which of them are no nodata."""
+        reader = self._opened()
+        part = self.window.intersect(strip)
+        at = (slice(None), *part.relative_to(strip).slices)
+        if not labels:
+            image = reader.image(part.relative_to(self.window))
+            return at, image, ~np.isnan(image)
+        values, nodata = reader.labels(part.relative_to(self.window)), reader.info.nodata
+        return at, values, np.ones(values.shape, np.bool_) if nodata is None else values != nodata
+
+    def leave(self, strip: Window) -> None:
+        """Close it where `strip` has its last row."""
+        if self._reader and self.window.row + self.window.height <= strip.row + strip.height:
+            self._reader.close()
+            self._reader = None
+
+
+def _place(tile: RasterInfo, grid: Grid) -> Window:
     """The window of `grid` that a tile covers, from its transform."""
-    tile = describe(path).grid
-    col, row = ~grid.transform @ (tile.transform.c, tile.transform.f)
-    window = Window(round(row), round(col), *tile.shape)
-    if abs(col - window.col) + abs(row - window.row) > 0.01 or tile.crs != grid.crs:
+    col, row = ~grid.transform @ (tile.grid.transform.c, tile.grid.transform.f)
+    window = Window(round(row), round(col), *tile.grid.shape)
+    if abs(col - window.col) + abs(row - window.row) > 0.01 or tile.grid.crs != grid.crs:
         raise RasterError(
-            f"{path}: does not lie on the pixels of its scene (offset {row:.3f}, {col:.3f}). Cut it again."
+            f"{tile.path}: does not lie on the pixels of its scene (offset {row:.3f}, {col:.3f}). Cut it again."
         )
     return window
 
 
-def _merge_strip(
-    placed: Sequence[tuple[Path, Window]], strip: Window, bands: int, overlap: Overlap
-) -> NDArray[np.float32]:
-    total = np.full((bands, *strip.shape), np.nan, np.float32)
-    count = np.zeros((bands, *strip.shape), np.uint16)
-    for path, window in placed:
-        part = window.intersect(strip)
-        if part.is_empty:
-            continue
-        with RasterReader(path) as reader:
-            data = reader.image(part.relative_to(window))
-        at = (slice(None), *part.relative_to(strip).slices)
-        seen = ~np.isnan(data)
-        total[at] = np.where(seen, _combine(total[at], data, overlap), total[at])
+def _last(tiles: Sequence[_Tile], strip: Window, spec: RasterSpec, pool: Executor) -> NDArray[Any]:
+    """(bands, height, width) in the file's own dtype; later tiles win where they have a value."""
+    labels = spec.dtype == "uint8"
+    merged = np.full((len(spec.bands), *strip.shape), spec.nodata if labels else np.nan, spec.dtype)
+    for at, values, seen in pool.map(lambda tile: tile.part(strip, labels), tiles):
+        np.copyto(merged[at], values, where=seen)
+    return merged
+
+
+def _combined(
+    tiles: Sequence[_Tile], strip: Window, spec: RasterSpec, pool: Executor, overlap: Literal["max", "mean"]
+) -> NDArray[Any]:
+    """(bands, height, width): the largest or the mean of the values that tiles have."""
+    total = np.full((len(spec.bands), *strip.shape), np.nan, np.float32)
+    count = np.zeros(total.shape, np.uint16)
+    for at, values, seen in pool.map(lambda tile: tile.part(strip, labels=False), tiles):
+        merged = np.fmax(total[at], values) if overlap == "max" else np.nan_to_num(total[at]) + values
+        np.copyto(total[at], merged, where=seen)
         count[at] += seen
-    return (total / np.maximum(count, 1)).astype(np.float32) if overlap == "mean" else total
-
-
-def _combine(old: NDArray[np.float32], new: NDArray[np.float32], overlap: Overlap) -> NDArray[np.float32]:
-    if overlap == "last":
-        return new
-    return np.fmax(old, new) if overlap == "max" else np.nan_to_num(old) + new
+    merged = total / np.maximum(count, 1) if overlap == "mean" else total
+    return np.where(np.isnan(merged), np.float32(spec.nodata), np.rint(merged)) if spec.dtype == "uint8" else merged
 
 
 # ------------------------------------------------------------------------------------------------------------- dates

@@ -1,12 +1,13 @@
-"""The one module that opens vector files: polygons to masks, masks to polygons."""
+"""The one module that opens vector files; and polygons to masks. The way back is in `polygons`."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,21 @@ from shapely.geometry.base import BaseGeometry
 from swath.errors import VectorError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import files_below
+from swath.geo.windows import strips
 
 DRIVERS = {".shp": "ESRI Shapefile", ".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
-VECTOR_SUFFIXES = (".shp", ".gpkg", ".fgb", ".geojson")
+VECTOR_SUFFIXES = tuple(DRIVERS)
+"""Where labels are looked for; not in GeoParquet, which tables of scenes and tiles are, too."""
+PARQUET = ".parquet"
+FORMATS = (*DRIVERS, PARQUET)
+
+SHAPEFILE_NAME = 10
+SHAPEFILE_BYTES = 2**31 - 1
+
+UNREADABLE = (DataSourceError, OSError, ValueError)
+UNWRITABLE = (
+    DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError, OSError, RuntimeError,
+)  # fmt: skip
 
 
 def read_polygons(path: Path, attribute: str | None = None, need_crs: bool = True) -> gpd.GeoDataFrame:
@@ -34,8 +47,8 @@ def read_polygons(path: Path, attribute: str | None = None, need_crs: bool = Tru
     `attribute`.
     """
     try:
-        frame = gpd.read_file(path)
-    except (DataSourceError, OSError, ValueError) as error:
+        frame = gpd.read_parquet(path) if path.suffix == PARQUET else gpd.read_file(path)
+    except UNREADABLE as error:
         raise VectorError(
             f"{path}: cannot be read as vectors ({error}). Copy the file again, with all its parts."
         ) from error
@@ -81,6 +94,29 @@ def _bounds(bounds: Sequence[float]) -> str:
     return "({:.0f}, {:.0f}, {:.0f}, {:.0f})".format(*bounds)
 
 
+BURN_PIXELS = 1 << 28
+"""Pixels burnt at once, one byte each; GDAL takes as much again."""
+
+
+def burn_strips(
+    geometries: Sequence[BaseGeometry], values: Sequence[int], grid: Grid, all_touched: bool = True
+) -> Iterator[tuple[Window, NDArray[np.uint8]]]:
+    """Full-width windows of the grid with uint8 (height, width): each polygon's value, 0 elsewhere; later polygons win.
+
+    With `all_touched` every pixel that a polygon touches is burnt, else those whose centre lies inside, as
+    gdal_rasterize does with and without -at. Memory is bounded, and up to 2^28 pixels are one strip. They have to be:
+    where a border only touches a pixel's corner, GDAL's answer depends on the row that it counts from, so narrower
+    strips would give other pixels than one pass; and so do the parts in which gdal_rasterize burns larger rasters,
+    which follow its cache.
+    """
+    shapes = _shapes(geometries, values)
+    for strip in strips(grid.shape, BURN_PIXELS):
+        mask = np.zeros(strip.shape, np.uint8)
+        if shapes:
+            features.rasterize(shapes, out=mask, transform=grid.at(strip).transform, all_touched=all_touched)
+        yield strip, mask
+
+
 def burn(
     geometries: Sequence[BaseGeometry],
     values: Sequence[int],
@@ -88,81 +124,81 @@ def burn(
     window: Window,
     all_touched: bool = True,
 ) -> NDArray[np.uint8]:
-    """uint8 (height, width) of the window: each polygon's value, 0 elsewhere; later polygons win.
-
-    With `all_touched` every pixel that a polygon touches is burnt, else those whose centre lies inside, as
-    gdal_rasterize does with and without -at.
-    """
-    place = grid.at(window)
-    x_min, y_min, x_max, y_max = place.bounds
-    near = shapely.STRtree(list(geometries)).query(shapely.box(x_min, y_min, x_max, y_max))
-    shapes = [(geometries[i], int(values[i])) for i in np.sort(near)]
-    if not shapes:
-        return np.zeros(window.shape, np.uint8)
-    return features.rasterize(
-        shapes, out_shape=window.shape, transform=place.transform, all_touched=all_touched, dtype="uint8"
-    )
+    """uint8 (height, width): the window's part of what `burn_strips` burns; 0 outside the grid. For many windows, use that."""
+    out = np.zeros(window.shape, np.uint8)
+    for strip, mask in burn_strips(geometries, values, grid, all_touched):
+        part = window.intersect(strip)
+        if not part.is_empty:
+            out[part.relative_to(window).slices] = mask[part.relative_to(strip).slices]
+    return out
 
 
-def polygonize(
-    mask_HW: NDArray[np.uint8], grid: Grid, classes: Sequence[int] = (1,), min_area: float = 0.0
-) -> gpd.GeoDataFrame:
-    """Polygons of 4-connected pixels of equal value, with the value as `id`, in the grid's CRS.
-
-    Only `classes` are kept, and polygons of at least `min_area` (CRS units squared). Every pixel of a kept class
-    lies in exactly one polygon; geometries are valid.
-    """
-    wanted = np.isin(mask_HW, classes)
-    pairs = list(features.shapes(mask_HW, mask=wanted, connectivity=4, transform=grid.transform))
-    frame = gpd.GeoDataFrame(
-        {"id": np.array([int(value) for _, value in pairs], np.int32)},
-        geometry=shapely.from_geojson([_geojson(shape) for shape, _ in pairs]) if pairs else [],
-        crs=grid.crs.to_wkt() if grid.crs else None,
-    )
-    return frame[frame.area >= min_area].reset_index(drop=True) if min_area > 0 else frame
-
-
-def _geojson(shape: dict[str, Any]) -> str:
-    rings = ",".join("[" + ",".join(f"[{x!r},{y!r}]" for x, y in ring) + "]" for ring in shape["coordinates"])
-    return f'{{"type":"Polygon","coordinates":[{rings}]}}'
+def _shapes(geometries: Sequence[BaseGeometry], values: Sequence[int]) -> list[tuple[dict[str, Any], int]]:
+    """Each polygon, parts of multipolygons too, as GeoJSON has it with its value: all coordinates taken out at once."""
+    if not len(geometries):
+        return []
+    polygons, index = shapely.get_parts(np.asarray(geometries, dtype=object), return_index=True)
+    _, xy, (ring_ends, polygon_ends) = shapely.to_ragged_array(polygons, include_z=False)
+    points = xy.tolist()
+    rings = [points[a:b] for a, b in pairwise(ring_ends.tolist())]
+    parts = ({"type": "Polygon", "coordinates": rings[a:b]} for a, b in pairwise(polygon_ends.tolist()))
+    return list(zip(parts, np.asarray(values, int)[index].tolist(), strict=True))
 
 
 def write_vectors(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None) -> None:
-    """Write a vector file whole or not at all; an older file of that name is replaced. Format by suffix.
+    """Write polygons whole or not at all; an older file of that name is replaced. Format by suffix.
 
-    Raises VectorError when the suffix is unknown or the disk is full.
+    Raises VectorError when the suffix is unknown, a shapefile cannot hold the polygons, or the disk is full.
     """
-    driver = DRIVERS.get(path.suffix)
-    if driver is None:
-        raise VectorError(f"{path}: unknown vector format {path.suffix!r}. Known: {', '.join(DRIVERS)}.")
+    if path.suffix not in FORMATS:
+        raise VectorError(f"{path}: unknown vector format {path.suffix!r}. Known: {', '.join(FORMATS)}.")
+    if path.suffix == ".shp":
+        _require_fit_for_shapefile(path, frame)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
     try:
         fresh = folder / path.name
-        pyogrio.write_dataframe(
-            frame,
-            fresh,
-            driver=driver,
-            layer=layer or path.stem,
-            geometry_type="Polygon",
-            promote_to_multi=False,
-        )
-        if len(gpd.read_file(fresh)) != len(frame):
+        if _write(fresh, frame, layer or path.stem) != len(frame):
             raise OSError("the written file holds fewer polygons than it should")
         _move_in(folder, path)
-    except (
-        DataSourceError,
-        pyogrio.errors.DataLayerError,
-        pyogrio.errors.FeatureError,
-        OSError,
-        RuntimeError,
-    ) as error:
+    except UNWRITABLE as error:
         raise VectorError(
             f"{path}: cannot be written ({error}). Free disk space and start the same command again."
         ) from error
     finally:
         with suppress(OSError):
             shutil.rmtree(folder)
+
+
+def _write(path: Path, frame: gpd.GeoDataFrame, layer: str) -> int:
+    """Write, and count what is in the file."""
+    if path.suffix == PARQUET:
+        from pyarrow.parquet import read_metadata
+
+        frame.to_parquet(path, index=False)
+        return int(read_metadata(path).num_rows)
+    pyogrio.write_dataframe(
+        frame, path, driver=DRIVERS[path.suffix], layer=layer, geometry_type="Polygon", promote_to_multi=False
+    )
+    return int(pyogrio.read_info(path, force_feature_count=True)["features"])
+
+
+def _require_fit_for_shapefile(path: Path, frame: gpd.GeoDataFrame) -> None:
+    """The format counts bytes in 31 bits and has 10 characters for a name; GDAL would go on with a damaged result."""
+    long = [str(c) for c in frame.columns if c != frame.geometry.name and len(str(c).encode()) > SHAPEFILE_NAME]
+    if long:
+        raise VectorError(
+            f"{path}: a shapefile has {SHAPEFILE_NAME} characters for an attribute's name, too few for "
+            f"{', '.join(long)}. Rename it, or write gpkg, parquet or fgb."
+        )
+    shapes = frame.geometry.to_numpy()
+    parts = shapely.get_num_interior_rings(shapes).sum() + len(shapes)
+    size = 100 + 52 * len(shapes) + 4 * parts + 16 * shapely.get_num_coordinates(shapes).sum()  # ESRI's paper of 1998
+    if size > SHAPEFILE_BYTES:
+        raise VectorError(
+            f"{path}: {len(frame)} polygons need {size / 1e9:.1f} GB, a shapefile holds {SHAPEFILE_BYTES / 1e9:.1f}. "
+            "Write gpkg, parquet or fgb, or drop small polygons (min_area) or corners (simplify)."
+        )
 
 
 def _move_in(folder: Path, path: Path) -> None:

@@ -13,6 +13,9 @@ from swath.geo.grid import Window
 
 Edge = Literal["pad", "shift"]
 
+BLOCK = 512
+"""Side of the blocks that rasters are written in."""
+
 
 def constant_size_offsets(length: int, size: int, min_overlap: int) -> list[int]:
     """Offsets of windows of `size` px that cover [0, `length`) evenly, neighbours sharing at least `min_overlap` px.
@@ -94,8 +97,12 @@ def _with_cores(length: int, tiling: Tiling) -> Iterator[tuple[int, int, int]]:
 
 
 def strips(shape: tuple[int, int], pixels: int) -> Iterator[Window]:
-    """Full-width windows of at most about `pixels` pixels, at least one row high: for work with bounded memory."""
+    """Full-width windows of at most about `pixels` pixels, at least one row high: for work with bounded memory.
+
+    As whole rows of blocks where that many fit: a block that two windows share is read or packed twice.
+    """
     height = max(1, pixels // max(1, shape[1]))
+    height -= height % BLOCK if height > BLOCK else 0
     for row in range(0, shape[0], height):
         yield Window(row, 0, min(height, shape[0] - row), shape[1])
 
