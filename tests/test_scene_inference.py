@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pytest
 import rasterio
@@ -35,9 +36,10 @@ from swath.geo.grid import Window
 from swath.geo.raster import read_image, read_labels, remove_partial
 from swath.geo.windows import blend_weights, constant_stride_offsets
 from swath.nn.heads import Classification
-from tests.conftest import ROOT, child_environment
+from tests.conftest import ROOT, Script, child_environment
+from tests.runs import training_run
 from tests.scene_programs import BANDS, WATER, tiny, work
-from tests.synthetic import cut_in_half, grid, write_image
+from tests.synthetic import cut_in_half, grid, write_image, write_scenes
 from tests.test_inference import BLENDS, Blend, constant, scene, windows_of
 
 LAW = settings(max_examples=40, deadline=None)
@@ -382,6 +384,37 @@ def sparse(path: Path, height: int, width: int) -> Path:
 def test_c91_peak_memory_does_not_grow_with_the_height(report: tuple[dict[str, Any], Path]) -> None:
     low, high = report[0]["peaks"]
     assert high - low < 50
+
+
+def test_c91_large_blocks_are_used_again_instead_of_being_cleared_anew(report: tuple[dict[str, Any], Path]) -> None:
+    before, after = report[0]["faults"]
+    if after is False:
+        pytest.skip("the C library is not glibc")
+    assert after < 100
+    assert after < before
+
+
+@pytest.mark.slow
+def test_c91_the_entry_point_gives_equal_files_under_torchrun(script: Script, store: str, tmp_path: Path) -> None:
+    """One process against two of torchrun's; only one of these has a run."""
+    scenes = write_scenes(tmp_path / "scenes", 3, (96, 80))
+    run_id = training_run(tmp_path / "run", train=scenes[:1], validation=scenes[1:2])
+    given = {"run_id": run_id, "input_path": tmp_path / "scenes", "sliding.window": 32, "sliding.overlap": 8}
+    changed = {name.replace(".", "__"): value for name, value in given.items()}
+    assert (
+        script("inference", "configs/demo/inference.py", **changed, labels_path=None, output_path=tmp_path / "one") == 0
+    )
+    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "code/inference.py", "--labels_path=None",
+               "--config_path=configs/demo/inference.py", f"--output_path={tmp_path / 'two'}"]  # fmt: skip
+    env = child_environment(tmp_path / "mlflow.db") | {"MLFLOW_TRACKING_URI": store}
+    before = len(mlflow.search_runs(search_all_experiments=True))
+    command = [sys.executable, *command, *(f"--{k}={v}" for k, v in given.items())]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(mlflow.search_runs(search_all_experiments=True)) == before + 1
+    one, two = (sorted((tmp_path / name).rglob("*.tif")) for name in ("one", "two"))
+    assert len(one) == 6
+    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
 
 
 @pytest.mark.slow

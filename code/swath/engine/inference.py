@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from swath.config import configclass, leaves, resolve
 from swath.data.leaks import LeakKind
-from swath.engine.devices import device_of
+from swath.engine.devices import device_of, keep_freed_memory
 from swath.engine.mapper import Item, Ledger, SerialExecutor, run_items
 from swath.engine.maps import (
     SceneOutput,
@@ -221,6 +221,8 @@ def predict_scenes(
 def scene_predictor(config: InferenceConfig, record: Record) -> ScenePredictor:
     """The model of a training run, on the device of the config."""
     device, sliding = device_of(config.device), config.sliding
+    if device.type == "cpu":
+        keep_freed_memory()
     return ScenePredictor(
         bands=record.bands, predict=predictor(record.model, sliding.tta, device, sliding.merge, config.precision),
         tasks=record.tasks, sliding=sliding, threshold=config.threshold, probabilities=config.probabilities, device=device,
