@@ -81,7 +81,7 @@ def ranks(image: str, folder: str) -> None:
 
 
 def slowly(image: str, folder: str) -> None:
-    work(tiny(seconds=0.05))(Path(image), scene_output(Path(folder), "area", "scene"), "same")
+    work(tiny(seconds=0.2))(Path(image), scene_output(Path(folder), "area", "scene"), "same")
 
 
 def full_disk(image: str, folder: str) -> list[str]:
