@@ -1,69 +1,64 @@
-"""Predict whole scenes with the model of a training run; with labels, score them."""
+"""Predict whole scenes with the model of a training run; with labels, score them. Several processes share each scene."""
 
-import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+import ignite.distributed as idist
 
 from swath import config as configs
 from swath import tracking
 from swath.data.catalog import only_areas, pair_masks, read_scenes
 from swath.engine import inference, scoring
-from swath.engine.devices import device_of
 from swath.engine.inference import InferenceConfig
-from swath.engine.mapper import SerialExecutor, run_items
 from swath.engine.maps import scene_output
+from swath.engine.ranks import process_group
 from swath.engine.records import Record, fetch_record
 from swath.engine.score_report import ScoreReport
 from swath.engine.score_table import ScoreTable
-from swath.engine.tta import predictor
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(InferenceConfig)
     name = f"inference {Path(config_path).parent.name}"
-    with tracking.run(config, config_path, name, kind="inference") as run:
-        record = fetch_record(config.run_id, tracking.fetch, config.weights)
-        run.set_tags({"swath.training_run": config.run_id})
-        scenes = only_areas(read_scenes(configs.absolute(config.input_path)), config.areas)
-        labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}
-        notes: list[str] = []
-        if labels:
-            judged = scoring.require_fair(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
-            run.set_tags(scoring.fairness_tags(name, *judged))
-            notes = scoring.fairness_notes(judged.selection_set, leaks=judged.leaks)
-        predict(run, config, config_path, record, scenes)
-        if labels:
-            score(run, config, record, scenes, labels, notes)
+    with process_group(config.backend):
+        first = idist.get_rank() == 0
+        with tracking.run(config, config_path, name, kind="inference") if first else nullcontext() as run:
+            infer(run, config, config_path, name)
+
+
+def infer(run: tracking.Run | None, config: InferenceConfig, config_path: str, name: str) -> None:
+    """Predict, and score where there are labels. Of several processes only the first has a run; the others just predict."""
+    record = fetch_record(config.run_id, tracking.fetch, config.weights)
+    scenes = only_areas(read_scenes(configs.absolute(config.input_path)), config.areas)
+    if run is None:
+        inference.predict_scenes(config, record, scenes, configs.absolute(config.output_path))
+        return
+    run.set_tags({"swath.training_run": config.run_id})
+    labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}
+    notes: list[str] = []
+    if labels:
+        judged = scoring.require_fair(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
+        run.set_tags(scoring.fairness_tags(name, *judged))
+        notes = scoring.fairness_notes(judged.selection_set, leaks=judged.leaks)
+    predict(run, config, config_path, record, scenes)
+    if labels:
+        score(run, config, record, scenes, labels, notes)
 
 
 def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record: Record, scenes: Any) -> None:
     """Predict the scenes that are not there yet; log pictures of the first ones, also of those predicted before."""
-    device = device_of(config.device)
-    model = predictor(record.model.to(device), config.sliding.tta, device, config.sliding.merge)
     output = configs.absolute(config.output_path)
-    ledger, items = inference.fresh_ledger(config, output), inference.scene_items(scenes, output)
-    ledger.record_settings(tracking.provenance(config_path))
-    before, shown = ledger.finished(items), {item.key for item in items[: config.previews]}
+    shown = set(list(scenes["key"])[: config.previews])
 
-    def preview(row: Any) -> None:
+    def ready(row: Any) -> None:
         if row.key in shown:
             picture = inference.quick_look(Path(row.image), scene_output(output, row.area, row.key).classes)
             run.log_picture(picture, f"previews/{row.key}.png")
 
-    def one(row: Any) -> int:
-        started, target = time.monotonic(), scene_output(output, row.area, row.key)
-        pixels = inference.predict_scene(
-            Path(row.image), target, record.bands, model, record.tasks, config.sliding, config.threshold
-        )
-        print(f"predicted {row.key} ({pixels / 1e6 / (time.monotonic() - started):.2f} MPix/s)", flush=True)
-        preview(row)
-        return pixels
-
-    for item in items:
-        if item.key in before:
-            preview(item.job)
-    done = run_items(one, items, ledger, SerialExecutor())
-    run.log_metrics({"inference/scenes": len(items), "inference/done_now": done.done_now})
+    about = tracking.provenance(config_path)
+    done_now = inference.predict_scenes(config, record, scenes, output, about, ready)
+    run.log_metrics({"inference/scenes": len(scenes), "inference/done_now": done_now})
 
 
 def score(

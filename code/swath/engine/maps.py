@@ -39,21 +39,21 @@ def scene_output(folder: Path, area: str, key: str) -> SceneOutput:
 
 
 def class_spec(grid: Grid, tasks: Mapping[str, Classification]) -> RasterSpec:
-    """Layout of a class raster: uint8, a band per task, 255 = nodata; of one task with its colours."""
+    """Layout of a class raster: cloud-optimised, uint8, a band per task, 255 = nodata; of one task with its colours."""
     color = {
         i: (*(int(v) for v in PALETTE[i % len(PALETTE)]), 255) for i in range(max(t.channels for t in tasks.values()))
     }
     palette = color if len(tasks) == 1 else None
-    return RasterSpec(grid=grid, bands=list(tasks), dtype="uint8", nodata=IGNORE, compress=True, colors=palette)  # type: ignore[arg-type]
+    return RasterSpec(grid=grid, bands=list(tasks), dtype="uint8", nodata=IGNORE, overviews="mode", colors=palette)  # type: ignore[arg-type]
 
 
 def probability_spec(grid: Grid, tasks: Mapping[str, Classification]) -> RasterSpec:
-    """Layout of a probability raster: float32, NaN = nodata.
+    """Layout of a probability raster: cloud-optimised, float32, NaN = nodata.
 
     A task of two classes has one band, named by it, with the second class's probability; others have a band
     ``<task>:<class>`` per class.
     """
-    return RasterSpec(grid=grid, bands=band_names(tasks), dtype="float32", nodata=math.nan, compress=True)
+    return RasterSpec(grid=grid, bands=band_names(tasks), dtype="float32", nodata=math.nan, overviews="average")
 
 
 def band_names(tasks: Mapping[str, Classification]) -> list[str]:

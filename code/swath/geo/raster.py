@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -44,6 +47,13 @@ class RasterInfo:
     dtype: str
     nodata: float | None
     tags: Mapping[str, str]
+
+
+@contextmanager
+def bounded_cache(megabytes: int = 128) -> Iterator[None]:
+    """Let GDAL keep at most so much of what it reads and writes, not a share of the machine's memory as it would."""
+    with rasterio.Env(GDAL_CACHEMAX=megabytes):
+        yield
 
 
 @contextmanager
@@ -202,7 +212,8 @@ def _window(window: Window) -> RasterioWindow:
 class RasterSpec:
     """What a file is to be: its grid, band names, dtype, nodata and layout.
 
-    ``block=None`` makes the whole raster one block: the fastest layout for tiles that are read whole.
+    ``block=None`` makes the whole raster one block: the fastest layout for tiles that are read whole. ``overviews``
+    makes it a compressed cloud-optimised GeoTIFF with overviews of that resampling.
     """
 
     grid: Grid
@@ -211,19 +222,28 @@ class RasterSpec:
     nodata: float | None = None
     block: int | None = 512
     compress: bool = False
+    overviews: Literal["mode", "average"] | None = None
     tags: Mapping[str, str] | None = None
     colors: Mapping[int, tuple[int, int, int, int]] | None = None
 
     def profile(self) -> dict[str, Any]:
         height, width = self.grid.shape
         layout = {"blockxsize": self.block or _multiple(width), "blockysize": self.block or _multiple(height)}
-        packing = {"compress": "DEFLATE", "zlevel": 1} if self.compress else {}
-        if self.compress and self.dtype == "float32":
+        packing: dict[str, Any] = {"compress": "DEFLATE", "zlevel": 1} if self.compress and not self.overviews else {}
+        if packing and self.dtype == "float32":
             packing["predictor"] = 3
         return {
             "driver": "GTiff", "dtype": self.dtype, "count": len(self.bands), "height": height, "width": width,
             "crs": self.grid.crs, "transform": self.grid.transform, "nodata": self.nodata, "tiled": True,
             "interleave": "band", "BIGTIFF": "IF_SAFER", **layout, **packing,
+        }  # fmt: skip
+
+    def cloud_optimised(self) -> dict[str, Any]:
+        """Options of GDAL's COG driver. ZSTD packs floats at twice the speed of DEFLATE; classes may go anywhere."""
+        packing = {"compress": "ZSTD", "predictor": "YES"} if self.dtype == "float32" else {"compress": "DEFLATE"}
+        return {
+            "driver": "COG", "blocksize": self.block or 512, "level": 1, "overview_resampling": self.overviews,
+            "bigtiff": "IF_SAFER", "num_threads": "ALL_CPUS", **packing,
         }  # fmt: skip
 
 
@@ -286,7 +306,8 @@ class RasterWriter:
         with suppress(*GDAL_FAILURES):
             if self._dataset is not None:
                 self._dataset.close()
-        self._part.unlink(missing_ok=True)
+        for path in self.path.parent.glob(f"{escape(self._part.name)}*"):  # with what the COG driver began
+            path.unlink()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
@@ -294,12 +315,28 @@ class RasterWriter:
             return
         with self._guard():
             self._dataset.close()  # GDAL writes what it still holds: a full disk can show here
+            if self.spec.overviews:
+                self._optimise()
             os.replace(self._part, self.path)
+
+    def _optimise(self) -> None:
+        """Replace the growing file by a cloud-optimised copy; the driver wants all pixels before it writes the first."""
+        copy = self._part.with_name(f"{self._part.name}.cog")
+        rasterio.shutil.copy(self._part, copy, **self.spec.cloud_optimised())
+        os.replace(copy, self._part)
 
 
 def part_of(path: Path) -> Path:
     """Where a file grows until it is complete: beside its final name, so that the rename cannot cross a disk."""
     return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed processes left half written of `path`."""
+    name = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.part{re.escape(path.suffix)}.*")
+    for left in path.parent.glob(".*"):
+        if name.fullmatch(left.name):
+            left.unlink()
 
 
 def write_raster(path: Path, array: NDArray[Any], spec: RasterSpec) -> None:

@@ -1,0 +1,268 @@
+"""Whole-scene inference against the forward pass alone and against MONAI's sliding windows: speed and peak memory.
+
+    python experiments/benchmarks/inference.py --size 4096 --rounds 5
+
+The same scene (2 float32 bands), the same Unet mobilenet_v2 with the same weights, 512 px windows in batches of 4. Every
+measurement is a process of its own, in turn (A B C A B C ...), after one warm-up round; a process reports its seconds,
+its peak memory and that of its start. Swath's seconds include reading the scene and writing both rasters with overviews; those of the
+others do not write. MONAI lives in an environment of its own below output/benchmarks, made on the first start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / "output" / "benchmarks"
+BANDS = ("vh", "vv")
+WINDOW, OVERLAP, BATCH = 512, 32, 4
+
+
+# ------------------------------------------------------------------------------------------------------------- one process
+
+
+def network() -> Any:
+    """Unet mobilenet_v2 with weights that depend on nothing but the seed."""
+    import segmentation_models_pytorch as smp
+    import torch
+
+    torch.manual_seed(0)
+    return smp.Unet("mobilenet_v2", encoder_weights=None, in_channels=2, classes=2).eval()
+
+
+def forward(scene: Path) -> float:
+    """Seconds of the forward pass over the scene's pixels, each once: nothing read, blended or written. As swath sets it up."""
+    import torch
+
+    from swath.engine.devices import keep_freed_memory
+
+    keep_freed_memory()
+    return bare(network().to(memory_format=torch.channels_last), scene)
+
+
+def forward_as_is(scene: Path) -> float:
+    """The same with torch's own memory layout and the C library's own ways, as a plain script has it."""
+    return bare(network(), scene)
+
+
+def bare(net: Any, scene: Path) -> float:
+    """Seconds of a network over as many batches as the scene has pixels."""
+    import torch
+
+    pixels = int(scene.stem.split("_")[1]) * int(scene.stem.split("_")[2])
+    batch = torch.randn(BATCH, 2, WINDOW, WINDOW)
+    with torch.inference_mode():
+        net(batch)
+        count = max(1, round(pixels / batch[:, 0].numel()))
+        started = time.perf_counter()
+        for _ in range(count):
+            net(batch).softmax(dim=1)
+        return (time.perf_counter() - started) * pixels / (count * batch[:, 0].numel())
+
+
+def ours(scene: Path, tta: str = "off") -> float:
+    """Seconds of swath: read, predict, blend, write classes and probabilities with overviews."""
+    import torch
+
+    from swath.data.channels import Bands, Fill, Preprocess, ZScore
+    from swath.engine.devices import keep_freed_memory
+    from swath.engine.inference import ScenePredictor
+    from swath.engine.maps import scene_output
+    from swath.engine.sliding import SlidingConfig
+    from swath.engine.tta import predictor
+    from swath.nn.heads import Classification, SegmentationModel
+
+    keep_freed_memory()  # as the entry point does
+    tasks = {"water": Classification()}
+    model = SegmentationModel(Preprocess(Bands(BANDS), Fill(2), ZScore(2, mean=0.0, std=1.0)), network(), tasks).eval()
+    sliding = SlidingConfig(window=WINDOW, overlap=OVERLAP, blend="uniform", batch=BATCH, tta=tta)  # type: ignore[arg-type]
+    predict = predictor(model, sliding.tta, torch.device("cpu"))
+    predict(torch.randn(BATCH, 2, WINDOW, WINDOW))
+    work = ScenePredictor(bands=BANDS, predict=predict, tasks=tasks, sliding=sliding)
+    started = time.perf_counter()
+    work(scene, scene_output(CACHE / "out", "area", scene.stem))
+    return time.perf_counter() - started
+
+
+def peer(scene: Path) -> float:
+    """Seconds of MONAI's sliding_window_inference: read, predict, blend; the result stays in memory."""
+    import rasterio
+    import torch
+    from monai.inferers import sliding_window_inference
+
+    net = network()
+    with torch.inference_mode():
+        net(torch.randn(BATCH, 2, WINDOW, WINDOW))
+        started = time.perf_counter()
+        with rasterio.open(scene) as file:
+            image = torch.from_numpy(file.read())[None]
+        sliding_window_inference(
+            image, (WINDOW, WINDOW), BATCH, lambda x: net(x).softmax(dim=1), overlap=OVERLAP / WINDOW, mode="constant"
+        )
+        return time.perf_counter() - started
+
+
+MEASUREMENTS = {
+    "forward": forward,
+    "forward as is": forward_as_is,
+    "ours": ours,
+    "ours d4": lambda scene: ours(scene, "d4"),
+    "monai": peer,
+}
+
+
+def measured(name: str, scene: Path) -> dict[str, float]:
+    """What one process finds: seconds, peak memory and memory at its start in megabytes."""
+    import rasterio  # noqa: F401 - part of the start
+    import segmentation_models_pytorch  # noqa: F401
+
+    if name.startswith("ours"):
+        import swath.engine.inference  # noqa: F401
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = MEASUREMENTS[name](scene)
+    return {"seconds": seconds, "start": start, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+# ------------------------------------------------------------------------------------------------------------- the rounds
+
+
+def python_with_monai() -> Path:
+    """An interpreter that has swath's packages and MONAI besides."""
+    home = CACHE / "env-monai"
+    python = home / "bin" / "python"
+    if not (home / "ready").is_file():
+        venv.create(home, with_pip=True)
+        own = subprocess.run(
+            [sys.executable, "-c", "import site; print(site.getsitepackages()[0])"], capture_output=True, text=True, check=True
+        ).stdout.strip()  # fmt: skip
+        packages = next((home / "lib").glob("python*")) / "site-packages"
+        (packages / "swath-packages.pth").write_text(own + "\n")  # the same torch for both
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "monai"], check=True)
+        (home / "ready").touch()
+    return python
+
+
+def in_a_process(name: str, scene: Path) -> dict[str, float]:
+    """One measurement in a process of its own."""
+    python = python_with_monai() if name == "monai" else Path(sys.executable)
+    command = [str(python), str(Path(__file__).resolve()), "--measure", name, "--scene", str(scene)]
+    path = os.pathsep.join([str(ROOT / "code"), str(ROOT)])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def make_scene(height: int, width: int) -> Path:
+    """Noise with structure, 2 float32 bands, written strip by strip."""
+    import numpy as np
+    import rasterio
+
+    path = CACHE / f"scene_{height}_{width}.tif"
+    if path.is_file():
+        return path
+    CACHE.mkdir(parents=True, exist_ok=True)
+    part, rng = path.with_suffix(".part"), np.random.default_rng(0)
+    profile = {"driver": "GTiff", "count": 2, "height": height, "width": width, "dtype": "float32", "tiled": True}
+    with rasterio.open(
+        part, "w", crs="EPSG:32633", transform=rasterio.Affine(10, 0, 4e5, 0, -10, 4e6), **profile
+    ) as file:
+        file.descriptions = BANDS
+        for row in range(0, height, 512):
+            rows = min(512, height - row)
+            coarse = rng.normal(size=(2, 16, -(-width // 32))).repeat(32, axis=1).repeat(32, axis=2)[:, :rows, :width]
+            noise = rng.normal(0, 0.3, (2, rows, width))
+            file.write((coarse + noise).astype(np.float32), window=rasterio.windows.Window(0, row, width, rows))
+    part.rename(path)
+    return path
+
+
+def row(name: str, mine: list[dict[str, float]], other: list[dict[str, float]], pixels: int) -> dict[str, Any]:
+    """A line of results: MPix/s of ours and of the peer, their ratio round by round, and memory above the start."""
+    speeds = [[pixels / 1e6 / one["seconds"] for one in side] for side in (mine, other)]
+    ratios = [a / b for a, b in zip(*speeds, strict=True)]
+    return {
+        "name": name, "ours": statistics.median(speeds[0]), "peer": statistics.median(speeds[1]),
+        "ratio": statistics.median(ratios), "spread": max(ratios) - min(ratios),
+        "memory": [max(one["peak"] - one["start"] for one in side) for side in (mine, other)],
+    }  # fmt: skip
+
+
+def compare(scene: Path, names: list[str], rounds: int) -> dict[str, list[dict[str, float]]]:
+    """Every measurement in turn, `rounds` times after a warm-up round that does not count."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for number in range(rounds + 1):
+        for name in names:
+            one = in_a_process(name, scene)
+            print(
+                f"round {number} {name}: {one['seconds']:.1f} s, {one['peak'] - one['start']:.0f} MB", file=sys.stderr
+            )
+            if number:
+                found[name].append(one)
+    return found
+
+
+def share_of_overlap(length: int) -> float:
+    """Pixels of the scene by pixels that windows compute, along one axis."""
+    from swath.geo.windows import constant_stride_offsets
+
+    return length / (len(constant_stride_offsets(length, WINDOW, WINDOW - OVERLAP, "shift")) * WINDOW)
+
+
+def about() -> dict[str, Any]:
+    """What the numbers depend on beside the code."""
+    import rasterio
+    import torch
+
+    return {
+        "python": sys.version.split()[0], "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "cores": len(os.sched_getaffinity(0)), "gdal": rasterio.__gdal_version__, "load": os.getloadavg()[0],
+        "cache": "warm; swath bounds GDAL's own to 128 MB",
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=4096, help="side of the square scene in pixels")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--d4", action="store_true", help="with eight views too")
+    parser.add_argument("--tall", type=int, default=0, help="a scene of this many rows too, for the peak memory")
+    parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
+    parser.add_argument("--scene", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        print(json.dumps(measured(given.measure, given.scene)))
+        return
+    scene, pixels = make_scene(given.size, given.size), given.size**2
+    names = ["forward", "ours", "forward as is", "monai", *(["ours d4"] if given.d4 else [])]
+    found = compare(scene, names, given.rounds)
+    limit = share_of_overlap(given.size) ** 2
+    rows = [
+        row("against the forward pass alone", found["ours"], found["forward"], pixels),
+        row("against the forward pass of a plain script", found["ours"], found["forward as is"], pixels),
+        row("against MONAI, constant, overlap 32", found["ours"], found["monai"], pixels),
+        *([row("d4 against plain", found["ours d4"], found["ours"], pixels)] if given.d4 else []),
+    ]
+    for one in rows[:2]:
+        one |= {"share without overlap": limit, "of the limit": one["ratio"] / limit}
+    if given.tall:
+        tall = in_a_process("ours", make_scene(given.tall, given.size))
+        growth = tall["peak"] - max(one["peak"] for one in found["ours"])
+        rows.append({"name": f"peak memory of {given.tall} rows less that of {given.size}", "memory": growth})
+    result = {"about": about(), "size": given.size, "rounds": given.rounds, "rows": rows}
+    (CACHE / "inference.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Programs of test_scene_inference.py that need a process of their own: ranks, a kill, a full disk, peak memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from torch import Tensor
+
+from swath.data.channels import Bands, Fill, Preprocess, ZScore
+from swath.engine.devices import keep_freed_memory
+from swath.engine.inference import ScenePredictor
+from swath.engine.maps import scene_output
+from swath.engine.ranks import on_all_ranks
+from swath.engine.sliding import SlidingConfig
+from swath.engine.tta import predictor
+from swath.errors import SwathError
+from swath.nn.heads import Classification, SegmentationModel
+from tests.synthetic import TinyNet
+
+BANDS = ("vh", "vv")
+WATER = {"water": Classification()}
+
+
+def tiny(counted: list[int] | None = None, seconds: float = 0.0) -> Callable[[Tensor], dict[str, Tensor]]:
+    """A small convolutional model as a function to probabilities; notes the windows per call and takes its time."""
+    torch.manual_seed(1)
+    preprocess = Preprocess(Bands(BANDS), Fill(2), ZScore(2, mean=0.2, std=0.5))
+    model = predictor(SegmentationModel(preprocess, TinyNet(2, 2), WATER).eval(), "off", torch.device("cpu"))
+
+    def predict(image_BCHW: Tensor) -> dict[str, Tensor]:
+        time.sleep(seconds)
+        if counted is not None:
+            counted.append(len(image_BCHW))
+        return model(image_BCHW)
+
+    return predict
+
+
+def work(
+    predict: Callable[[Tensor], dict[str, Tensor]], window: int = 32, overlap: int = 12, probabilities: bool = True
+) -> ScenePredictor:
+    sliding = SlidingConfig(window=window, overlap=overlap, batch=2)
+    return ScenePredictor(bands=BANDS, predict=predict, tasks=WATER, sliding=sliding, probabilities=probabilities)
+
+
+def as_rank(_: int, image: str, folder: str) -> None:
+    """Predict one scene with all ranks; then a scene that is not there, and a failure of the last rank alone."""
+    counted: list[int] = []
+    world, rank = idist.get_world_size(), idist.get_rank()
+    work(tiny(counted))(Path(image), scene_output(Path(folder), f"ranks{world}", "scene"))
+    (Path(folder) / f"{world}_{rank}.json").write_text(json.dumps(sum(counted)))
+    refused = 0
+    for attempt in (lambda: work(tiny())(Path("gone.tif"), scene_output(Path(folder), "no", "x")), lambda: fail(rank)):
+        try:
+            attempt()
+        except SwathError:
+            refused += 1
+    assert refused == 2
+
+
+def fail(rank: int) -> None:
+    def give_up() -> None:
+        if rank == idist.get_world_size() - 1:
+            raise SwathError("no more disk here")
+
+    on_all_ranks(give_up)
+
+
+def ranks(image: str, folder: str) -> None:
+    for count in (2, 4):
+        with idist.Parallel(backend="gloo", nproc_per_node=count, start_method="fork") as parallel:
+            parallel.run(as_rank, image, folder)
+
+
+def slowly(image: str, folder: str) -> None:
+    work(tiny(seconds=0.2))(Path(image), scene_output(Path(folder), "area", "scene"), "same")
+
+
+def full_disk(image: str, folder: str) -> list[str]:
+    """What is said when no file may grow beyond so many bytes: less than a strip, and a strip but not the raster."""
+    said = []
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for limit in (1_000, 9_500):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        try:
+            work(tiny())(Path(image), scene_output(Path(folder), "area", "scene"), "same")
+        except SwathError as error:
+            said.append(str(error))
+    return said
+
+
+def peaks(folder: str, *images: str) -> list[float]:
+    """Peak memory in megabytes after each scene; it can only grow, so the smallest scene goes first."""
+    found = []
+    for image in images:
+        work(tiny(), 512, 32)(Path(image), scene_output(Path(folder) / "peak", "area", Path(image).stem))
+        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return found
+
+
+def faults() -> int:
+    """Pages that the system clears when 64 MB are taken for the second time."""
+    torch.ones(1 << 24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def report(image: str, folder: str, *tall: str) -> None:
+    """All of it in one process, as starting one takes longer than its work."""
+    found: dict[str, object] = {"faults": [faults(), keep_freed_memory() and faults()]}
+    found["peaks"] = peaks(folder, *tall)
+    ranks(image, folder)
+    found["full_disk"] = full_disk(image, f"{folder}/full")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "slowly":
+        slowly(*sys.argv[2:])
+    elif sys.argv[1] == "peaks":
+        keep_freed_memory()
+        print(json.dumps({"peaks": peaks(*sys.argv[2:])}))
+    else:
+        report(*sys.argv[2:])
