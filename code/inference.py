@@ -9,8 +9,9 @@ from swath import tracking
 from swath.data.catalog import only_areas, pair_masks, read_scenes
 from swath.engine import inference, scoring
 from swath.engine.devices import device_of
+from swath.engine.executors import SerialExecutor
 from swath.engine.inference import InferenceConfig
-from swath.engine.mapper import SerialExecutor, run_items
+from swath.engine.mapper import run_items
 from swath.engine.maps import scene_output
 from swath.engine.records import Record, fetch_record
 from swath.engine.score_report import ScoreReport

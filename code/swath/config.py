@@ -52,6 +52,16 @@ def configclass(cls: type[T]) -> type[T]:
     return typing.cast(type[T], made)
 
 
+@configclass
+class StepConfig:
+    """Where a preparation step's items are worked on; decides nothing about the result."""
+
+    executor: str = "threads"
+    """Where the work is done: threads, processes, serial, or a cluster: dask://<host>:<port> of its scheduler."""
+    workers: int | None = None
+    """Number of threads or processes; None takes one per core. A cluster works with all that it has."""
+
+
 def absolute(path: str | Path) -> Path:
     """The one path rule: a relative path starts at the project root, ``~`` at the user's home."""
     return (PROJECT_ROOT / Path(path).expanduser()).resolve()

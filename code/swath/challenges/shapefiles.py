@@ -16,7 +16,7 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import StepConfig, configclass
 from swath.data.catalog import TILE_COLUMNS, TILES, area_of, by_key, read_table
 from swath.engine.inference import quick_look
 from swath.errors import CatalogError, VectorError
@@ -27,7 +27,7 @@ from swath.geo.vector import polygonize, read_polygons, write_vectors
 
 
 @configclass
-class MergeTilesConfig:
+class MergeTilesConfig(StepConfig):
     """Rasters predicted per tile back to their scenes."""
 
     input_path: str
@@ -38,14 +38,10 @@ class MergeTilesConfig:
     """Folder with the tiles.parquet that the tiles come from."""
     overlap: Overlap = "last"
     """Which value holds where tiles overlap: last, max or mean."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @configclass
-class AggregateConfig:
+class AggregateConfig(StepConfig):
     """Predictions of several dates to one map per area."""
 
     input_path: str
@@ -56,14 +52,10 @@ class AggregateConfig:
     """How dates decide: mean probability, any, majority, or n-1 of the n dates that see the pixel."""
     threshold: float = 0.5
     """Probability from which on a pixel (or a date's vote) is class 1."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @configclass
-class PolygonizeConfig:
+class PolygonizeConfig(StepConfig):
     """Class rasters to polygons."""
 
     input_path: str
@@ -76,10 +68,6 @@ class PolygonizeConfig:
     """Smallest polygon to keep, in squared units of the CRS (m2)."""
     format: str = "shp"
     """File format: shp, gpkg, fgb or geojson."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @configclass

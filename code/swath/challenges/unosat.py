@@ -12,7 +12,7 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import StepConfig, configclass
 from swath.data.catalog import area_of, scene_key
 from swath.errors import CatalogError, RasterError, VectorError
 from swath.geo.raster import (
@@ -35,7 +35,7 @@ STRIP_PIXELS = 2_000_000
 
 
 @configclass
-class Generate3bConfig:
+class Generate3bConfig(StepConfig):
     """VH and VV rasters to 3-band scenes."""
 
     input_path: str
@@ -44,14 +44,10 @@ class Generate3bConfig:
     """Folder for <area>/<name with _3b_>.tif and scenes.parquet."""
     missing_values: tuple[float, ...] = ()
     """Values that mean no measurement though the headers do not say so, such as 0 in zones without one."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @configclass
-class RasterizeConfig:
+class RasterizeConfig(StepConfig):
     """Label polygons to masks on each scene's grid."""
 
     input_path: str
@@ -70,10 +66,6 @@ class RasterizeConfig:
     """The same values as for generate_3b_images."""
     task: str = "water"
     """Name of the task that the mask's one band is for."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import StepConfig, configclass
 from swath.data.duplicates import Grouping, group_tiles
 from swath.data.fingerprints import fingerprint
 from swath.data.flags import skip_reasons
@@ -24,7 +24,7 @@ from swath.labels import IGNORE
 
 
 @configclass
-class StatsConfig:
+class StatsConfig(StepConfig):
     """Statistics per tile and per band, target share, valid share, fingerprints, groups, folds and the skip rule."""
 
     input_path: str
@@ -39,10 +39,6 @@ class StatsConfig:
     """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
     max_target_ratio: float | None = None
     """Tiles with a larger target share are skipped, as their labels are doubtful: 0.4 for rare targets. None: none is."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @dataclass(frozen=True, kw_only=True)

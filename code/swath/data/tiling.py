@@ -10,7 +10,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 
-from swath.config import configclass
+from swath.config import StepConfig, configclass
 from swath.data.catalog import place
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
@@ -20,7 +20,7 @@ from swath.labels import IGNORE
 
 
 @configclass
-class TilesConfig:
+class TilesConfig(StepConfig):
     """Cut scenes, and their masks where there are some, into tiles."""
 
     input_path: str
@@ -34,10 +34,6 @@ class TilesConfig:
     missing_values: tuple[float, ...] = ()
     """Values of the scenes that mean no measurement though their headers do not say so. Inference on such scenes needs
     them in the model's channels, too: partial(Bands, missing=...)."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -298,8 +299,11 @@ class RasterWriter:
 
 
 def part_of(path: Path) -> Path:
-    """Where a file grows until it is complete: beside its final name, so that the rename cannot cross a disk."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    """Where a file grows until it is complete: beside its final name, so that the rename cannot cross a disk.
+
+    The name tells processes and hosts apart: two workers of a cluster may come to do the same item.
+    """
+    return path.with_name(f".{path.stem}.{platform.node()}-{os.getpid()}.part{path.suffix}")
 
 
 def write_raster(path: Path, array: NDArray[Any], spec: RasterSpec) -> None:
