@@ -7,9 +7,8 @@ from typing import Any
 from swath import config as configs
 from swath import tracking
 from swath.data.catalog import only_areas, pair_masks, read_scenes
-from swath.engine import inference, scoring
+from swath.engine import executors, inference, scoring
 from swath.engine.devices import device_of
-from swath.engine.executors import SerialExecutor
 from swath.engine.inference import InferenceConfig
 from swath.engine.mapper import run_items
 from swath.engine.maps import scene_output
@@ -63,7 +62,7 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record
     for item in items:
         if item.key in before:
             preview(item.job)
-    done = run_items(one, items, ledger, SerialExecutor())
+    done = run_items(one, items, ledger, executors.SerialExecutor())
     run.log_metrics({"inference/scenes": len(items), "inference/done_now": done.done_now})
 
 

@@ -18,7 +18,7 @@ from swath.data.duplicates import Grouping, group_tiles
 from swath.data.fingerprints import fingerprint
 from swath.data.flags import skip_reasons
 from swath.data.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
-from swath.data.moments import band_moments, band_statistics, merge_moments
+from swath.data.moments import RunningMoments, band_statistics, merge_moments
 from swath.geo.raster import describe, read_image, read_labels
 from swath.labels import IGNORE
 
@@ -108,15 +108,14 @@ def with_folds(table: gpd.GeoDataFrame, folds: Mapping[str, int] | GroupFolds | 
 
 def scene_statistics(job: SceneTiles) -> dict[str, Any]:
     """``{"tiles": [row, ...], "bands": {count, mean, m2, min, max, sketch}}`` of one scene, as JSON types."""
-    tiles, parts = [], []
+    tiles, bands = [], RunningMoments()
     for key, image_path, mask_path in zip(job.keys, job.images, job.masks, strict=True):
         image = read_image(image_path)
-        moments = band_moments(image)
-        parts.append(moments)
+        moments = bands.add(image)
         mask = read_labels(mask_path) if mask_path else None
         row = tile_row(image, mask, moments, job.min_valid_ratio)
         tiles.append({"key": key} | row | fingerprint(image))
-    return {"tiles": tiles, "bands": merge_moments(parts)}
+    return {"tiles": tiles, "bands": bands.total()}
 
 
 def tile_row(
