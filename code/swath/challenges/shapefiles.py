@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from swath.config import StepConfig, configclass
 from swath.data.catalog import TILE_COLUMNS, TILES, area_of, by_key, read_table
-from swath.engine.inference import quick_look
 from swath.errors import CatalogError, VectorError
 from swath.geo.grid import Grid
 from swath.geo.mosaic import Overlap, Rule, aggregate, merge_tiles
@@ -277,6 +276,8 @@ def area_picture(area: str, layer: Layer, scenes: Path) -> NDArray[np.uint8] | N
     same_grid = [p for p in found if describe(p).grid.crs == describe(layer.raster).grid.crs]
     if not same_grid:
         return None
+    from swath.engine.inference import quick_look  # brings PyTorch, which no other step here needs
+
     picture = quick_look(same_grid[0], None)
     grid = describe(same_grid[0]).grid
     scale = picture.shape[1] / grid.shape[1]
