@@ -118,6 +118,14 @@ def bands(source: Path, output: Path) -> None:
     _timed(lambda: write_3b(pair))
 
 
+def masks(source: Path, output: Path) -> None:
+    from swath.challenges.unosat import RasterizeConfig, find_labels, find_pairs, label_job, write_mask
+
+    config = RasterizeConfig(input_path=str(source), output_path=str(output))
+    ((labels, pair),) = find_labels(find_pairs(source, output, "vh"), source)
+    _timed(lambda: write_mask(label_job(labels, pair, config)))
+
+
 def tiles(source: Path, output: Path) -> None:
     from swath.data.catalog import TILES, read_scenes, write_table
     from swath.data.tiling import cut_jobs, cut_scene
@@ -210,7 +218,7 @@ def run(rounds: int = 5, shape: tuple[int, int] = SHAPE) -> list[dict]:
 
 
 PARTS: dict[str, Callable[..., None]] = {
-    "bands": bands, "tiles": tiles, "statistics": statistics, "reading": reading,
+    "bands": bands, "masks": masks, "tiles": tiles, "statistics": statistics, "reading": reading,
 }  # fmt: skip
 
 
