@@ -41,7 +41,7 @@ ui: $(VENV)/.installed
 	mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
 lock: $(VENV)/.installed
-	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate \
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra dask --no-annotate \
 		--custom-compile-command "make lock" pyproject.toml --upgrade -o requirements.lock
 
 clean:

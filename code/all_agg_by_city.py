@@ -1,5 +1,10 @@
 """Predictions of several dates to one map per area, on one grid."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from swath import config as configs
 from swath import tracking
 from swath.challenges.shapefiles import AggregateConfig, aggregate_area, area_jobs

@@ -1,5 +1,10 @@
 """Keep the newest and the best runs of an experiment; mark the others as deleted, and purge them when asked to."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from datetime import UTC, datetime
 from typing import Any
 

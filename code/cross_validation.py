@@ -1,5 +1,10 @@
 """Leave one area out in turn: trainings and maps as child runs of one parent, and one table of scores at the end."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from swath import config as configs
 from swath import tracking
 from swath.data.catalog import read_scenes

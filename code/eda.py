@@ -1,5 +1,10 @@
 """A look at a data set of tiles: tables, figures, and a report of what stands out."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from swath import config as configs
 from swath.data.exploration import EdaConfig
 

@@ -1,5 +1,10 @@
 """Predictions of several models for the same scenes to one: weighted mean or vote."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from dataclasses import replace
 from pathlib import Path
 

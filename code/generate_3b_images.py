@@ -1,5 +1,10 @@
 """VH and VV rasters to 3-band scenes (VH, VV, (VH + VV) / 2) and their scenes.parquet."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from swath import config as configs
 from swath.challenges.unosat import Generate3bConfig, find_pairs, write_3b
 

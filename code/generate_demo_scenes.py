@@ -1,5 +1,10 @@
 """Generate the demo's raw data: VH and VV scenes of six areas in the UNOSAT layout, and their labels."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from swath import config as configs
 from swath.challenges.demo_scenes import DemoScenesConfig, demo_areas, write_area
 

@@ -1,5 +1,10 @@
 """Scenes, and their masks where there are some, to tiles and their tiles.parquet."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from swath import config as configs
 from swath.data.tiling import TilesConfig, cut_jobs, cut_scene, tile_files
 

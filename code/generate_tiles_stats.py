@@ -1,5 +1,10 @@
 """Statistics, fingerprints, groups and folds of a folder of tiles: tile_stats.parquet and band_stats.json."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from swath import config as configs
 from swath.data.stats import StatsConfig, scene_jobs, scene_statistics, summarise
 

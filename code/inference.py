@@ -1,5 +1,10 @@
 """Predict whole scenes with the model of a training run; with labels, score them. Several processes share each scene."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any

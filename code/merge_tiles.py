@@ -1,5 +1,10 @@
 """Rasters predicted per tile back to their scenes, without padding."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from swath import config as configs
 from swath import tracking
 from swath.challenges.shapefiles import MergeTilesConfig, merge_jobs, merge_scene

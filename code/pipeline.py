@@ -1,5 +1,10 @@
 """The steps of a chain in order, as child runs of one parent; a second start does only what is missing."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from swath import config as configs
 from swath import tracking
 from swath.engine.pipeline import PipelineConfig, fill_in, plan

@@ -1,5 +1,10 @@
 """Class rasters to polygons with the class as `id`."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 import os
 from collections import Counter
 

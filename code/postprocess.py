@@ -1,5 +1,10 @@
 """Class rasters cleaned by filters; with labels, what each filter is worth."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from functools import partial
 
 from swath import config as configs

@@ -1,5 +1,10 @@
 """Label polygons to masks on each scene's grid."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from swath import config as configs
 from swath.challenges.unosat import RasterizeConfig, find_labels, find_pairs, label_job, write_mask
 

@@ -1,5 +1,10 @@
 """The best decision threshold on probability maps of scenes that the models have not seen."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from functools import partial, reduce
 
 import numpy as np

@@ -1,5 +1,10 @@
 """Dates merged by area, polygonised, packed as one shapefile per area, reopened and checked."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 import os
 from pathlib import Path
 

@@ -1,5 +1,10 @@
 """Train a model on tiles; the run holds weights, config, folds, metrics by epoch, panels and confusion matrices."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 from collections.abc import Mapping
 from pathlib import Path
 

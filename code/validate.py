@@ -1,5 +1,10 @@
 """Score a folder of predictions against ground truth."""
 
+from swath.help import answer
+
+if __name__ == "__main__":
+    answer(__file__)  # --help comes before the slow imports
+
 import tempfile
 from functools import partial
 from pathlib import Path

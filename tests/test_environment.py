@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def ranges() -> dict[str, Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    wanted = project["dependencies"] + [r for extra in project["optional-dependencies"].values() for r in extra]
     return {canonicalize_name(r.name): r for r in map(Requirement, wanted)}
 
 
@@ -49,7 +49,7 @@ def test_c08_conda_has_the_same_dependencies() -> None:
     conda = yaml.safe_load((ROOT / "conda.yaml").read_text())
     (pip,) = (entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert pip == project["dependencies"]
+    assert pip == project["dependencies"] + project["optional-dependencies"]["dask"]
     others = [entry for entry in conda["dependencies"] if isinstance(entry, str)]
     assert any(
         entry.startswith("conda-forge::gdal") for entry in others

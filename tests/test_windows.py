@@ -16,6 +16,7 @@ from swath.geo.windows import (
     ConstantSize,
     ConstantStride,
     blend_weights,
+    bricks,
     constant_size_offsets,
     constant_stride_offsets,
     strips,
@@ -240,3 +241,16 @@ def test_c09_grid_difference_names_both_values() -> None:
     assert "400000.0" in text
     assert "400010.0" in text
     assert "transform" in (here.difference(grid((30, 40), pixel=10.0027)) or "")
+
+
+@given(
+    shape=st.tuples(st.integers(1, 300), st.integers(1, 300)), block=st.sampled_from([16, 32]), blocks=st.integers(0, 6)
+)
+def test_bricks_cover_every_block_whole_and_once(shape: tuple[int, int], block: int, blocks: int) -> None:
+    seen = np.zeros(shape, int)
+    for brick in bricks(shape, block, blocks * block**2):
+        seen[brick.slices] += 1
+        assert brick.row % block == brick.col % block == 0
+        assert brick.height <= block
+        assert brick.width <= max(1, blocks) * block
+    assert (seen == 1).all()

@@ -26,6 +26,7 @@ import pydantic
 import pydantic.dataclasses
 
 from swath.errors import ConfigError
+from swath.help import describe
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 """The folder of MLproject. Every relative path in a config or on a command line starts here."""
@@ -50,6 +51,16 @@ def configclass(cls: type[T]) -> type[T]:
     )
     made: Any = pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=settings)(cls)
     return typing.cast(type[T], made)
+
+
+@configclass
+class StepConfig:
+    """Where a preparation step's items are worked on; decides nothing about the result."""
+
+    executor: str = "threads"
+    """Where the work is done: threads, processes, serial, or a cluster: dask://<host>:<port> of its scheduler."""
+    workers: int | None = None
+    """Number of threads or processes; None takes one per core. A cluster works with all that it has."""
 
 
 def absolute(path: str | Path) -> Path:
@@ -420,7 +431,7 @@ def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "--help" in arguments or "-h" in arguments:
-        print(describe(kind))
+        print(describe(kind.__module__, kind.__qualname__))
         raise SystemExit(0)
     pairs = _pairs(arguments)
     paths = [value for name, value in pairs if name == "config_path"]
@@ -445,43 +456,3 @@ def _pairs(arguments: list[str]) -> list[tuple[str, str]]:
             raise ConfigError(f"--{key} has no value")
         pairs.append((key, value if equals else rest.pop(0)))
     return pairs
-
-
-def describe(kind: type, prefix: str = "") -> str:
-    """A line per field of a config class: name, type, default, meaning; nested configs are indented by their name."""
-    lines = (
-        []
-        if prefix
-        else [
-            inspect.getdoc(kind) or "",
-            "",
-            "Set any field with --field value (-P field=value under mlflow run):",
-        ]
-    )
-    hints = _hints(kind)
-    for field in dataclasses.fields(kind):
-        info = field.default
-        default = getattr(info, "default", info)
-        meaning = (getattr(info, "description", None) or _docstring(kind, field.name)).replace("\n", " ")
-        hint = hints.get(field.name, Any)
-        shown = "required" if default is dataclasses.MISSING or "Undefined" in repr(default) else _short(default)
-        lines.append(f"  --{prefix}{field.name}  {_type_name(hint)} [{shown}]\n        {meaning}")
-        if dataclasses.is_dataclass(hint):
-            lines.append(describe(typing.cast(type, hint), f"{prefix}{field.name}."))
-    return "\n".join(lines)
-
-
-def _docstring(kind: type, name: str) -> str:
-    field = getattr(kind, "__pydantic_fields__", {}).get(name)
-    return (field.description or "") if field else ""
-
-
-def _type_name(hint: Any) -> str:
-    if hint == Factory:
-        return "factory"
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(resolve(value)) if isinstance(value, partial) or dataclasses.is_dataclass(value) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

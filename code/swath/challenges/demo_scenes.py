@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 
 from swath.challenges.demo import Landscape, acquire, simulate_landscape
 from swath.challenges.unosat import NODATA
-from swath.config import configclass
+from swath.config import StepConfig, configclass
 from swath.geo.grid import Grid
 from swath.geo.polygons import polygonize
 from swath.geo.raster import RasterSpec, write_raster
@@ -24,7 +24,7 @@ UTM_38N = 32638
 
 
 @configclass
-class DemoScenesConfig:
+class DemoScenesConfig(StepConfig):
     """Generate Sentinel-1-like scenes of floods in the UNOSAT layout."""
 
     output_path: str
@@ -38,9 +38,7 @@ class DemoScenesConfig:
     seed: int = 0
     """Seed of landscapes, speckle and swath edges."""
     executor: str = "processes"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
+    """Where the work is done, as in every step; processes, as simulating is pure Python."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,8 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import StepConfig, configclass
 from swath.data.catalog import TILE_COLUMNS, TILES, area_of, by_key, read_table
-from swath.engine.inference import quick_look
 from swath.errors import CatalogError, VectorError
 from swath.geo.grid import Grid, Window
 from swath.geo.mosaic import Overlap, Rule, aggregate, merge_tiles
@@ -28,7 +27,7 @@ from swath.geo.vector import read_polygons, write_vectors
 
 
 @configclass
-class MergeTilesConfig:
+class MergeTilesConfig(StepConfig):
     """Rasters predicted per tile back to their scenes."""
 
     input_path: str
@@ -39,14 +38,10 @@ class MergeTilesConfig:
     """Folder with the tiles.parquet that the tiles come from."""
     overlap: Overlap = "last"
     """Which value holds where tiles overlap: last, max or mean."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @configclass
-class AggregateConfig:
+class AggregateConfig(StepConfig):
     """Predictions of several dates to one map per area."""
 
     input_path: str
@@ -57,14 +52,10 @@ class AggregateConfig:
     """How dates decide: mean probability, any, majority, or n-1 of the n dates that see the pixel."""
     threshold: float = 0.5
     """Probability from which on a pixel (or a date's vote) is class 1."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @configclass
-class PolygonizeConfig:
+class PolygonizeConfig(StepConfig):
     """Class rasters to polygons."""
 
     input_path: str
@@ -80,10 +71,6 @@ class PolygonizeConfig:
     shared. None keeps the pixels' outlines."""
     format: Literal["shp", "gpkg", "parquet", "fgb", "geojson"] = "shp"
     """File format; parquet is GeoParquet. A shapefile holds at most 2.1 GB."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @configclass
@@ -297,6 +284,8 @@ def area_picture(area: str, layer: Layer, scenes: Path) -> NDArray[np.uint8] | N
     same_grid = [p for p in found if describe(p).grid.crs == describe(layer.raster).grid.crs]
     if not same_grid:
         return None
+    from swath.engine.inference import quick_look  # brings PyTorch, which no other step here needs
+
     picture = quick_look(same_grid[0], None)
     grid = describe(same_grid[0]).grid
     scale = picture.shape[1] / grid.shape[1]

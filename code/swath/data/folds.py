@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from swath.config import configclass
 from swath.errors import CatalogError
@@ -61,6 +60,8 @@ def folds_by_group(tiles: gpd.GeoDataFrame, config: GroupFolds) -> pd.Series:
             f"{config.folds} folds. Ask for fewer folds (at least 2) or strata, or loosen `grouping`."
         )
     found = pd.Series(NO_FOLD, index=tiles.index, name="fold", dtype=np.int64)
+    from sklearn.model_selection import StratifiedGroupKFold  # a second to import, seldom needed
+
     cut = StratifiedGroupKFold(config.folds, shuffle=True, random_state=config.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a stratum of fewer rows than folds cannot be in each of them

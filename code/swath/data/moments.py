@@ -42,8 +42,9 @@ def _moments(values: NDArray[np.float32]) -> dict[str, Any]:
         return {"count": 0, "mean": nan, "m2": 0.0, "min": nan, "max": nan, "sketch": []}
     ordered = np.sort(values).astype(np.float64)
     mean = float(ordered.mean())
+    deviations = ordered - mean
     return {
-        "count": int(ordered.size), "mean": mean, "m2": float(np.square(ordered - mean).sum()),
+        "count": int(ordered.size), "mean": mean, "m2": float(deviations @ deviations),
         "min": float(ordered[0]), "max": float(ordered[-1]),
         "sketch": _sketch(ordered).tolist(),
     }  # fmt: skip
@@ -53,7 +54,9 @@ def _sketch(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
     """`SKETCH` values at equal steps of rank; few values are repeated, as values between them would not be ranks."""
     if ordered.size < SKETCH:
         return ordered[np.minimum((_RANKS * ordered.size).astype(np.intp), ordered.size - 1)]
-    return np.interp(_RANKS * (ordered.size - 1), np.arange(ordered.size), ordered)
+    at = _RANKS * (ordered.size - 1)
+    low = np.minimum(at.astype(np.intp), ordered.size - 2)
+    return ordered[low] + (at - low) * (ordered[low + 1] - ordered[low])
 
 
 def merge_moments(parts: Sequence[Mapping[str, list[Any]]]) -> Moments:
@@ -101,9 +104,11 @@ class RunningMoments:
     def __init__(self) -> None:
         self._waiting: list[list[Moments]] = []
 
-    def add(self, image_CHW: NDArray[np.float32]) -> None:
-        """Count an image in; NaN and infinities are no measurement."""
-        self._push(band_moments(image_CHW), 0)
+    def add(self, image_CHW: NDArray[np.float32]) -> Moments:
+        """Count an image in, and return its own moments; NaN and infinities are no measurement."""
+        found = band_moments(image_CHW)
+        self._push(found, 0)
+        return found
 
     def _push(self, part: Moments, depth: int) -> None:
         if depth == len(self._waiting):

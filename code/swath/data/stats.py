@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import StepConfig, configclass
 from swath.data.duplicates import Grouping, group_tiles
 from swath.data.fingerprints import fingerprint
 from swath.data.flags import skip_reasons
 from swath.data.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
-from swath.data.moments import band_moments, band_statistics, merge_moments
+from swath.data.moments import RunningMoments, band_statistics, merge_moments
 from swath.geo.raster import describe, read_image, read_labels
 from swath.labels import IGNORE
 
 
 @configclass
-class StatsConfig:
+class StatsConfig(StepConfig):
     """Statistics per tile and per band, target share, valid share, fingerprints, groups, folds and the skip rule."""
 
     input_path: str
@@ -39,10 +39,6 @@ class StatsConfig:
     """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
     max_target_ratio: float | None = None
     """Tiles with a larger target share are skipped, as their labels are doubtful: 0.4 for rare targets. None: none is."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +108,14 @@ def with_folds(table: gpd.GeoDataFrame, folds: Mapping[str, int] | GroupFolds | 
 
 def scene_statistics(job: SceneTiles) -> dict[str, Any]:
     """``{"tiles": [row, ...], "bands": {count, mean, m2, min, max, sketch}}`` of one scene, as JSON types."""
-    tiles, parts = [], []
+    tiles, bands = [], RunningMoments()
     for key, image_path, mask_path in zip(job.keys, job.images, job.masks, strict=True):
         image = read_image(image_path)
-        moments = band_moments(image)
-        parts.append(moments)
+        moments = bands.add(image)
         mask = read_labels(mask_path) if mask_path else None
         row = tile_row(image, mask, moments, job.min_valid_ratio)
         tiles.append({"key": key} | row | fingerprint(image))
-    return {"tiles": tiles, "bands": merge_moments(parts)}
+    return {"tiles": tiles, "bands": bands.total()}
 
 
 def tile_row(

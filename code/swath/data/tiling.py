@@ -10,17 +10,20 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 
-from swath.config import configclass
-from swath.data.catalog import place
+from swath.config import StepConfig, configclass
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, RasterSpec, describe, write_raster
+from swath.geo.vector import footprints
 from swath.geo.windows import ConstantSize, ConstantStride, windows
 from swath.labels import IGNORE
 
+PLACE = ("row", "col", "height", "width")
+"""Columns of a tile's window in its scene."""
+
 
 @configclass
-class TilesConfig:
+class TilesConfig(StepConfig):
     """Cut scenes, and their masks where there are some, into tiles."""
 
     input_path: str
@@ -34,10 +37,6 @@ class TilesConfig:
     missing_values: tuple[float, ...] = ()
     """Values of the scenes that mean no measurement though their headers do not say so. Inference on such scenes needs
     them in the model's channels, too: partial(Bands, missing=...)."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,10 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
         grid = image.info.grid
         if job.mask is not None:
             _same_grid(job.image, grid, job.mask)
-        return [_cut_tile(job, image, window, core) for window, core in windows(grid.shape, job.tiling)]
+        rows = [_cut_tile(job, image, window, core) for window, core in windows(grid.shape, job.tiling)]
+    outlines, geometry_crs = footprints(grid, [Window(*(row[name] for name in PLACE)) for row in rows])
+    where = {"crs": grid.crs.to_string() if grid.crs else None, "geometry_crs": geometry_crs}
+    return [row | where | {"geometry": outline.wkt} for row, outline in zip(rows, outlines, strict=True)]
 
 
 def tile_files(job: Cut) -> list[Path]:
@@ -106,8 +108,6 @@ def _cut_tile(job: Cut, image: RasterReader, window: Window, core: Window) -> di
     spec = RasterSpec(grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=nodata, block=None)
     write_raster(image_path, data, spec)
     mask_path = _cut_mask(job, window, name) if job.mask else None
-    written = describe(image_path)
-    where = place(written)
     return {
         "key": f"{job.key}/{name}", "scene": job.key, "area": job.area,
         "image": image_path.relative_to(job.output).as_posix(),
@@ -116,7 +116,6 @@ def _cut_tile(job: Cut, image: RasterReader, window: Window, core: Window) -> di
         "core_row": core.row, "core_col": core.col, "core_height": core.height, "core_width": core.width,
         "scene_height": info.grid.shape[0], "scene_width": info.grid.shape[1],
         "scene_transform": list(info.grid.transform)[:6],
-        "crs": where["crs"], "geometry": where["geometry"].wkt, "geometry_crs": where["geometry_crs"],
     }  # fmt: skip
 
 

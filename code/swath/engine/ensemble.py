@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import StepConfig, configclass
 from swath.data.catalog import by_key
 from swath.engine.maps import SceneOutput, class_bands, class_spec, probability_spec, require_threshold, tasks_of
 from swath.errors import CatalogError, ConfigError, RasterError
@@ -21,7 +21,7 @@ from swath.nn.heads import Classification
 
 
 @configclass
-class EnsembleConfig:
+class EnsembleConfig(StepConfig):
     """Predictions of several models for the same scenes to one. Without weights or scores all models count alike."""
 
     input_paths: str
@@ -40,10 +40,6 @@ class EnsembleConfig:
     """How classes are decided: by the mean probability, or by the members' votes: any, majority or n-1 of the n members."""
     threshold: float | None = None
     """Probability from which on (>=) the mean, or a member's vote, is the second of two classes; None is one half."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 # ------------------------------------------------------------------------------------------------------------- weights

@@ -11,18 +11,18 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
+from swath.config import StepConfig, digest, leaves, resolve
+from swath.engine.executors import SerialExecutor, executor
+from swath.errors import StepError, SwathError
 
-from swath.config import digest, leaves, resolve
-from swath.errors import ConfigError, StepError, SwathError
+if TYPE_CHECKING:
+    from ignite.engine import Engine
 
 J = TypeVar("J")
 
@@ -35,38 +35,6 @@ class Item(Generic[J]):
     job: J
     inputs: Sequence[Path]
     outputs: Sequence[Path] = ()
-
-
-class SerialExecutor(Executor):
-    """Runs each call at once in this thread: the same interface, for debuggers and tests."""
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - handed on through the future
-            future.set_exception(error)
-        return future
-
-
-@contextmanager
-def executor(kind: str, workers: int | None) -> Iterator[Executor]:
-    """A pool of `workers` (None: one per core): ``processes``, ``threads`` or ``serial``. Pending work dies with an error."""
-    count = workers or os.cpu_count() or 1
-    makers: dict[str, Callable[[], Executor]] = {
-        "processes": lambda: ProcessPoolExecutor(count, mp_context=get_context("spawn")),  # no handle crosses a fork
-        "threads": lambda: ThreadPoolExecutor(count),
-        "serial": SerialExecutor,
-    }
-    if kind not in makers:
-        raise ConfigError(f"executor={kind}: expected one of {', '.join(makers)}")
-    pool = makers[kind]()
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
 
 
 class Ledger:
@@ -155,15 +123,6 @@ def _parse(line: str) -> dict[str, Any] | None:
         return None
 
 
-class StepConfig(Protocol):
-    """What every preparation step's config says about where the work is done."""
-
-    @property
-    def executor(self) -> str: ...
-    @property
-    def workers(self) -> int | None: ...
-
-
 NOT_DECISIVE = ("executor", "workers", "output_path")
 """Config fields that do not change what a step writes."""
 
@@ -232,15 +191,6 @@ def run_items(
     todo = [item for item in items if item.key not in results]
     failed: dict[str, SwathError] = {}
 
-    def receive(engine: Engine, future: Future[Any]) -> None:
-        item = futures[future]
-        try:
-            results[item.key] = future.result()
-        except SwathError as error:
-            failed[item.key] = error
-        else:
-            ledger.add(item, results[item.key])
-
     futures: dict[Future[Any], Item[J]] = {}
 
     def submit() -> Iterator[Future[Any]]:
@@ -249,21 +199,33 @@ def run_items(
             futures[future] = item
             yield future
 
-    engine = Engine(receive)
-    if on_item:
-        engine.add_event_handler(
-            Events.ITERATION_COMPLETED, lambda e: on_item(e.state.iteration, time.monotonic() - started)
-        )
-    if sys.stderr.isatty():
-        ProgressBar(desc=ledger.step, persist=True).attach(engine)
+    def receive(engine: Engine, future: Future[Any]) -> None:
+        item = futures[future]
+        try:
+            results[item.key] = future.result()
+        except SwathError as error:
+            failed[item.key] = error
+        else:
+            ledger.add(item, results[item.key])
+        if on_item:
+            on_item(engine.state.iteration, time.monotonic() - started)
+
     if todo:
         # a serial executor works while it is asked: each item is in the ledger before the next one starts
-        _run(engine, submit() if isinstance(pool, SerialExecutor) else as_completed(list(submit())), len(todo))
+        outcomes = submit() if isinstance(pool, SerialExecutor) else as_completed(list(submit()))
+        _run(receive, outcomes, len(todo), ledger.step)
     if failed:
         first = "\n  ".join(str(error) for error in list(failed.values())[:10])
         raise StepError(f"{ledger.step}: {len(failed)} of {len(items)} items failed, the others are kept:\n  {first}")
     return Outcome(results=results, done_now=len(todo), seconds=time.monotonic() - started)
 
 
-def _run(engine: Engine, outcomes: Iterable[Any], count: int) -> None:
+def _run(receive: Callable[[Engine, Any], None], outcomes: Iterable[Any], count: int, step: str) -> None:
+    """Each outcome an iteration of an engine; Ignite brings PyTorch, so it is imported when there is something to do."""
+    from ignite.engine import Engine
+    from ignite.handlers import ProgressBar
+
+    engine = Engine(receive)
+    if sys.stderr.isatty():
+        ProgressBar(desc=step, persist=True).attach(engine)
     engine.run(outcomes, max_epochs=1, epoch_length=count)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import absolute, configclass
+from swath.config import StepConfig, absolute, configclass
 from swath.data.catalog import by_key
 from swath.engine.maps import class_spec
 from swath.errors import CatalogError, ConfigError, RasterError, VectorError
@@ -32,8 +32,11 @@ Filter = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 @configclass
-class PostprocessConfig:
-    """Filters on class rasters, in the order of the fields; each is off unless it is set."""
+class PostprocessConfig(StepConfig):
+    """Filters on class rasters, in the order of the fields; each is off unless it is set.
+
+    A scene of 100 million pixels takes 1 GB of memory per worker.
+    """
 
     input_path: str
     """Folder of predictions with classes/ in it, or any folder of class rasters."""
@@ -67,10 +70,6 @@ class PostprocessConfig:
     """Folder of label rasters; each filter is then scored, on and off."""
     allow_selection_set: bool = False
     """Score scenes that selected the model's weights; the run is then marked."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial; a scene of 100 million pixels takes 1 GB."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import StepConfig, configclass
 from swath.data.catalog import area_of
 from swath.engine.maps import tasks_of
 from swath.engine.scoring import Pairs
@@ -29,7 +29,7 @@ SHOWN = ("iou_fg", "f1_fg", "precision_fg", "recall_fg", "iou_macro_bg", "f1_mac
 
 
 @configclass
-class ThresholdSearchConfig:
+class ThresholdSearchConfig(StepConfig):
     """Find the probability from which on a pixel is foreground."""
 
     input_path: str
@@ -50,10 +50,6 @@ class ThresholdSearchConfig:
     """Score to maximise; of equal ones the threshold nearest one half wins."""
     allow_selection_set: bool = True
     """Search on scenes that selected the models' weights, too; the run is then marked. Scenes that trained are refused."""
-    executor: str = "threads"
-    """Where the work is done: processes, threads or serial."""
-    workers: int | None = None
-    """Number of worker processes or threads; None takes one per core."""
 
 
 def threshold_values(config: ThresholdSearchConfig) -> NDArray[np.float32]:

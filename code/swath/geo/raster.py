@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
+from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
@@ -31,9 +33,11 @@ from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
 from swath.labels import IGNORE
 
-"""Label value of pixels without a label; never a class."""
-
 GDAL_FAILURES = (RasterioError, rasterio._err.CPLE_BaseError, OSError)
+CACHE_BYTES = 128 * 2**20
+"""GDAL's block cache in a process that writes: streams do not come back to a block, and a share of the machine's memory,
+its default, would be filled for nothing. Holds two rows of 256 px high blocks of float32, 60,000 px wide."""
+
 SUFFIXES = (".tif", ".tiff", ".TIF", ".TIFF")
 
 
@@ -126,19 +130,22 @@ class RasterReader:
         """float32 (bands, height, width); NaN where nodata, missing, infinite, or outside the raster. `bands` from 1."""
         window = window or self.info.grid.window
         inside = window.intersect(self.info.grid.window)
-        out = np.full((len(bands or self.info.bands), *window.shape), np.nan, np.float32)
         if inside.is_empty:
-            return out
+            return np.full((len(bands or self.info.bands), *window.shape), np.nan, np.float32)
         with self._guard():
             data = self._open().read(list(bands) if bands else None, window=_window(inside))
         image = data.astype(np.float32, copy=False)
-        valid = np.isfinite(image)
+        gaps = ~np.isfinite(image)
         if self.info.nodata is not None:
-            valid &= data != np.asarray(self.info.nodata).astype(data.dtype)
+            gaps |= data == np.asarray(self.info.nodata).astype(data.dtype)
         for value in self.missing:
-            valid &= data != float(value)  # not cast: -99999 is no uint8, and no value of one
+            gaps |= data == float(value)  # not cast: -99999 is no uint8, and no value of one
+        np.copyto(image, np.float32(np.nan), where=gaps)
+        if inside == window:
+            return image
+        out = np.full((len(image), *window.shape), np.nan, np.float32)
         rows, cols = inside.relative_to(window).slices
-        out[:, rows, cols] = np.where(valid, image, np.float32(np.nan))
+        out[:, rows, cols] = image
         return out
 
     def labels(self, window: Window | None = None) -> NDArray[np.uint8]:
@@ -232,6 +239,8 @@ class RasterSpec:
         packing: dict[str, Any] = {"compress": "DEFLATE", "zlevel": 1} if self.compress and not self.overviews else {}
         if packing and self.dtype == "float32":
             packing["predictor"] = 3
+        if self.nodata is not None:
+            packing["SPARSE_OK"] = "TRUE"  # a block without a value takes no room
         return {
             "driver": "GTiff", "dtype": self.dtype, "count": len(self.bands), "height": height, "width": width,
             "crs": self.grid.crs, "transform": self.grid.transform, "nodata": self.nodata, "tiled": True,
@@ -261,6 +270,7 @@ class RasterWriter:
         self._dataset: Any = None
 
     def __enter__(self) -> RasterWriter:
+        set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
         with self._guard():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with warnings.catch_warnings():
@@ -284,11 +294,15 @@ class RasterWriter:
         if inside.is_empty:
             return
         rows, cols = inside.relative_to(window).slices
-        data = array[:, rows, cols]
-        if self.spec.dtype == "float32" and self.spec.nodata is not None:
-            data = np.where(np.isnan(data), np.float32(self.spec.nodata), data)
         with self._guard():
-            self._dataset.write(data.astype(self.spec.dtype, copy=False), window=_window(inside))
+            for number, band in enumerate(array[:, rows, cols], start=1):  # one at a time: half the memory
+                self._dataset.write(self._stored(band), number, window=_window(inside))
+
+    def _stored(self, band_HW: NDArray[Any]) -> NDArray[Any]:
+        """A band as the file holds it."""
+        if self.spec.dtype == "float32" and self.spec.nodata is not None and (gaps := np.isnan(band_HW)).any():
+            band_HW = np.where(gaps, np.float32(self.spec.nodata), band_HW)
+        return band_HW.astype(self.spec.dtype, copy=False)
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -327,8 +341,11 @@ class RasterWriter:
 
 
 def part_of(path: Path) -> Path:
-    """Where a file grows until it is complete: beside its final name, so that the rename cannot cross a disk."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    """Where a file grows until it is complete: beside its final name, so that the rename cannot cross a disk.
+
+    The name tells processes and hosts apart: two workers of a cluster may come to do the same item.
+    """
+    return path.with_name(f".{path.stem}.{platform.node()}-{os.getpid()}.part{path.suffix}")
 
 
 def remove_partial(path: Path) -> None:

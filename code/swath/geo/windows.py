@@ -107,6 +107,17 @@ def strips(shape: tuple[int, int], pixels: int) -> Iterator[Window]:
         yield Window(row, 0, min(height, shape[0] - row), shape[1])
 
 
+def bricks(shape: tuple[int, int], block: int, pixels: int) -> Iterator[Window]:
+    """Windows one row of blocks high and at most about `pixels` pixels large, from left to right, then down.
+
+    Cut along blocks, so that a file in blocks of `block` px square gets each of them whole and once.
+    """
+    width = max(1, pixels // block**2) * block
+    for row in range(0, shape[0], block):
+        for col in range(0, shape[1], width):
+            yield Window(row, col, min(block, shape[0] - row), min(width, shape[1] - col))
+
+
 def blend_weights(shape: tuple[int, int], kind: Literal["uniform", "linear", "gaussian"]) -> np.ndarray:
     """float32 (height, width) weights > 0 of a window's pixels: one everywhere, a pyramid, or a bell.
 

@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from mlflow.exceptions import ExecutionException
 from mlflow.projects.utils import get_or_create_run, get_run_env_vars, load_project
 
 from swath import config as configs
@@ -54,6 +55,19 @@ def finished_step(parent: Run, step: Step) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
+def command_of(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
+    """The command that ``mlflow run`` starts for an entry point of the project.
+
+    Raises SwathError for an entry point that MLproject does not have.
+    """
+    project = load_project(str(configs.PROJECT_ROOT))
+    try:
+        found = project.get_entry_point(entry_point)
+    except ExecutionException as error:
+        raise SwathError(f"entry_point={entry_point}: not in MLproject ({error})") from None
+    return shlex.split(found.compute_command(dict(parameters), storage_dir=None))
+
+
 def run_step(parent: Run, step: Step) -> str:
     """Start an entry point of the project as a child of `parent`, wait for it, and return its run id.
 
@@ -61,8 +75,7 @@ def run_step(parent: Run, step: Step) -> str:
     Raises SwathError when it fails; its own message stands above, in its output.
     """
     root = str(configs.PROJECT_ROOT)
-    entry_point = load_project(root).get_entry_point(step.entry_point)
-    command = shlex.split(entry_point.compute_command(dict(step.parameters), storage_dir=None))
+    command = command_of(step.entry_point, step.parameters)
     run_id = get_or_create_run(
         None, root, parent.experiment_id, root, None, step.entry_point, dict(step.parameters)
     ).info.run_id
