@@ -73,25 +73,24 @@ class Batches:
     def training_loader(self, first_step: int, epoch: int | None = None) -> Iterable[dict[str, Any]]:
         """Batches from `first_step` on to the end of the training; or those of one `epoch`, counted from 0, alone."""
         config = self.config
-        labelled = self._drawn(self.train_set, self.folds.train, config.data.sampler, self.per_step, first_step, epoch)
+        data, parts = config.data, config.accumulation
+        labelled = self._drawn(self.train_set, self.folds.train, data.sampler, data.batch, parts, first_step, epoch)
         if self.unlabelled is None or config.unlabelled is None:
             return labelled
         root, tiles = self.unlabelled
-        others = TileDataset(tiles, root, [], config.data.crop)
-        return Paired(labelled, self._drawn(others, tiles, Uniform(), config.unlabelled.batch, first_step, epoch))
+        others = TileDataset(tiles, root, [], data.crop)
+        return Paired(labelled, self._drawn(others, tiles, Uniform(), config.unlabelled.batch, 1, first_step, epoch))
 
     def _drawn(
-        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Uniform | TargetPresence, per_step: int,
+        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Uniform | TargetPresence, batch: int, parts: int,
         first_step: int, epoch: int | None,
     ) -> DataLoader[Any]:  # fmt: skip
         world, rank = idist.get_world_size(), idist.get_rank()
-        if per_step % world:
-            raise ConfigError(
-                f"{per_step} samples per step (batch x accumulation) do not divide among {world} processes"
-            )
+        if batch % world:
+            raise ConfigError(f"data.batch, unlabelled.batch: {batch} samples do not divide among {world} processes")
         first, last = (first_step, self.config.epochs) if epoch is None else (epoch * self.steps, epoch + 1)
-        draws = TrainingDraws(tiles, policy, self.config.seed, per_step, self.steps, last, first, rank, world)
-        return self._loader(dataset, per_step // world, sampler=draws)
+        draws = TrainingDraws(tiles, policy, self.config.seed, batch * parts, self.steps, last, first, rank, world)
+        return self._loader(dataset, batch * parts // world, sampler=draws)
 
     def whole_tiles(self, tiles: gpd.GeoDataFrame) -> DataLoader[Any] | None:
         """This rank's share of `tiles`, whole and without augmentation; None when there are none."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from swath import config as configs
 from swath.errors import TrackingError
 from swath.tracking.bundle import git, provenance
-from swath.tracking.delivery import Delivery, brief, safe_name
+from swath.tracking.delivery import Delivery, Nowhere, brief, safe_name
 from swath.tracking.store import default_store
 
 log = logging.getLogger("swath.tracking")
@@ -76,6 +76,14 @@ class Run:
     def log_picture(self, image_HWC: NDArray[np.uint8], artifact: str) -> None:
         """A picture as a file among the run's artifacts."""
         self.delivery.put(artifact, lambda: self.client.log_image(self.id, image_HWC, artifact_file=artifact))
+
+
+@contextmanager
+def silent_run() -> Iterator[Run]:
+    """What `run` gives, for a process whose run another one keeps: the store hears nothing, files are not copied."""
+    default_store()
+    with tempfile.TemporaryDirectory(prefix="swath-run-") as scratch:
+        yield Run("", "", MlflowClient(), Nowhere(), Path(scratch))
 
 
 @contextmanager
