@@ -75,27 +75,13 @@ from swath.data.splits import ByArea
 from swath.engine.training_config import DataConfig, TrainingConfig
 from swath.nn.heads import Classification
 from tests.synthetic import TinyNet
-from tests.test_ranks import FailsOnOne
+from tests.trainings import FailsOnOne
 config = TrainingConfig(
     data=DataConfig(tiles_path={tiles!r}, split=ByArea(validation_areas=("south",)), crop=32, batch=4, samples_per_epoch=16),
     tasks={{"water": Classification()}}, model=partial(TinyNet), channels=partial(Decibel), epochs=2, checkpoint_every=3,
     output_path={output!r}, device="cpu",
 )
 '''
-
-
-class FailsOnOne:
-    """An augmentation that fails on the second process only, in the middle of the training."""
-
-    calls = 0
-
-    def __call__(self, image: Any, targets: Any, generator: Any) -> Any:
-        import ignite.distributed as idist
-
-        FailsOnOne.calls += 1
-        if idist.get_rank() == 1 and FailsOnOne.calls == 5:
-            raise ValueError("the second process met something odd")
-        return image, targets
 
 
 @pytest.fixture

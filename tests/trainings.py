@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import pytest
 import torch
 
@@ -50,6 +51,18 @@ class AllLabelled:
 
     def __call__(self, image: torch.Tensor, targets: dict[str, torch.Tensor], generator: torch.Generator) -> Any:
         return image, {task: torch.where(target == IGNORE, 0, target) for task, target in targets.items()}
+
+
+class FailsOnOne:
+    """An augmentation that fails on the second process only, in the middle of the training."""
+
+    calls = 0
+
+    def __call__(self, image: Any, targets: Any, generator: Any) -> Any:
+        FailsOnOne.calls += 1
+        if idist.get_rank() == 1 and FailsOnOne.calls == 5:
+            raise ValueError("the second process met something odd")
+        return image, targets
 
 
 def quiet() -> Reports:

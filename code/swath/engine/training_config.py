@@ -11,9 +11,11 @@ from swath.config import Factory, configclass
 from swath.data.channels import Bands, Fill, ZScore
 from swath.data.leaks import LeakKind
 from swath.data.samplers import TargetPresence, Uniform
+from swath.data.sources import Cache
 from swath.data.splits import ByArea, Split
 from swath.engine.ranks import Launcher
 from swath.engine.scoring import ScoringConfig
+from swath.geo.windows import ConstantSize, ConstantStride
 from swath.nn.consistency import LinearRamp, TurnConsistency
 from swath.nn.heads import Classification
 from swath.nn.schedules import Poly
@@ -42,6 +44,16 @@ class DataConfig:
     """Samples drawn per epoch; None takes as many as there are training tiles."""
     seek_target: float = 0.0
     """Share of the crops that are drawn anew until they hold some of the target."""
+    min_labelled: float = 0.0
+    """Share of pixels with a label that every crop has to have, for whole scenes of which only a part is labelled;
+    above 0, no crop is without a label."""
+    validation_tiling: ConstantSize | ConstantStride | None = None
+    """Evaluate tiles, or whole scenes, by such windows, each pixel in one of them; None: each tile at once."""
+    cache: Cache = "off"
+    """Where pixels are kept from their first use on: "mmap" in files of `cache_path` that other trainings use as well,
+    "ram" in memory, read at the start. Samples are the same."""
+    cache_path: str = "output/cache"
+    """Folder for cache="mmap", on a fast local disk; may be deleted when nothing runs."""
     sampler: Uniform | TargetPresence = Uniform()
     """Which tiles are drawn: Uniform() or TargetPresence(without=..., with_target=...)."""
     augmentation: tuple[Factory, ...] = ()

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import numpy as np
@@ -80,10 +80,12 @@ class Run:
 
 @contextmanager
 def silent_run() -> Iterator[Run]:
-    """What `run` gives, for a process whose run another one keeps: the store hears nothing, files are not copied."""
-    default_store()
+    """What `run` gives, for a process whose run another one keeps: the store is not even opened.
+
+    Two processes that make a new SQLite store at once would be in each other's way.
+    """
     with tempfile.TemporaryDirectory(prefix="swath-run-") as scratch:
-        yield Run("", "", MlflowClient(), Nowhere(), Path(scratch))
+        yield Run("", "", cast(MlflowClient, None), Nowhere(), Path(scratch))
 
 
 @contextmanager
