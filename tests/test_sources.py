@@ -23,7 +23,6 @@ from swath.data.tiling import as_windows
 from swath.errors import CatalogError, ConfigError
 from swath.geo.windows import ConstantSize, ConstantStride
 from swath.labels import IGNORE
-from tests.conftest import Script
 from tests.synthetic import backscatter, blobs, grid, write_image, write_mask, write_scenes
 
 SHAPE = (70, 90)
@@ -108,6 +107,17 @@ def test_c40_windows_of_scenes_are_no_files_and_have_the_statistics_of_tiles(cut
     assert a.geometry.geom_equals(b.geometry).all()
     with pytest.raises(CatalogError, match="its tiles are windows of scenes"):
         read_scenes(cut / "windows")
+
+
+@pytest.mark.parametrize("crop", [16, 64])
+@pytest.mark.parametrize("mode", MODES)
+def test_c40_a_batch_is_its_samples(cut: Path, tmp_path: Path, mode: str, crop: int) -> None:
+    data = dataset(cut / "windows", crop, cache=mode, cache_path=tmp_path)
+    draws = items(crop, len(data))
+    batch, samples = collate(data.__getitems__(draws)), collate([data[draw] for draw in draws])
+    assert np.array_equal(batch["image"].numpy(), samples["image"].numpy(), equal_nan=True)
+    assert torch.equal(batch["target"]["water"], samples["target"]["water"])
+    assert (batch["key"], batch["window"]) == (samples["key"], samples["window"])
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -90,8 +90,28 @@ class TileDataset(Dataset[Sample]):
         window = self._random_window(item) if drawn else Window(0, 0, row["height"], row["width"])  # type: ignore[arg-type]
         image = self.source.image(tile, window)
         target = self._target(tile, window, whole=not isinstance(item, Draw))
-        here = Window(window.row + row["row"], window.col + row["col"], window.height, window.width)
+        here = window.within(corner_of(row))
         return {"image": torch.from_numpy(image), "target": target, "key": row["key"], "window": here}
+
+    def __getitems__(self, items: Sequence[int | Draw]) -> list[Sample] | dict[str, Any]:
+        """A whole batch, as PyTorch's loader asks for it: random crops are read straight into their place in it."""
+        draws = [item for item in items if isinstance(item, Draw)]
+        if self.crops is None or len(draws) < len(items):
+            return [self[item] for item in items]
+        size, tasks = self.crops.size, list(self.task_bands) if self.rows[draws[0].tile]["mask"] else []
+        image = torch.empty(len(draws), len(self.bands), size, size)
+        target = torch.empty(len(tasks), len(draws), size, size, dtype=torch.uint8)
+        windows = [self._random_window(draw) for draw in draws]
+        images, targets = image.numpy(), target.numpy()
+        for i, (draw, window) in enumerate(zip(draws, windows, strict=True)):
+            self.source.image(draw.tile, window, images[i])
+            if tasks:
+                self.source.labels(draw.tile, window, targets[:, i])
+        rows = [self.rows[draw.tile] for draw in draws]
+        return {
+            "image": image, "target": dict(zip(tasks, target, strict=True)), "key": [row["key"] for row in rows],
+            "window": [w.within(corner_of(row)) for w, row in zip(windows, rows, strict=True)],
+        }  # fmt: skip
 
     def _random_window(self, draw: Draw) -> Window:
         """Raises CatalogError for a tile without a label where every crop has to have some."""
@@ -138,6 +158,11 @@ class TileDataset(Dataset[Sample]):
         return {task: torch.from_numpy(labels[band]) for band, task in enumerate(self.task_bands)}
 
 
+def corner_of(row: Mapping[str, Any]) -> Window:
+    """The tile within its scene."""
+    return Window(row["row"], row["col"], row["height"], row["width"])
+
+
 def _target_share(labels_HW: NDArray[np.uint8]) -> float:
     return float(((labels_HW > 0) & (labels_HW != IGNORE)).mean())
 
@@ -157,8 +182,10 @@ def only_core(labels_THW: NDArray[np.uint8], row: Mapping[str, Any]) -> NDArray[
     return out
 
 
-def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+def collate(samples: Sequence[Sample] | dict[str, Any]) -> dict[str, Any]:
     """A batch: image (B, C, H, W), target {task: (B, H, W)}, lists of keys and windows."""
+    if isinstance(samples, dict):  # a batch already
+        return samples
     return {
         "image": torch.stack([s["image"] for s in samples]),
         "target": {task: torch.stack([s["target"][task] for s in samples]) for task in samples[0]["target"]},

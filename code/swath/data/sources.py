@@ -38,12 +38,15 @@ LAYOUT = 1
 
 
 class Source(Protocol):
-    """Pixels by the tile's position in the table; windows count from the tile's corner and may leave the tile."""
+    """Pixels by the tile's position in the table; windows count from the tile's corner and may leave the tile.
 
-    def image(self, tile: int, window: Window) -> NDArray[np.float32]:
+    They are written into `out` where it is given, such as a sample's place in a batch.
+    """
+
+    def image(self, tile: int, window: Window, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """float32 (bands, height, width); NaN where nodata or outside the tile."""
 
-    def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
+    def labels(self, tile: int, window: Window, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """uint8 (tasks, height, width); 255 where there is no label or outside the tile."""
 
 
@@ -84,20 +87,20 @@ class Files:
         self.rows, self.root, self.bands, self.task_bands = rows, root, tuple(bands), list(task_bands)
         self._open: OrderedDict[tuple[str, tuple[float, ...]], RasterReader] = OrderedDict()
 
-    def image(self, tile: int, window: Window) -> NDArray[np.float32]:
+    def image(self, tile: int, window: Window, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         row = self.rows[tile]
         reader = self._reader(row["image"], missing_of(row))
         order, place = _order(reader, self.bands), place_of(row)
         inside = window.intersect(Window(0, 0, *place.shape))
         read = reader.image(inside.within(place), order)
-        return _placed(read, inside, window, np.nan)
+        return _placed(read, inside, window, np.nan, out)
 
-    def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
+    def labels(self, tile: int, window: Window, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         row = self.rows[tile]
         place = place_of(row)
         inside = window.intersect(Window(0, 0, *place.shape))
         read = self._reader(row["mask"]).labels(inside.within(place))[self.task_bands]
-        return _placed(read, inside, window, IGNORE)
+        return _placed(read, inside, window, IGNORE, out)
 
     def _reader(self, path: str, missing: tuple[float, ...] = ()) -> RasterReader:
         key = (path, missing)
@@ -142,11 +145,16 @@ def _order(reader: RasterReader, bands: Sequence[str]) -> list[int] | None:
     return [have.index(band) + 1 for band in bands]
 
 
-def _placed(read: NDArray[Any], inside: Window, window: Window, outside: float) -> NDArray[Any]:
+def _placed(
+    read: NDArray[Any], inside: Window, window: Window, outside: float, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """What was read of the part of `window` that lies inside, with `outside` around it."""
-    if inside == window:
-        return read
-    out = np.full((len(read), *window.shape), outside, read.dtype)
+    if inside == window and out is None:
+        return np.ascontiguousarray(read)
+    if out is None:
+        out = np.empty((len(read), *window.shape), read.dtype)
+    if inside != window:
+        out.fill(outside)
     if not inside.is_empty:
         rows, cols = inside.relative_to(window).slices
         out[:, rows, cols] = read
@@ -162,28 +170,23 @@ class _Stored:
     def _bytes(self, tile: int) -> NDArray[np.uint8]:
         raise NotImplementedError
 
-    def image(self, tile: int, window: Window) -> NDArray[np.float32]:
+    def image(self, tile: int, window: Window, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         row, size = self.files.rows[tile], self.files.size(tile)[0]
-        return _cut(self._bytes(tile)[:size].view(np.float32), row, window, np.nan)
+        return _cut(self._bytes(tile)[:size].view(np.float32), row, window, np.nan, out)
 
-    def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
+    def labels(self, tile: int, window: Window, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         row, size = self.files.rows[tile], self.files.size(tile)[0]
-        return _cut(self._bytes(tile)[size:], row, window, IGNORE)
+        return _cut(self._bytes(tile)[size:], row, window, IGNORE, out)
 
 
-def _cut(flat: NDArray[Any], row: Row, window: Window, outside: float) -> NDArray[Any]:
+def _cut(flat: NDArray[Any], row: Row, window: Window, outside: float, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """A window of a tile that is stored whole: one copy, into `out` or anew; never the stored pixels themselves."""
     height, width = row["height"], row["width"]
-    array = flat.reshape(-1, height, width)
-    if (
-        window.row >= 0
-        and window.col >= 0
-        and window.row + window.height <= height
-        and window.col + window.width <= width
-    ):
-        return array[:, window.row : window.row + window.height, window.col : window.col + window.width].copy()
     inside = window.intersect(Window(0, 0, height, width))
     rows, cols = inside.slices
-    return _placed(array[:, rows, cols].copy(), inside, window, outside)
+    if out is None:
+        out = np.empty((len(flat) // (height * width), *window.shape), flat.dtype)
+    return _placed(flat.reshape(-1, height, width)[:, rows, cols], inside, window, outside, out)
 
 
 class InMemory(_Stored):
