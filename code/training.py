@@ -61,23 +61,15 @@ def report_scores(run: tracking.Run, side: str, report: ScoreReport) -> None:
         run.log_picture(picture, f"{side}/{name}")
 
 
-def first_weights(config: TrainingConfig, folder: Path) -> Path | None:
-    """The file that a warm start begins with; that of another run is fetched."""
-    if config.warm_start is None:
-        return None
-    weights = config.warm_start.weights
-    if weights.startswith("runs:/"):
-        return tracking.fetch(weights.removeprefix("runs:/"), f"{FOLDER}/{WEIGHTS}", folder)
-    return configs.absolute(weights)
-
-
 def train(config: TrainingConfig, config_path: str) -> None:
     """The training and its run."""
     name = config.name or f"training {Path(config_path).parent.name}/{Path(config_path).stem}"
     kept = tracking.run(config, config_path, name, kind="training") if ranks.first() else tracking.silent_run()
     with kept as run, ranks.one_fate():
         reports = report(run, config) if ranks.first() else Reports.none()
-        training = Training(config, reports, start_from=first_weights(config, run.scratch))
+        warm = config.warm_start
+        start = tracking.located(warm.weights, f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
+        training = Training(config, reports, start_from=start)
         if training.folds.leaks:
             run.set_tags({"swath.leaks": ", ".join(training.folds.leaks), "mlflow.runName": f"{name} (leaks allowed)"})
         run.log_metrics({"model/parameters": float(count_parameters(training.learner.model))})

@@ -16,7 +16,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "output" / "benchmarks"
-sys.path.insert(0, str(ROOT / "code"))  # scripts import this module first, swath in their functions
+sys.path.insert(
+    1, str(ROOT / "code")
+)  # behind the scripts' own folder; they import this module first, swath in their functions
 
 
 def in_turn(measurements: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -16,7 +16,7 @@ from swath.tracking.delivery import Delivery
 from swath.tracking.process import Stopped, cli
 from swath.tracking.project import Step, finished_step, run_step, warm_up
 from swath.tracking.runs import PARAM_LENGTH, Run, run, silent_run
-from swath.tracking.store import fetch, history, metrics_of
+from swath.tracking.store import fetch, history, located, metrics_of
 
 __all__ = [
     "PARAM_LENGTH",
@@ -28,6 +28,7 @@ __all__ = [
     "fetch",
     "finished_step",
     "history",
+    "located",
     "metrics_of",
     "provenance",
     "run",
