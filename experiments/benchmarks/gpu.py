@@ -71,7 +71,7 @@ def feeding(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], fl
 def mapping(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], float]]:
     """A scene from file to files, and the forward pass over as many pixels."""
     from swath.engine.devices import device_of
-    from swath.engine.inference import ScenePredictor
+    from swath.engine.inference import predict_scene
     from swath.engine.maps import scene_output
     from swath.engine.sliding import SlidingConfig
     from swath.engine.tta import predictor
@@ -98,11 +98,12 @@ def mapping(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], fl
 
     def scenes() -> float:
         predict = predictor(network, sliding.tta, device)  # type: ignore[arg-type]
-        work = ScenePredictor(bands=("vh", "vv"), predict=predict, tasks=config.tasks, sliding=sliding)
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                work(scene, scene_output(Path(folder), "area", "scene"))
+                predict_scene(
+                    scene, scene_output(Path(folder), "area", "scene"), ("vh", "vv"), predict, config.tasks, sliding
+                )
             return side * side / 1e6 / (time.perf_counter() - started)
 
     def forward() -> float:
