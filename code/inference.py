@@ -17,7 +17,7 @@ from swath.data.catalog import only_areas, pair_masks, read_scenes
 from swath.engine import inference, scoring
 from swath.engine.inference import InferenceConfig
 from swath.engine.maps import scene_output
-from swath.engine.ranks import process_group
+from swath.engine.ranks import joined
 from swath.engine.records import Record, fetch_record
 from swath.engine.score_report import ScoreReport
 from swath.engine.score_table import ScoreTable
@@ -26,7 +26,7 @@ from swath.engine.score_table import ScoreTable
 def main() -> None:
     config, config_path = configs.from_command_line(InferenceConfig)
     name = f"inference {Path(config_path).parent.name}"
-    with process_group(config.backend):
+    with joined(config.launcher, config.device):
         first = idist.get_rank() == 0
         with tracking.run(config, config_path, name, kind="inference") if first else nullcontext() as run:
             infer(run, config, config_path, name)

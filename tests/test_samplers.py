@@ -65,7 +65,7 @@ def plan(**changes: object) -> TrainingDraws:
 
 @pytest.mark.parametrize("policy", [Uniform(), TargetPresence()])
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
-def test_c52_ranks_partition_every_step(policy: Uniform | TargetPresence, world: int) -> None:
+def test_c56_ranks_partition_every_step(policy: Uniform | TargetPresence, world: int) -> None:
     whole = list(plan(policy=policy))
     shares = [list(plan(policy=policy, rank=rank, world=world)) for rank in range(world)]
     assert len(whole) == len(plan(policy=policy)) == 12 * 4 * 3
@@ -92,7 +92,7 @@ def test_c52_every_draw_of_a_training_has_its_own_crop_seed() -> None:
     assert len(set(seeds)) == len(seeds)
 
 
-def test_c52_draws_depend_on_seed_and_epoch_only() -> None:
+def test_c52_c56_draws_depend_on_seed_and_epoch_only() -> None:
     assert plan().epoch(2) == plan(epochs=9, first_step=3, rank=1, world=2).epoch(2)
     assert plan().epoch(0) != plan().epoch(1)
     assert plan().epoch(0) != plan(seed=6).epoch(0)

@@ -32,7 +32,7 @@ from swath.engine.maps import (
     scene_output,
 )
 from swath.engine.panels import stretch
-from swath.engine.ranks import Backend, on_all_ranks, share
+from swath.engine.ranks import Launcher, on_all_ranks, share
 from swath.engine.records import Record
 from swath.engine.scoring import ScoringConfig
 from swath.engine.sliding import CPU, SlidingConfig, predict_rows, window_rows
@@ -82,8 +82,8 @@ class InferenceConfig:
     """Device such as cpu or cuda; None takes the GPU when there is one."""
     precision: Precision = "float32"
     """Arithmetic of the network: float32, or bfloat16, which is faster on recent GPUs and less exact."""
-    backend: Backend | None = None
-    """How several processes talk: gloo or nccl; torchrun's need no word, those of SLURM do. None elsewhere is one process."""
+    launcher: Launcher = "auto"
+    """Who starts several processes: auto (torchrun, or nobody) or slurm (srun). They share each scene."""
 
 
 # -------------------------------------------------------------------------------------------------------------- scenes

@@ -15,8 +15,8 @@ from swath.tracking.bundle import provenance, versions
 from swath.tracking.delivery import Delivery
 from swath.tracking.process import Stopped, cli
 from swath.tracking.project import Step, command_of, finished_step, run_step, warm_up
-from swath.tracking.runs import PARAM_LENGTH, Run, run
-from swath.tracking.store import fetch, history, metrics_of
+from swath.tracking.runs import PARAM_LENGTH, Run, run, silent_run
+from swath.tracking.store import fetch, history, located, metrics_of
 
 __all__ = [
     "PARAM_LENGTH",
@@ -29,10 +29,12 @@ __all__ = [
     "fetch",
     "finished_step",
     "history",
+    "located",
     "metrics_of",
     "provenance",
     "run",
     "run_step",
+    "silent_run",
     "versions",
     "warm_up",
 ]

@@ -34,6 +34,13 @@ def fetch(run_id: str, artifact: str, folder: Path) -> Path:
         ) from error
 
 
+def located(path: str, artifact: str, folder: Path) -> Path:
+    """The file at `path`; where that is runs:/<id>, the run's `artifact`, downloaded into `folder`."""
+    if path.startswith("runs:/"):
+        return fetch(path.removeprefix("runs:/"), artifact, folder)
+    return configs.absolute(path)
+
+
 def _require_run(client: MlflowClient, run_id: str) -> Any:
     try:
         return client.get_run(run_id)
