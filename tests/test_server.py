@@ -56,7 +56,7 @@ def postgres() -> Iterator[str]:
         subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **options)  # type: ignore[call-overload]
         server = ["postgres", "-D", str(data), "-h", HOST, "-p", str(port), "-k", folder]
         with service(server, port, cwd=folder, **options):
-            yield f"postgresql://mlflow@{HOST}:{port}/postgres"
+            yield f"postgresql+psycopg2://mlflow@{HOST}:{port}/postgres"
 
 
 @pytest.mark.slow
