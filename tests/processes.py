@@ -34,6 +34,7 @@ config = TrainingConfig(
     model=partial({model}),
     channels=partial(Decibel),
     epochs=6,
+    log_every=1,
     checkpoint_every=5,
     validation=ValidationConfig(panels=1),
     output_path={output!r},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from swath.engine.sliding import SlidingConfig
 from swath.engine.tta import predictor
 from swath.errors import SwathError
 from swath.nn.heads import Classification, SegmentationModel
+from tests.limits import limit_file_size
 from tests.synthetic import TinyNet
 
 BANDS = ("vh", "vv")
@@ -87,9 +87,8 @@ def slowly(image: str, folder: str) -> None:
 def full_disk(image: str, folder: str) -> list[str]:
     """What is said when no file may grow beyond so many bytes: less than a strip, and a strip but not the raster."""
     said = []
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     for limit in (1_000, 9_500):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        limit_file_size(limit)
         try:
             work(tiny())(Path(image), scene_output(Path(folder), "area", "scene"), "same")
         except SwathError as error:

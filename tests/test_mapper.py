@@ -186,10 +186,8 @@ def test_c13_records_that_cannot_be_written_are_a_clear_error(numbers: list[Item
 
 def start(store: str, name: str, config: str, limit: int = 0, **overrides: object) -> subprocess.Popen[str]:
     """An entry point as its own process, as `mlflow run` starts it; `limit` is the largest file it may write."""
-    code = f"import resource, runpy, signal, sys; sys.path.insert(0, {str(ROOT / 'code')!r}); sys.argv = sys.argv[1:]; "
-    if limit:
-        code += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        code += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY)); "
+    code = f"import runpy, sys; sys.path.insert(0, {str(ROOT / 'code')!r}); sys.argv = sys.argv[1:]; "
+    code += f"from tests.limits import limit_file_size; limit_file_size({limit}); "
     code += "runpy.run_path(sys.argv[0], run_name='__main__')"
     options = [f"--config_path={config}", *(f"--{k.replace('__', '.')}={v}" for k, v in overrides.items())]
     script = str(ROOT / "code" / f"{name}.py")

@@ -226,14 +226,14 @@ def test_c13_the_name_appears_when_the_file_is_complete(tmp_path: Path) -> None:
 
 
 FULL_DISK = """
-import resource, signal, sys
+import sys
 from pathlib import Path
 from swath.errors import RasterError
 from swath.geo.raster import RasterSpec, write_raster
+from tests.limits import limit_file_size
 from tests.synthetic import backscatter, grid
 
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+limit_file_size(50_000)
 failed = 0
 for side, compress in ((128, False), (128, True), (1024, False)):
     spec = RasterSpec(

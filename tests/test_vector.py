@@ -232,16 +232,16 @@ def test_c98_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
 
 
 FULL_DISK = """
-import resource, signal, sys
+import sys
 from pathlib import Path
 from swath.errors import VectorError
 from swath.geo.polygons import polygonize
 from swath.geo.vector import write_vectors
+from tests.limits import limit_file_size
 from tests.synthetic import blobs, grid
 
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 frame = polygonize(blobs((500, 500)), grid((500, 500)))
-resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+limit_file_size(30_000)
 for path in sys.argv[1:]:
     try:
         write_vectors(Path(path), frame)
