@@ -41,6 +41,10 @@ class DemoScenesConfig:
     workers: int | None = None
     """Number of worker processes or threads; None takes one per core."""
 
+    def scenes_to_make(self, output: Path) -> list[DemoArea]:
+        """The areas to simulate."""
+        return demo_areas(self, output)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoArea:
@@ -68,6 +72,18 @@ class DemoArea:
         origin = self.grid.transform @ (0.216, 0.003)
         transform = Affine(10.0027, 0, origin[0], 0, -10.0027, origin[1])
         return Grid(self.grid.crs, transform, (self.size - 3, self.size - 3))
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        return ()
+
+    def run(self) -> dict[str, float]:
+        """Simulate the area and write its files."""
+        return write_area(self)
 
     @property
     def outputs(self) -> list[Path]:
