@@ -188,7 +188,8 @@ class Product:
     def _middles(self, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Rows and columns of the middles of a window's pixels, counted in pixels of the file from the first one's middle."""
         ratio = float(self.ratio)
-        rows, cols = np.arange(window.row, window.row + window.height), np.arange(window.col, window.col + window.width)
+        rows = np.arange(window.row, window.row + window.height, dtype=np.float64)
+        cols = np.arange(window.col, window.col + window.width, dtype=np.float64)
         return (rows + 0.5) * ratio - 0.5, (cols + 0.5) * ratio - 0.5
 
     def tie_points(self, variable: str) -> TiePoints:

@@ -24,16 +24,18 @@ Bools = NDArray[np.bool_]
 LOOKS = 10.7  # equivalent number of looks of Sentinel-1 EW GRDM
 NOISE_FLOOR_HV_DB = -29.0
 WATER_DB, LAND_DB = (-21.0, -31.0), (-9.0, -15.0)
-ICE_DB = ((-21.0, -31.0), (-19.0, -28.5), (-14.5, -25.0), (-14.0, -24.0), (-13.0, -22.5), (-9.5, -17.5))
-"""HH and HV in dB by stage of development: none, new, young, thin and thick first-year, old ice."""
+ICE_DB = ((-19.0, -28.5), (-14.5, -25.0), (-14.0, -24.0), (-13.0, -22.5), (-9.5, -17.5))
+"""HH and HV in dB by stage of development: new, young, thin and thick first-year, old ice."""
 
 TENTHS = np.array([0, 1, 3, 5, 7, 9, 10])
 """Concentrations that the chart's author tells apart."""
 CONCENTRATION_CODES = {0: 0, 1: 10, 3: 30, 5: 50, 7: 70, 9: 90, 10: 92}
 STAGE_CODES = {0: 0, 1: 81, 2: 84, 3: 87, 4: 91, 5: 95}
 FLOE_CODES = {0: -9, 1: 2, 2: 3, 3: 4, 4: 5, 5: 6, 6: 10}
-FAST = 7
-"""A form of ice that is no class: held by the coast."""
+BERGS, FAST = 6, 7
+"""The last class of forms, and the form that is none: held by the coast."""
+STAGE_AGES = (0.15, 0.32, 0.5, 0.72)
+"""Ages (0 to 1) at which the next stage of development begins."""
 
 # Kelvin: H and V over open water, first-year ice, old ice, by AMSR2 band.
 _WATER_K = ((84, 162), (86, 164), (92, 169), (118, 187), (140, 200), (148, 210), (198, 243))
@@ -63,7 +65,9 @@ def simulate_swath(shape: tuple[int, int], pixel: int, month: int, seed: int) ->
     land_HW = _land(shape, unit, rngs[0])
     cold = 0.5 + 0.5 * np.cos(2 * np.pi * (month - 3) / 12)
     ice_HW, age_HW = _fields(shape, unit, cold, rngs[1])
-    polygons_HW, codes, stage_HW = _chart(ice_HW, age_HW, land_HW, unit, rngs[2])
+    polygons_HW, codes = _chart(ice_HW, age_HW, land_HW, max(1, round(4 * unit)), rngs[2])
+    patchy_HW = age_HW + 0.06 * fractal_noise(shape, rngs[2], beta=2.5, longest_px=30 * unit)
+    stage_HW = 1 + np.digitize(patchy_HW, STAGE_AGES)
     wind_HW = np.abs(6 + 3 * fractal_noise(shape, rngs[3], beta=3.5, longest_px=250 * unit))
     solid_HW = _floes(ice_HW, unit, rngs[4])
     hh_HW, hv_HW = _backscatter(solid_HW, stage_HW, land_HW, wind_HW, rngs[4])
@@ -96,25 +100,27 @@ def _fields(shape: tuple[int, int], unit: float, cold: float, rng: np.random.Gen
 
 
 def _chart(
-    ice_HW: Floats, age_HW: Floats, land_HW: Bools, unit: float, rng: np.random.Generator
-) -> tuple[Floats, list[str], Ints]:
-    """Polygons, their lines of codes, and the stage of development (0 to 5) at each pixel: the author sees smooth fields."""
-    smooth_HW, old_HW = (ndimage.gaussian_filter(field, 12 * unit) for field in (ice_HW, age_HW))
-    tenth_HW = np.digitize(smooth_HW, [0.05, 0.2, 0.4, 0.6, 0.8, 0.95])
-    stage_HW = np.where(tenth_HW > 0, 1 + np.digitize(old_HW, [0.15, 0.32, 0.5, 0.72]), 0)
-    form_HW = np.where(tenth_HW > 0, 1 + np.digitize(smooth_HW + 0.4 * old_HW, [0.35, 0.6, 0.9, 1.15]), 0)
-    near_HW = ndimage.distance_transform_edt(~land_HW) < 40 * unit if land_HW.any() else land_HW
-    form_HW = np.where(near_HW & (tenth_HW == len(TENTHS) - 1), FAST, form_HW)
-    kind_HW = (tenth_HW * 8 + stage_HW) * 8 + form_HW
-    polygons_HW = np.full(ice_HW.shape, np.nan, np.float32)
+    ice_HW: Floats, age_HW: Floats, land_HW: Bools, step: int, rng: np.random.Generator
+) -> tuple[Floats, list[str]]:
+    """Polygons and their lines of codes: the author sees smooth fields, and every `step`-th pixel of them."""
+    smooth_hw, old_hw = (ndimage.gaussian_filter(field[::step, ::step], 3) for field in (ice_HW, age_HW))
+    tenth_hw = np.digitize(smooth_hw, [0.05, 0.2, 0.4, 0.6, 0.8, 0.95])
+    stage_hw = np.where(tenth_hw > 0, 1 + np.digitize(old_hw, STAGE_AGES), 0)
+    form_hw = np.where(tenth_hw > 0, 1 + np.digitize(smooth_hw + 0.4 * old_hw, [0.35, 0.6, 0.9, 1.15]), 0)
+    form_hw = np.where((tenth_hw > 0) & (tenth_hw < 3) & (old_hw > 0.4), BERGS, form_hw)
+    near_hw = ndimage.gaussian_filter(land_HW[::step, ::step].astype(np.float32), 5) > 0.15
+    form_hw = np.where(near_hw & (tenth_hw == len(TENTHS) - 1), FAST, form_hw)
+    kind_hw = (tenth_hw * 8 + stage_hw) * 8 + form_hw
+    polygons_hw = np.zeros(kind_hw.shape, np.float32)
     codes = [";".join(COLUMNS)]
-    for kind in np.unique(kind_HW[~land_HW]):
-        parts_HW, count = ndimage.label((kind_HW == kind) & ~land_HW)
-        polygons_HW = np.where(parts_HW > 0, parts_HW + len(codes) - 1, polygons_HW).astype(np.float32)
+    for kind in np.unique(kind_hw):
+        parts_hw, count = ndimage.label(kind_hw == kind)
+        inside_hw = parts_hw > 0
+        polygons_hw[inside_hw] = parts_hw[inside_hw] + len(codes) - 1
         about = int(TENTHS[kind // 64]), int(kind // 8 % 8), int(kind % 8)
         codes += [_line(len(codes) + i, *about, rng) for i in range(count)]
-    charted_HW = ndimage.binary_dilation(np.isfinite(polygons_HW)) & ~land_HW
-    return np.where(charted_HW, polygons_HW, np.float32(np.nan)), codes, stage_HW
+    polygons_HW = np.repeat(np.repeat(polygons_hw, step, axis=0), step, axis=1)[: land_HW.shape[0], : land_HW.shape[1]]
+    return np.where(land_HW, np.float32(np.nan), polygons_HW), codes
 
 
 def _line(number: int, tenth: int, stage: int, form: int, rng: np.random.Generator) -> str:
@@ -132,21 +138,21 @@ def _line(number: int, tenth: int, stage: int, form: int, rng: np.random.Generat
 
 def _floes(ice_HW: Floats, unit: float, rng: np.random.Generator) -> Bools:
     """Where ice is at all: so much of each place as the concentration says, in large floes and small ones."""
-    noise_HW = 0.8 * fractal_noise(ice_HW.shape, rng, beta=2.6, longest_px=40 * unit)  # type: ignore[arg-type]
-    noise_HW += 0.6 * fractal_noise(ice_HW.shape, rng, beta=2.0, longest_px=10 * unit)  # type: ignore[arg-type]
+    noise_HW = 0.8 * fractal_noise(ice_HW.shape, rng, beta=2.6, longest_px=40 * unit)
+    noise_HW += 0.6 * fractal_noise(ice_HW.shape, rng, beta=2.0, longest_px=10 * unit)
     return np.asarray(noise_HW < stats.norm.ppf(np.clip(ice_HW, 1e-6, 1 - 1e-6)))
 
 
 def _backscatter(
     solid_HW: Bools, stage_HW: Ints, land_HW: Bools, wind_HW: Floats, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """HH and HV in dB with speckle; wind roughens open water, which depends on incidence more than ice does."""
+    """HH and HV in dB with speckle, `stage_HW` (1 to 5) telling the kind of ice; wind roughens open water, which depends on incidence more than ice does."""
     across_W = np.linspace(-0.5, 0.5, land_HW.shape[1], dtype=np.float32)
-    texture_HW = 0.8 * fractal_noise(land_HW.shape, rng, beta=1.4, longest_px=80)  # type: ignore[arg-type]
+    texture_HW = 0.8 * fractal_noise(land_HW.shape, rng, beta=1.4, longest_px=80)
     bands = []
     for band, roughening in ((0, 1.0), (1, 0.25)):
         table = np.array([db[band] for db in ICE_DB], np.float32)
-        ice_HW = table[np.maximum(stage_HW, 1)] + texture_HW - 4 * across_W
+        ice_HW = table[stage_HW - 1] + texture_HW - 4 * across_W
         water_HW = WATER_DB[band] + roughening * 1.2 * (wind_HW - 3) - (14 if band == 0 else 2) * across_W
         db_HW = np.where(land_HW, LAND_DB[band] + 2 * texture_HW, np.where(solid_HW, ice_HW, water_HW))
         floor = 10 ** (NOISE_FLOOR_HV_DB / 10) if band else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +22,7 @@ from swath.data.catalog import scene_row
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.netcdf import NetcdfReader, find_netcdf
-from swath.geo.raster import RasterReader, RasterSpec, RasterWriter, write_raster
+from swath.geo.raster import RasterSpec, RasterWriter, write_raster
 from swath.geo.swaths import nearest_cells
 from swath.geo.windows import strips
 from swath.labels import IGNORE

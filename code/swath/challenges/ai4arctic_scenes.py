@@ -176,11 +176,11 @@ def _raw(scene: IceScene, swath: Swath) -> Iterator[tuple[str, Variable]]:
     for name, band, kind in ((SAR[0], swath.hh_db_HW, "HH"), (SAR[1], swath.hv_db_HW, "HV")):
         yield name, Variable(dims=FINE, data=band, attributes={"units": "dB", "polarisation": kind}, fill=gap)
     yield "distance_map", Variable(dims=FINE, data=swath.zones_HW, attributes=_ZONES, fill=gap)
-    nodes = np.round(np.linspace(0, size - 1, TIES))
-    lines, samples = np.meshgrid(nodes, nodes, indexing="ij")
+    nodes = np.round(np.linspace(0, size - 1, TIES)).astype(np.float64)
+    lines, samples = (np.asarray(n, np.float64) for n in np.meshgrid(nodes, nodes, indexing="ij"))
     latitude, longitude = _place(scene, size, RAW_PIXEL)
     angle = np.broadcast_to(_incidence(TIES), lines.shape)
-    points = {
+    points: dict[str, NDArray[np.float64]] = {
         "line": lines, "sample": samples, "latitude": latitude, "longitude": longitude, "incidenceangle": angle,
         "height": np.zeros(lines.shape),
     }  # fmt: skip
@@ -202,7 +202,7 @@ def _ready_to_train(scene: IceScene, swath: Swath) -> Iterator[tuple[str, Variab
     """Variables of the ready-to-train product but for the charts: 80 m, standardised, SAR 0 where there is none."""
     shape = (scene.size, scene.size)
     incidence_HW = np.broadcast_to(_incidence(2 * scene.size), swath.hh_db_HW.shape)
-    fields = {
+    fields: dict[str, NDArray[np.floating]] = {
         SAR[0]: swath.hh_db_HW,
         SAR[1]: swath.hv_db_HW,
         "sar_incidenceangle": incidence_HW,

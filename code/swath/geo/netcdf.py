@@ -167,8 +167,14 @@ def _write_variable(file: Any, name: str, variable: Variable, level: int | None)
     packing = {} if level is None or text else {"compression": "gzip", "compression_opts": level}
     dtype = h5py.string_dtype() if text else variable.data.dtype
     made = file.create_variable(name, tuple(variable.dims), dtype=dtype, fillvalue=variable.fill, **packing)
-    made[...] = variable.data.astype(object) if text else variable.data
+    made[...] = variable.data.astype(object) if text else _filled(variable)
     made.attrs.update(variable.attributes)
+
+
+def _filled(variable: Variable) -> NDArray[Any]:
+    if variable.fill is None or not np.issubdtype(variable.data.dtype, np.floating):
+        return variable.data
+    return np.where(np.isnan(variable.data), variable.data.dtype.type(variable.fill), variable.data)
 
 
 def find_netcdf(folder: Path) -> list[Path]:

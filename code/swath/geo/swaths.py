@@ -6,13 +6,12 @@ so that positions are exact for any offset: a crop of the result is the result o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from swath.geo.grid import Window
@@ -52,14 +51,14 @@ def area_means(image_HW: NDArray[np.floating], factor: Fraction, shape: tuple[in
 
 def _shares(cells: int, factor: Fraction, pixels: int) -> sparse.csr_array:
     """(cells, pixels): which share of a cell each pixel is. Rows sum to 1 where the cell lies inside."""
-    rows, cols, shares = [], [], []
-    for cell in range(cells):
-        start, stop = cell * factor, (cell + 1) * factor
-        for pixel in range(int(start), min(pixels, int(np.ceil(stop)))):
-            rows.append(cell)
-            cols.append(pixel)
-            shares.append(float((min(stop, pixel + 1) - max(start, pixel)) / factor))
-    return sparse.csr_array((shares, (rows, cols)), shape=(cells, pixels))
+    numerator, denominator = factor.numerator, factor.denominator
+    start = np.arange(cells, dtype=np.int64)[:, None] * numerator  # everything counts parts of 1 / denominator pixel
+    pixel = start // denominator + np.arange(-(-numerator // denominator) + 1)
+    inside = np.minimum(start + numerator, (pixel + 1) * denominator) - np.maximum(start, pixel * denominator)
+    inside = np.where(pixel < pixels, np.maximum(inside, 0), 0)
+    cell = np.broadcast_to(np.arange(cells)[:, None], pixel.shape)
+    entries = (inside.ravel() / numerator, (cell.ravel(), np.minimum(pixel, pixels - 1).ravel()))
+    return sparse.csr_array(entries, shape=(cells, pixels))
 
 
 def _by_weight(total: Doubles, weight: Doubles) -> Doubles:
@@ -141,15 +140,15 @@ def _cell_of(nodes: Doubles, places: Doubles) -> Ints:
     return np.clip(np.searchsorted(nodes, places, side="right") - 1, 0, len(nodes) - 2)
 
 
-def tie_points(rows: Sequence[float], cols: Sequence[float], values: Sequence[float]) -> TiePoints:
+def tie_points(rows: ArrayLike, cols: ArrayLike, values: ArrayLike) -> TiePoints:
     """Tie points from lists of equal length in any order; ValueError when they are no full lattice of 2 x 2 or more."""
     row, row_of = np.unique(np.asarray(rows, np.float64), return_inverse=True)
     col, col_of = np.unique(np.asarray(cols, np.float64), return_inverse=True)
     lattice = np.full((len(row), len(col)), np.nan)
     lattice[row_of, col_of] = np.asarray(values, np.float64)
-    if len(rows) != lattice.size or min(lattice.shape) < 2 or np.isnan(lattice).any():
+    if len(row_of) != lattice.size or min(lattice.shape) < 2 or np.isnan(lattice).any():
         raise ValueError(
-            f"{len(rows)} tie points in {len(row)} rows and {len(col)} columns are no full lattice of values"
+            f"{len(row_of)} tie points in {len(row)} rows and {len(col)} columns are no full lattice of values"
         )
     return TiePoints(rows=row, cols=col, values=lattice)
 
