@@ -27,7 +27,7 @@ REGIONS = {
 }  # fmt: skip
 """Middle of each chart region: latitude, longitude."""
 
-TRAIN_MONTHS, TEST_MONTHS = (1, 2, 3, 4, 5, 8, 11, 12), (3, 6, 9)
+TRAIN_MONTHS, TEST_MONTHS = (1, 2, 3, 3, 4, 5, 8, 11, 12), (2, 3, 5, 5, 8)
 TIES = 21
 GRID_2D = ("sar_sample_2dgrid_points", "sar_line_2dgrid_points")
 FINE, COARSE = ("sar_lines", "sar_samples"), ("2km_grid_lines", "2km_grid_points")
@@ -108,9 +108,9 @@ class IceScene:
 def _scene(config: IceScenesConfig, side: str, number: int, output: Path) -> IceScene:
     """Scenes of training and test take other months, and regions in another order: a shift to be seen."""
     rng = np.random.default_rng([config.seed, side == "test", number])
-    provider = "cis" if rng.random() < (0.6 if side == "train" else 0.3) else "dmi"
+    provider = "cis" if rng.random() < (0.6 if side == "train" else 0.4) else "dmi"
     names = list(REGIONS[provider])
-    common = np.array([4.0, 3, 2, 1] if side == "train" else [1.0, 1, 3, 4])
+    common = np.array([3.0, 3, 2, 2] if side == "train" else [1.0, 2, 3, 4])
     region = str(rng.choice(names, p=common / common.sum()))
     month = int(rng.choice(TRAIN_MONTHS if side == "train" else TEST_MONTHS))
     start = datetime(2018 + int(rng.integers(4)), month, 1 + int(rng.integers(28)), int(rng.choice([8, 10, 20, 22])))
@@ -165,8 +165,9 @@ def _place(scene: IceScene, size: int, pixel: int) -> tuple[NDArray[np.float64],
     return north, longitude + rng.normal(0, 0.5) + east / np.cos(np.deg2rad(north))
 
 
-def _incidence(count: int) -> NDArray[np.float64]:
-    return np.linspace(19.0, 47.0, count)
+def _incidence(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Degrees at places from 0, the first pixel, to 1, the last one."""
+    return 19.0 + 28.0 * places
 
 
 def _raw(scene: IceScene, swath: Swath) -> Iterator[tuple[str, Variable]]:
@@ -179,7 +180,7 @@ def _raw(scene: IceScene, swath: Swath) -> Iterator[tuple[str, Variable]]:
     nodes = np.round(np.linspace(0, size - 1, TIES)).astype(np.float64)
     lines, samples = (np.asarray(n, np.float64) for n in np.meshgrid(nodes, nodes, indexing="ij"))
     latitude, longitude = _place(scene, size, RAW_PIXEL)
-    angle = np.broadcast_to(_incidence(TIES), lines.shape)
+    angle = _incidence(samples / (size - 1))
     points: dict[str, NDArray[np.float64]] = {
         "line": lines, "sample": samples, "latitude": latitude, "longitude": longitude, "incidenceangle": angle,
         "height": np.zeros(lines.shape),
@@ -201,7 +202,7 @@ _ZONES = {"long_name": "Zones of distance to land: 0 is land, 10 is more than 12
 def _ready_to_train(scene: IceScene, swath: Swath) -> Iterator[tuple[str, Variable]]:
     """Variables of the ready-to-train product but for the charts: 80 m, standardised, SAR 0 where there is none."""
     shape = (scene.size, scene.size)
-    incidence_HW = np.broadcast_to(_incidence(2 * scene.size), swath.hh_db_HW.shape)
+    incidence_HW = np.broadcast_to(_incidence(np.linspace(0, 1, 2 * scene.size)), swath.hh_db_HW.shape)
     fields: dict[str, NDArray[np.floating]] = {
         SAR[0]: swath.hh_db_HW,
         SAR[1]: swath.hv_db_HW,
