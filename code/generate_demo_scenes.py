@@ -1,4 +1,4 @@
-"""Generate the demo's raw data: VH and VV scenes of six areas in the UNOSAT layout, and their labels."""
+"""Generate a challenge's raw data: scenes in its layout, their labels, and the truth of those to be mapped."""
 
 from swath.help import answer
 
@@ -6,18 +6,18 @@ if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
-from swath.challenges.demo_scenes import DemoScenesConfig, demo_areas, write_area
+from swath.challenges.steps import SceneMaker, run_job
 
 
 def main() -> None:
-    config, config_path = configs.from_command_line(DemoScenesConfig)
+    config, config_path = configs.from_command_line(SceneMaker)  # type: ignore[type-abstract]
     from swath import tracking
     from swath.engine.mapper import Item, process
 
     step, output = "generate_demo_scenes", configs.absolute(config.output_path)
-    items = [Item(key=a.name, job=a, inputs=(), outputs=a.outputs) for a in demo_areas(config, output)]
+    items = [Item(key=j.key, job=j, inputs=j.inputs, outputs=j.outputs) for j in config.scenes_to_make(output)]
     with tracking.run(config, config_path, step) as run:
-        process(step, write_area, items, config, output, tracking.provenance(config_path), run.log_metrics)
+        process(step, run_job, items, config, output, tracking.provenance(config_path), run.log_metrics)
 
 
 if __name__ == "__main__":

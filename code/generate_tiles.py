@@ -12,7 +12,7 @@ from swath.data.tiling import TilesConfig, cut_jobs, cut_scene, tile_files
 def main() -> None:
     config, config_path = configs.from_command_line(TilesConfig)
     from swath import tracking
-    from swath.data.catalog import TILES, pair_masks, read_scenes, write_table
+    from swath.data.catalog import TILES, pair_masks, read_scenes, scene_details, write_table
     from swath.engine.mapper import Item, process
 
     step, output = "generate_tiles", configs.absolute(config.output_path)
@@ -22,7 +22,8 @@ def main() -> None:
     items = [Item(key=j.key, job=j, inputs=[p for p in (j.image, j.mask) if p], outputs=tile_files(j)) for j in jobs]
     with tracking.run(config, config_path, step) as run:
         results = process(step, cut_scene, items, config, output, tracking.provenance(config_path), run.log_metrics)
-        rows = [row for rows in results.values() for row in rows]
+        about = scene_details(scenes)
+        rows = [about[row["scene"]] | row for rows in results.values() for row in rows]
         write_table(output / TILES, rows)
         run.log_metrics({"preparation/tiles": len(rows)})
 

@@ -259,7 +259,7 @@ def test_c23_what_stands_out_is_said_with_names(tiles: Path, data: Path) -> None
 # --------------------------------------------------------------------------------------------------- through the script
 
 
-def test_c23_report_tables_and_figures_are_artifacts_of_the_run(
+def test_c23_c25_report_tables_and_figures_are_artifacts_of_the_run(
     script: Script, tiles: Path, data: Path, tmp_path: Path, last_run: Callable[[], mlflow.entities.Run],
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -267,12 +267,13 @@ def test_c23_report_tables_and_figures_are_artifacts_of_the_run(
     rows = [scene_row(path, tmp_path / "scenes") for path in sorted((tmp_path / "scenes").rglob("*.tif"))]
     write_table(tmp_path / "scenes" / SCENES, rows)
     paths = {"input_path": tiles, "scenes_path": tmp_path / "scenes", "output_path": tmp_path / "eda"}
-    assert script("eda", "configs/demo/eda.py", **paths) == 0
+    sets = {"test_scenes_path": tmp_path / "scenes", "validation_fold": 1}  # south
+    assert script("eda", "configs/demo/eda.py", **paths, **sets) == 0
     assert "- 1 of 3 areas have little target" in capsys.readouterr().out
     run = last_run()
     assert run.data.tags["swath.kind"] == "eda"
     fetched = Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, dst_path=str(tmp_path / "run")))
-    for name in ("report.html", "eda.csv", "eda.parquet", "suspicious_tiles.csv"):
+    for name in ("report.html", "eda.csv", "eda.parquet", "suspicious_tiles.csv", "shift.csv", "scene_weights.csv"):
         assert (fetched / name).read_bytes() == (tmp_path / "eda" / name).read_bytes()
     assert {p.stem for p in (fetched / "figures").iterdir()} == set(CAPTIONS)
     for path in (fetched / "figures").iterdir():
@@ -288,6 +289,11 @@ def test_c23_report_tables_and_figures_are_artifacts_of_the_run(
     assert listed["target_pct"].is_monotonic_decreasing
     assert listed["reason"].iloc[0] == "target share 100.0 %"
     assert len(listed) == run.data.metrics["eda/high_target"]
+
+    shift = pd.read_csv(tmp_path / "eda/shift.csv").pivot(index="value", columns="set", values="scenes")
+    assert shift.loc["south", ["training", "validation", "test"]].tolist() == [0, 1, 1]
+    assert shift.loc["north", ["training", "validation", "test"]].tolist() == [2, 0, 2]
+    assert pd.read_csv(tmp_path / "eda/scene_weights.csv")["weight"].sum() == pytest.approx(1)
 
     page = (tmp_path / "eda/report.html").read_text()
     embedded = {b64decode(data) for data in re.findall(r"base64,([^']+)'", page)}
@@ -306,7 +312,7 @@ def test_c23_tiles_without_labels_get_a_report_without_target_and_old_figures_go
     (output / "figures/mine.png").write_text("keep")
     plain = prepared(script, data, tmp_path / "tiles", masks=False)
     assert script("eda", "configs/demo/eda.py", input_path=plain, scenes_path=None, output_path=output) == 0
-    assert {p.stem for p in (output / "figures").iterdir()} == set(CAPTIONS) - {"target_share"} | {"mine"}
+    assert {p.stem for p in (output / "figures").iterdir()} == set(CAPTIONS) - {"target_share", "shift"} | {"mine"}
     assert "No tile has labels" in capsys.readouterr().out
     assert pd.read_csv(output / "eda.csv")["target_share"].isna().all()
 
@@ -339,11 +345,11 @@ def test_c23_figures_of_many_areas_dates_and_odd_tables_stay_readable_and_leave_
     many = gpd.GeoDataFrame(many, crs=table.crs).assign(key=np.arange(len(many)).astype(str), scene=many["area"])
     sample = draw_pixels(table, tiles, BACKSCATTER, 5, 1000, seed=0)
     drawn = {path.stem: cv2.imread(str(path)).shape for path in draw(many, None, sample, config, tmp_path)}
-    assert set(drawn) == set(CAPTIONS)
+    assert set(drawn) == set(CAPTIONS) - {"shift"}
     assert max(max(shape) for shape in drawn.values()) < 2000
     nowhere = table.assign(crs=None, fold=0, side="training", skip=False)
     empty = draw_pixels(table.assign(no_data=True), tiles, BACKSCATTER, 5, 1000, seed=0)
     assert {p.stem for p in draw(nowhere, None, empty, config, tmp_path)} == set(CAPTIONS) - {
-        "map", "band_histograms", "band_correlation",
+        "map", "band_histograms", "band_correlation", "shift",
     }  # fmt: skip
     assert figures_alive() <= before

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = ROOT / "code"
 LAYERS = ("errors", "labels", "help", "config", "geo", "data", "nn", "engine", "challenges")
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "manager"}
-OPENERS = {"rasterio": "swath/geo/raster.py", "pyogrio": "swath/geo/vector.py"}
+OPENERS = {"rasterio": "swath/geo/raster.py", "pyogrio": "swath/geo/vector.py", "h5netcdf": "swath/geo/netcdf.py"}
 
 
 def modules() -> list[Path]:
@@ -93,6 +93,8 @@ def test_one_module_opens_files_of_a_kind(path: Path) -> None:
     assert here == OPENERS["rasterio"] or "rasterio.open(" not in text, f"{here}: rasters are opened in geo/raster.py"
     for call in ("gpd.read_file(", "pyogrio.write", ".to_file("):
         assert here == OPENERS["pyogrio"] or call not in text, f"{here}: vectors are opened in geo/vector.py"
+    reads_netcdf = any(name.split(".")[0] in ("h5netcdf", "h5py", "xarray", "netCDF4") for name in imports(path))
+    assert here == OPENERS["h5netcdf"] or not reads_netcdf, f"{here}: NetCDF files are opened in geo/netcdf.py"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(CODE).as_posix())
@@ -155,7 +157,7 @@ def test_mlproject_names_scripts_and_configs_that_exist() -> None:
         path = script[1].replace("{script_path}", parameters.get("script_path", {}).get("default", ""))
         assert (ROOT / path).is_file(), name
     wanted = {
-        "main", "pipeline", "cross_validation", "generate_demo_scenes", "generate_3b_images", "rasterize", "generate_tiles", "generate_test_tiles",
+        "main", "pipeline", "cross_validation", "generate_demo_scenes", "import_scenes", "generate_3b_images", "rasterize", "generate_tiles", "generate_test_tiles",
         "generate_tiles_stats", "training", "inference", "validate", "threshold_search", "ensemble", "postprocess", "merge_tiles", "all_agg_by_city", "polygonize", "to_submission",
     }  # fmt: skip
     assert wanted <= set(project["entry_points"])

@@ -427,14 +427,16 @@ def sources(config_path: str | Path) -> list[Path]:
 def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple[T, str]:
     """Read ``--config_path FILE`` and any ``--field value`` overrides; return the config and its path.
 
-    ``--help`` prints every field with its type, default and meaning, then exits.
+    ``--help`` prints every field with its type, default and meaning, then exits. `kind` may be a Protocol that configs of
+    several classes fit: the help is then that of the file's.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if "--help" in arguments or "-h" in arguments:
-        print(describe(kind.__module__, kind.__qualname__))
-        raise SystemExit(0)
-    pairs = _pairs(arguments)
+    pairs = _pairs([a for a in arguments if a not in ("--help", "-h")])
     paths = [value for name, value in pairs if name == "config_path"]
+    if "--help" in arguments or "-h" in arguments:
+        shown = kind if dataclasses.is_dataclass(kind) or not paths else type(load(paths[-1], kind))
+        print(describe(shown.__module__, shown.__qualname__))
+        raise SystemExit(0)
     if not paths:
         raise ConfigError("config_path is missing: pass --config_path configs/<challenge>/<entry_point>.py")
     config = load(paths[-1], kind)

@@ -32,6 +32,7 @@ def page(script: Path, config: Path | None = None) -> str:
     """What a script is for, and a line per parameter: name, type, default (or the value in `config`) and meaning."""
     tree = _parsed(script)
     kind = _class_named(script, _config_class(tree))
+    kind = (_class_bound(config) if config else None) or kind  # a challenge's own class says more
     given = _given(config) if config else {}
     lines = ["config_path  str [required]", "      Config file, from the project root."] if not config else []
     shown = f"Values of {config.name}." if config else "Defaults; those of a config file with --config_path <file>."
@@ -180,6 +181,18 @@ def _listed(kind: _Class, given: Mapping[str, ast.expr], prefix: str = "", of: s
 
 def _keywords(call: ast.Call) -> dict[str, ast.expr]:
     return {k.arg: k.value for k in call.keywords if k.arg is not None}
+
+
+def _class_bound(config: Path) -> _Class | None:
+    """The class of what a config file binds, which it may have from another file through ``replace(base, ...)``."""
+    bound = _find(config, "config")
+    call = bound[1].value if bound and isinstance(bound[1], ast.Assign) else None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        return None
+    if call.args and isinstance(call.args[0], ast.Name) and (below := _imported(config, call.args[0].id)):
+        return _class_bound(below)
+    found = _find(config, call.func.id)
+    return _Class(found[0], found[1]) if found and isinstance(found[1], ast.ClassDef) else None
 
 
 def _given(config: Path) -> dict[str, ast.expr]:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from swath.challenges.demo import Landscape, acquire, simulate_landscape
+from swath.challenges.steps import SceneMaker
 from swath.challenges.unosat import NODATA
-from swath.config import StepConfig, configclass
+from swath.config import configclass
 from swath.geo.grid import Grid
 from swath.geo.polygons import polygonize
 from swath.geo.raster import RasterSpec, write_raster
@@ -24,7 +25,7 @@ UTM_38N = 32638
 
 
 @configclass
-class DemoScenesConfig(StepConfig):
+class DemoScenesConfig(SceneMaker):
     """Generate Sentinel-1-like scenes of floods in the UNOSAT layout."""
 
     output_path: str
@@ -39,6 +40,10 @@ class DemoScenesConfig(StepConfig):
     """Seed of landscapes, speckle and swath edges."""
     executor: str = "processes"
     """Where the work is done, as in every step; processes, as simulating is pure Python."""
+
+    def scenes_to_make(self, output: Path) -> list[DemoArea]:
+        """The areas to simulate."""
+        return demo_areas(self, output)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,18 @@ class DemoArea:
         origin = self.grid.transform @ (0.216, 0.003)
         transform = Affine(10.0027, 0, origin[0], 0, -10.0027, origin[1])
         return Grid(self.grid.crs, transform, (self.size - 3, self.size - 3))
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        return ()
+
+    def run(self) -> dict[str, float]:
+        """Simulate the area and write its files."""
+        return write_area(self)
 
     @property
     def outputs(self) -> list[Path]:

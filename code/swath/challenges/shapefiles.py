@@ -16,6 +16,8 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
+from swath import config as configs
+from swath.challenges.steps import Submission, SubmissionWriter
 from swath.config import StepConfig, configclass
 from swath.data.catalog import TILE_COLUMNS, TILES, area_of, by_key, read_table
 from swath.errors import CatalogError, VectorError
@@ -74,7 +76,7 @@ class PolygonizeConfig(StepConfig):
 
 
 @configclass
-class SubmissionConfig:
+class SubmissionConfig(SubmissionWriter):
     """Aggregate, polygonise and pack one shapefile per area."""
 
     input_path: str
@@ -91,6 +93,10 @@ class SubmissionConfig:
     """Area to name of its shapefile; None takes the area's own."""
     scenes_path: str | None = None
     """Folder of the scenes as <area>/...tif; map.png shows the polygons over them."""
+
+    def submit(self) -> Submission:
+        """Write a shapefile per area and their archive, reopen and check them."""
+        return submit_shapefiles(self)
 
 
 # ---------------------------------------------------------------------------------------------------------- tile merge
@@ -216,6 +222,45 @@ class Layer:
     shapefile: Path
     raster: Path
     polygons: int
+
+
+def submit_shapefiles(config: SubmissionConfig) -> Submission:
+    """Merge dates by area, polygonise, pack, reopen and check."""
+    source, output = configs.absolute(config.input_path), configs.absolute(config.output_path)
+    layers: dict[str, Layer] = {}
+    for job in area_jobs(source, output / "aggregated", config.rule, config.threshold):
+        aggregate_area(job)
+        target = output / f"{(config.names or {}).get(job.area, job.area)}.shp"
+        rules = PolygonRules(min_area=config.min_area)
+        polygons = PolygonJob(raster=job.classes, output=target, rules=rules, workers=os.cpu_count() or 1)
+        layers[job.area] = Layer(target, job.classes, polygonize_job(polygons))
+    archive = output / "submission.zip"
+    archive.unlink(missing_ok=True)  # an older one must not stand beside newer shapefiles
+    pack(list(layers.values()), archive)
+    found = {area: check_layer(layer, archive, config.min_area) for area, layer in layers.items()}
+    return Submission(
+        archive=archive,
+        metrics={f"{name}_{area}": value for area, values in found.items() for name, value in values.items()},
+        lines=[
+            f"{layers[area].shapefile}: {values['polygons']:.0f} polygons, {values['area_km2']:.2f} km2, checked"
+            for area, values in found.items()
+        ],
+        picture=_picture(layers, config.scenes_path, output),
+    )
+
+
+def _picture(layers: Mapping[str, Layer], scenes_path: str | None, output: Path) -> NDArray[np.uint8] | None:
+    """One picture of all areas, also written as map.png: the polygons over their scenes."""
+    if not scenes_path:
+        return None
+    scenes = configs.absolute(scenes_path)
+    drawn = {a: area_picture(a, layer, scenes) for a, layer in layers.items()}
+    found = {f"{a}: {layers[a].polygons} polygons": p for a, p in drawn.items() if p is not None}
+    if not found:
+        return None
+    image = beside(found)
+    write_picture(output / "map.png", image)
+    return image
 
 
 def pack(layers: Sequence[Layer], archive: Path) -> None:

@@ -179,6 +179,13 @@ def read_scenes(source: Path) -> gpd.GeoDataFrame:
     return frame
 
 
+def scene_details(scenes: gpd.GeoDataFrame) -> dict[str, dict[str, Any]]:
+    """Scene key to what a challenge knows of it besides its raster: columns that every tile of it shares."""
+    raster = {*SCENE_COLUMNS, "bands", "height", "width", "crs", "geometry", "geometry_crs"}
+    shared = [column for column in scenes.columns if column not in raster]
+    return dict(zip(scenes["key"], scenes[shared].to_dict("records"), strict=True))
+
+
 def _require_own_names(frame: gpd.GeoDataFrame, source: Path) -> None:
     """Keys and areas name outputs: each key stands once, and none leads out of a folder."""
     twice = frame["key"][frame["key"].duplicated()].unique()

@@ -39,6 +39,12 @@ class EdaConfig:
     """Folder with the scenes.parquet that the tiles were cut from; None takes the scenes that have tiles."""
     splits: tuple[str, ...] = ("fold", "side")
     """Columns that divide the tiles, as far as the table has them."""
+    test_scenes_path: str | None = None
+    """Folder with the scenes.parquet of the test set: the report then shows how scenes_path differs from it."""
+    shift_fields: tuple[str, ...] = ("area",)
+    """Columns of both tables of scenes by which they are compared."""
+    validation_fold: int | None = None
+    """Fold whose scenes are the validation set of that comparison."""
     high_target: float = HIGH_TARGET
     """Target share above which a tile is listed as suspicious."""
     low_target: float = 0.01
@@ -55,6 +61,8 @@ class EdaConfig:
     def __post_init__(self) -> None:
         if self.sample_tiles < 1 or self.sample_pixels < 1:
             raise ConfigError(f"sample_tiles={self.sample_tiles}, sample_pixels={self.sample_pixels}: give 1 or more")
+        if self.test_scenes_path and not self.scenes_path:
+            raise ConfigError("test_scenes_path: scenes_path is missing, the scenes to compare with. Set both.")
 
 
 def read_tiles(config: EdaConfig, folder: Path, scenes: gpd.GeoDataFrame | None) -> gpd.GeoDataFrame:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from swath.config import absolute
+from swath.data.catalog import SCENES, read_table
+from swath.data.shift import categories, shift_weights
 from swath.errors import CatalogError
 
 
@@ -46,6 +50,53 @@ class TargetPresence:
         return rng.choice(len(tiles), size=count, p=weights / weights.sum())
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShiftCorrection:
+    """Tiles drawn with replacement so that scenes come as often as scenes of their kind are in the test set.
+
+    The columns are those of the scenes, which `generate_tiles` hands on to their tiles.
+    """
+
+    test_path: str
+    """Folder with the scenes.parquet of the test set."""
+    fields: tuple[str, ...] = ("region",)
+    """Columns whose shares are made alike: p_test / p_train, multiplied over the fields."""
+
+    def indices(self, tiles: gpd.GeoDataFrame, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        test = read_table(absolute(self.test_path) / SCENES, ["key", *self.fields], "import_scenes")
+        weights = tile_weights(tiles, test, self.fields)
+        return rng.choice(len(tiles), size=count, p=weights)
+
+
+def tile_weights(tiles: pd.DataFrame, test: pd.DataFrame, fields: Sequence[str]) -> NDArray[np.float64]:
+    """float64 (len(tiles),) with sum 1: the weight of each tile's scene (see `shift_weights`), shared by its tiles."""
+    scenes = tiles.drop_duplicates("scene")
+    weights = pd.Series(shift_weights(scenes, test, fields), index=scenes["scene"].to_numpy())
+    share = weights[tiles["scene"]].to_numpy() / tiles.groupby("scene")["scene"].transform("size").to_numpy()
+    return np.asarray(share / share.sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseSize:
+    """Tiles drawn with replacement so that each data set, whatever its size, is drawn from equally often."""
+
+    by: str = "factor"
+    """Column that tells the data sets apart, such as the factor that scenes were reduced by, or the area."""
+
+    def indices(self, tiles: gpd.GeoDataFrame, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        return rng.choice(len(tiles), size=count, p=inverse_size(categories(tiles, self.by)))
+
+
+def inverse_size(names: pd.Series) -> NDArray[np.float64]:
+    """float64 with sum 1: one over the number of rows of the same name, so that each name has the same sum."""
+    weights = 1 / names.groupby(names).transform("size").to_numpy(np.float64)
+    return np.asarray(weights / weights.sum())
+
+
+Sampling = Uniform | TargetPresence | ShiftCorrection | InverseSize
+"""What can decide which tiles are drawn."""
+
+
 class TrainingDraws(Sampler[Draw]):
     """The draws of a whole training from global position `start` on: epoch after epoch, this rank's share of each step.
 
@@ -54,7 +105,7 @@ class TrainingDraws(Sampler[Draw]):
     """
 
     def __init__(
-        self, tiles: gpd.GeoDataFrame, policy: Uniform | TargetPresence, seed: int, per_step: int, steps: int, epochs: int,
+        self, tiles: gpd.GeoDataFrame, policy: Sampling, seed: int, per_step: int, steps: int, epochs: int,
         first_step: int = 0, rank: int = 0, world: int = 1,
     ) -> None:  # fmt: skip
         self.tiles, self.policy, self.seed = tiles, policy, seed

@@ -29,11 +29,11 @@ FOOTPRINTS = 3000
 
 
 @contextmanager
-def drawing(path: Path, size: tuple[float, float], columns: int = 1) -> Iterator[Any]:
-    """Axes (one, or an array of `columns`) to draw on; the PNG gets its name when the block ends without error."""
+def drawing(path: Path, size: tuple[float, float], columns: int = 1, rows: int = 1) -> Iterator[Any]:
+    """Axes (one, or an array of `columns` or `rows`) to draw on; the PNG gets its name when the block ends without error."""
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)  # no pyplot: nothing stays in memory when the figure goes
-    yield figure.subplots(1, columns)
+    yield figure.subplots(rows, columns)
     with whole(path) as part:
         canvas.print_png(part)
 
@@ -144,6 +144,23 @@ def footprints(path: Path, tiles: gpd.GeoDataFrame, column: str) -> None:
         axes.set(xlabel="longitude", ylabel="latitude", title=_shown(len(shown), len(placed), "tiles"))
         if len(groups) <= 2 * len(COLORS):
             axes.legend(title=column, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def shift(path: Path, table: pd.DataFrame) -> None:
+    """Share of each category in the sets of a `shift_table`, a row of bars per field."""
+    fields, sets = list(table["field"].unique()), list(table["set"].unique())
+    with drawing(path, (9, 2.8 * len(fields)), rows=len(fields)) as made:
+        for axes, field in zip(np.atleast_1d(made), fields, strict=True):
+            shares = table[table["field"] == field].pivot(index="value", columns="set", values="share")
+            order = list(table[table["field"] == field]["value"].unique())
+            largest = set(shares.max(axis=1).nlargest(MOST).index)
+            shown = shares.loc[[name for name in order if name in largest]]
+            places, width = np.arange(len(shown)), 0.8 / len(sets)
+            for i, name in enumerate(sets):
+                axes.bar(places + (i - (len(sets) - 1) / 2) * width, shown[name], width, color=COLORS[i], label=name)
+            axes.set_xticks(places, shown.index, rotation=90 if len(shown) > 12 else 0)
+            axes.set(ylabel="share of the scenes", title=f"{field} {_shown(len(shown), len(shares), 'values')}")
+        np.atleast_1d(made)[0].legend(fontsize="small", ncols=len(sets))
 
 
 def _shown(shown: int, there: int, what: str) -> str:

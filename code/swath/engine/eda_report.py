@@ -7,7 +7,7 @@ import gc
 import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
+from swath.config import absolute
 from swath.data import exploration
 from swath.data.catalog import SCENE_COLUMNS, SCENES, read_table, whole
 from swath.data.exploration import EdaConfig
 from swath.data.pixels import PixelSample, draw_pixels
+from swath.data.shift import shift_table, shift_weights
 from swath.engine import eda_figures
 
 REPORT, ROWS = "report.html", 100
@@ -31,6 +33,7 @@ CAPTIONS = {
     "images": "Scenes by area and date.",
     "splits": "Tiles by fold and side.",
     "map": "Footprints of the tiles.",
+    "shift": "Scenes of training, validation and test; weighted, training has the shares of the test as far as weights can.",
     "band_histograms": "Values of the bands on the target and on the background, in pixels drawn from tiles.",
     "band_correlation": "Correlation between the bands, in pixels drawn from all tiles.",
 }
@@ -49,6 +52,10 @@ class Findings:
     remarks: list[str]
     bands: Mapping[str, Mapping[str, float]]
     numbers: dict[str, float]
+    shift: pd.DataFrame | None = None
+    """A row per field, category and set of scenes; None without a test set."""
+    weights: pd.DataFrame | None = None
+    """A row per training scene: its weight by the test set's shares."""
 
 
 def explore(config: EdaConfig, source: Path, scenes_path: Path | None, output: Path) -> tuple[Findings, list[Path]]:
@@ -60,7 +67,10 @@ def explore(config: EdaConfig, source: Path, scenes_path: Path | None, output: P
     tiles = exploration.read_tiles(config, source, scenes)
     sample = draw_pixels(tiles, source, config.backscatter, config.sample_tiles, config.sample_pixels, config.seed)
     found = findings(tiles, scenes, sample, config, _band_statistics(source))
-    figures = list(draw(tiles, scenes, sample, config, output / "figures"))
+    if config.test_scenes_path and scenes is not None:
+        shift, weights = compare_sets(tiles, scenes, config)
+        found = replace(found, shift=shift, weights=weights)
+    figures = list(draw(tiles, scenes, sample, config, output / "figures", found.shift))
     for old in set((output / "figures").glob("*.png")) - set(figures):
         if old.stem in CAPTIONS:  # of an earlier start, with other data
             old.unlink()
@@ -88,9 +98,23 @@ def findings(
     )
 
 
+def compare_sets(tiles: pd.DataFrame, scenes: pd.DataFrame, config: EdaConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`shift` and `weights` of `Findings`: scenes of the validation fold apart, against the test set's."""
+    columns = [*SCENE_COLUMNS, *config.shift_fields]
+    test = read_table(absolute(str(config.test_scenes_path)) / SCENES, columns, "import_scenes")
+    judges = set(tiles.loc[tiles["fold"] == config.validation_fold, "scene"]) if "fold" in tiles else set()
+    held = scenes["key"].isin(judges)
+    train = scenes[~held].reset_index(drop=True)
+    weights = shift_weights(train, test, config.shift_fields)
+    sets = {"training": train} | ({"validation": scenes[held]} if held.any() else {}) | {"test": test}
+    each = train[["key", *config.shift_fields]].assign(weight=weights)
+    return shift_table(sets, config.shift_fields, weights), each
+
+
 def draw(
-    tiles: gpd.GeoDataFrame, scenes: gpd.GeoDataFrame | None, sample: PixelSample, config: EdaConfig, folder: Path
-) -> Iterator[Path]:
+    tiles: gpd.GeoDataFrame, scenes: gpd.GeoDataFrame | None, sample: PixelSample, config: EdaConfig, folder: Path,
+    shift: pd.DataFrame | None = None,
+) -> Iterator[Path]:  # fmt: skip
     """Draw every figure that the data allows; yield the files."""
     columns = exploration.splits_of(tiles, config)
     each = scenes if scenes is not None else tiles.drop_duplicates("scene")
@@ -108,6 +132,8 @@ def draw(
     if (tiles["crs"].notna() & tiles.geometry.notna()).any():
         divided = [column for column in columns if tiles[column].nunique() > 1]
         makers["map"] = partial(eda_figures.footprints, tiles=tiles, column=(divided or ["area"])[0])
+    if shift is not None:
+        makers["shift"] = partial(eda_figures.shift, table=shift)
     if len(sample.anywhere):
         makers["band_histograms"] = partial(eda_figures.band_histograms, sample=sample)
         makers["band_correlation"] = partial(eda_figures.band_correlation, correlation=sample.correlation)
@@ -119,7 +145,10 @@ def draw(
 
 
 def _tables(found: Findings, output: Path) -> Iterator[Path]:
-    for name, table in (("eda.csv", found.table), ("suspicious_tiles.csv", found.suspicious)):
+    tables = {"eda.csv": found.table, "suspicious_tiles.csv": found.suspicious}
+    if found.shift is not None and found.weights is not None:
+        tables |= {"shift.csv": found.shift, "scene_weights.csv": found.weights}
+    for name, table in tables.items():
         with whole(output / name) as part:
             table.to_csv(part, index=False)
         yield output / name
