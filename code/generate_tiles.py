@@ -13,7 +13,7 @@ def main() -> None:
     step, output = "generate_tiles", configs.absolute(config.output_path)
     scenes = read_scenes(configs.absolute(config.input_path))
     masks = pair_masks(scenes, configs.absolute(config.masks_path)) if config.masks_path else {}
-    jobs = cut_jobs(scenes, masks, output, config.tiling, config.missing_values)
+    jobs = cut_jobs(scenes, masks, output, config.tiling, config.missing_values, config.write)
     items = [Item(key=j.key, job=j, inputs=[p for p in (j.image, j.mask) if p], outputs=tile_files(j)) for j in jobs]
     with tracking.run(config, config_path, step) as run:
         results = process(step, cut_scene, items, config, output, tracking.provenance(config_path), run.log_metrics)

@@ -1,10 +1,15 @@
-"""Train a model on tiles; the run holds weights, config, folds, metrics by epoch, panels and confusion matrices."""
+"""Train a model on tiles; the run holds weights, config, folds, metrics by epoch, panels and confusion matrices.
+
+On several devices or processes: ``torchrun --nproc_per_node 2 code/training.py --config_path ...``, or
+``srun python code/training.py --config_path ... --launcher slurm``. The first process keeps the run.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from swath import config as configs
 from swath import tracking
+from swath.engine import ranks
 from swath.engine.evaluator import Evaluation
 from swath.engine.panels import confusion_figure, stacked
 from swath.engine.records import FOLDER, WEIGHTS, write_record
@@ -31,9 +36,12 @@ def report(run: tracking.Run, config: TrainingConfig) -> Reports:
 
 def finish(run: tracking.Run, training: Training) -> None:
     """Log what makes the run usable alone, and say how good it is."""
+    tables = training.scores()  # all processes count together
+    if not ranks.first():
+        return
     for path in write_record(training, run.scratch):
         run.log_file(path, folder=FOLDER)
-    for side, table in training.scores().items():
+    for side, table in tables.items():
         run.log_metrics({f"best/{name}": value for name, value in table.metrics(side).items()})
         report_scores(run, side, ScoreReport(table))
     metric = training.config.validation.metric
@@ -63,11 +71,13 @@ def first_weights(config: TrainingConfig, folder: Path) -> Path | None:
     return configs.absolute(weights)
 
 
-def main() -> None:
-    config, config_path = configs.from_command_line(TrainingConfig)
+def train(config: TrainingConfig, config_path: str) -> None:
+    """The training and its run."""
     name = config.name or f"training {Path(config_path).parent.name}/{Path(config_path).stem}"
-    with tracking.run(config, config_path, name, kind="training") as run:
-        training = Training(config, report(run, config), start_from=first_weights(config, run.scratch))
+    kept = tracking.run(config, config_path, name, kind="training") if ranks.first() else tracking.silent_run()
+    with kept as run, ranks.one_fate():
+        reports = report(run, config) if ranks.first() else Reports.none()
+        training = Training(config, reports, start_from=first_weights(config, run.scratch))
         if training.folds.leaks:
             run.set_tags({"swath.leaks": ", ".join(training.folds.leaks), "mlflow.runName": f"{name} (leaks allowed)"})
         run.log_metrics({"model/parameters": float(count_parameters(training.learner.model))})
@@ -75,6 +85,12 @@ def main() -> None:
         finish(run, training)
     if run.complete:  # else the state stays, and the same command logs everything again
         training.unfinished.forget()
+
+
+def main() -> None:
+    config, config_path = configs.from_command_line(TrainingConfig)
+    with ranks.joined(config.launcher, config.device):
+        train(config, config_path)
 
 
 if __name__ == "__main__":

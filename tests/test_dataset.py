@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from swath.data.catalog import TILE_COLUMNS, TILES, read_table
-from swath.data.dataset import TileDataset, collate, read_tiles, tiles_from_folders, tiles_from_lists
+from swath.data.dataset import Crops, TileDataset, collate, read_tiles, tiles_from_folders, tiles_from_lists
 from swath.data.samplers import Draw
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.raster import find_rasters, read_image, read_labels
@@ -56,7 +56,7 @@ def test_c36_samples_are_the_files_and_labels_count_every_pixel_once(tiles: Path
 
 
 def test_c36_random_crops_are_windows_of_the_scene_and_depend_on_the_seed_only(tiles: Path) -> None:
-    data = dataset(tiles, crop=16)
+    data = dataset(tiles, crops=Crops(size=16))
     for number in range(20):
         draw = Draw(number % len(data), (7, number))
         sample, again = data[draw], data[draw]
@@ -70,7 +70,7 @@ def test_c36_random_crops_are_windows_of_the_scene_and_depend_on_the_seed_only(t
 
 
 def test_c36_a_crop_larger_than_the_tile_is_padded_with_nothing(tiles: Path) -> None:
-    sample = dataset(tiles, crop=64)[Draw(0, (0, 0))]
+    sample = dataset(tiles, crops=Crops(size=64))[Draw(0, (0, 0))]
     assert sample["image"].shape == (3, 64, 64)
     assert torch.isnan(sample["image"][:, 40:]).all()
     assert (sample["target"]["water"][40:] == IGNORE).all()
@@ -85,7 +85,7 @@ def test_c36_seeking_crops_hold_the_target_more_often(tmp_path: Path) -> None:
     table = tiles_from_folders(tmp_path / "i", tmp_path / "m")
     share = {}
     for seek in (0.0, 1.0):
-        data = TileDataset(table, tmp_path, ["water"], crop=32, seek_target=seek)
+        data = TileDataset(table, tmp_path, ["water"], crops=Crops(size=32, seek_target=seek))
         share[seek] = np.mean([data[Draw(0, (0, n))]["target"]["water"].any().item() for n in range(60)])
     assert share[0.0] < 0.2 < 0.5 < share[1.0]
 

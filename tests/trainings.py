@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import ignite.distributed as idist
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from swath.data.splits import ByArea
 from swath.data.transforms import D4
 from swath.engine.trainer import Reports, Training
 from swath.engine.training_config import DataConfig, TrainingConfig, ValidationConfig
+from swath.labels import IGNORE
 from swath.nn.heads import Classification
 from swath.nn.losses import CrossEntropy
 from tests.synthetic import TinyNet
@@ -38,12 +41,32 @@ def small(tiles: Path, output: Path, **changes: object) -> TrainingConfig:
         output_path=str(output),
         device="cpu",
         validation=ValidationConfig(panels=1),
+        log_every=1,
     )
     return replace(config, **changes)  # type: ignore[arg-type]
 
 
+class AllLabelled:
+    """A transform that labels every pixel, so that means over the parts of a batch are means over the whole."""
+
+    def __call__(self, image: torch.Tensor, targets: dict[str, torch.Tensor], generator: torch.Generator) -> Any:
+        return image, {task: torch.where(target == IGNORE, 0, target) for task, target in targets.items()}
+
+
+class FailsOnOne:
+    """An augmentation that fails on the second process only, in the middle of the training."""
+
+    calls = 0
+
+    def __call__(self, image: Any, targets: Any, generator: Any) -> Any:
+        FailsOnOne.calls += 1
+        if idist.get_rank() == 1 and FailsOnOne.calls == 5:
+            raise ValueError("the second process met something odd")
+        return image, targets
+
+
 def quiet() -> Reports:
-    return Reports(metrics=lambda values, step: None, evaluation=lambda found, values, step: None)
+    return Reports.none()
 
 
 def trained(config: TrainingConfig, reports: Reports | None = None) -> tuple[Training, dict[str, torch.Tensor]]:

@@ -1,33 +1,75 @@
-"""Evaluate one model on one and on two gloo processes; run by test_training.py as a program of its own."""
+"""Train and evaluate on one and on two gloo processes; run by test_ranks.py as a program of its own."""
 
 import gc
+import json
 import sys
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import ignite.distributed as idist
 import numpy as np
+import torch
 
 from swath.engine.evaluator import evaluate
+from swath.engine.ranks import of_all
 from swath.engine.trainer import Training
-from tests.trainings import quiet, small
+from swath.engine.training_config import TrainingConfig, ValidationConfig
+from tests.synthetic import PixelNet, TinyNet
+from tests.trainings import AllLabelled, killed_at, quiet, small
 
 
 def work(rank: int, tiles: str, folder: str) -> None:
-    matrix = counted(Path(tiles), Path(folder))
-    if rank == 0:
-        np.save(Path(folder) / f"matrix_{idist.get_world_size()}.npy", matrix)
+    world, output = idist.get_world_size(), Path(folder)
+    for name, config in configs(Path(tiles), output / str(world)).items():
+        found = {"history": trained(config)} if name != "resumed" else resumed(config)
+        (output / f"{name}_{world}_{rank}.json").write_text(json.dumps(found))
+    counted(Path(tiles), output)
     gc.collect()  # a wrapped model that outlives its process group takes the process down at its exit
     idist.barrier()
 
 
-def counted(tiles: Path, folder: Path) -> np.ndarray:
+def configs(tiles: Path, output: Path) -> dict[str, TrainingConfig]:
+    """Without batch norm, and without augmentation, all ranks together do what one does; with them, they do not."""
+    plain = small(tiles, output / "plain", model=partial(PixelNet), log_every=3, epochs=2)
+    plain = replace(plain, data=replace(plain.data, augmentation=(partial(AllLabelled),), batch=2), accumulation=2)
+    norm = small(tiles, output / "norm", model=partial(TinyNet), swa_from=0.4, ema_decay=0.9, epochs=2)
+    kept = ValidationConfig(panels=2, keep_last=True)
+    return {"plain": plain, "norm": norm, "resumed": replace(norm, validation=kept, checkpoint_every=2)}
+
+
+def trained(config: TrainingConfig) -> object:
+    training = Training(config, quiet())
+    training.run()
+    states = of_all({name: tensor.numpy() for name, tensor in training.judged.state_dict().items()})
+    assert all((state[name] == states[0][name]).all() for state in states for name in state), "ranks differ"
+    averaged = training.kept_weights().get("swa")
+    return [training.history, None if averaged is None else averaged[1], asdict(training.config)["log_every"]]
+
+
+def resumed(config: TrainingConfig) -> dict[str, object]:
+    whole = trained(replace(config, output_path=config.output_path + "_whole"))
+    killed_at(config, 5)
+    return {"whole": whole, "history": trained(config)}
+
+
+def counted(tiles: Path, folder: Path) -> None:
+    """Evaluations of one network, with panels of tiles that lie on different ranks."""
+    torch.manual_seed(0)
     training = Training(small(tiles, folder), quiet())
     assert training.validation_loader is not None
-    return evaluate(training.learner.wrapped, training.validation_loader, training.config.tasks).matrices["water"]
+    shown = list(training.folds.validation["key"])[:3]
+    found = evaluate(training.judged, training.validation_loader, training.config.tasks, training.learner.losses, shown)
+    if idist.get_rank() == 0:
+        np.savez(
+            folder / f"found_{idist.get_world_size()}.npz",
+            matrix=found.matrices["water"], loss=found.losses["loss"], panels=sorted(found.panels),
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
-    tiles_path, output = sys.argv[1:3]
-    work(0, tiles_path, output)
-    with idist.Parallel(backend="gloo", nproc_per_node=2) as parallel:
-        parallel.run(work, tiles_path, output)
+    tiles_path, output_path = sys.argv[1:3]
+    torch.set_num_threads(1)
+    work(0, tiles_path, output_path)
+    with idist.Parallel(backend="gloo", nproc_per_node=2, start_method="fork") as parallel:  # imports happen once
+        parallel.run(work, tiles_path, output_path)

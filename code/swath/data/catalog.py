@@ -163,6 +163,10 @@ def read_scenes(source: Path) -> gpd.GeoDataFrame:
         frame = read_table(source / SCENES, SCENE_COLUMNS, "generate_3b_images")
     elif (source / TILES).is_file():
         frame = read_table(source / TILES, TILE_COLUMNS, "generate_test_tiles")
+        if "at_row" in frame:
+            raise CatalogError(
+                f"{source}: its tiles are windows of scenes. Set input_path to the folder of the scenes."
+            )
     else:
         paths = find_rasters(source)
         if not paths:

@@ -70,7 +70,14 @@ class Bands(nn.Module):
         self.missing = missing_by_band(missing, self.names)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        return without_missing(image_BCHW[:, self.indices], self.missing)
+        return without_missing(_taken(image_BCHW, self.indices), self.missing)
+
+
+def _taken(image_BCHW: Tensor, indices: Sequence[int]) -> Tensor:
+    """Bands by position; not by a list as index, which would be sent to a GPU anew each time and waited for."""
+    if list(indices) == list(range(image_BCHW.shape[1])):
+        return image_BCHW
+    return torch.stack([image_BCHW[:, i] for i in indices], dim=1)
 
 
 def missing_by_band(missing: Missing, bands: Sequence[str]) -> tuple[tuple[float, ...], ...]:

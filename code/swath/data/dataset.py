@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch.utils.data import Dataset
 
 from swath.data.catalog import TILE_COLUMNS, TILE_STATS, read_table
 from swath.data.samplers import Draw
-from swath.errors import CatalogError, ConfigError, RasterError
+from swath.data.sources import Cache, source_of
+from swath.errors import CatalogError, ConfigError
 from swath.geo.grid import Window
-from swath.geo.raster import RasterReader, describe, find_rasters
+from swath.geo.raster import describe, find_rasters
 from swath.labels import IGNORE
 
 Sample = dict[str, Any]
@@ -25,34 +27,44 @@ SEEK_TRIES = 20
 SEEK_SHARE = 0.005
 
 
-class TileDataset(Dataset[Sample]):
-    """Tiles of a table, whole or as random crops; opened when they are read, so it is safe in forked workers.
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """How random windows are drawn: uniformly over all places inside the tile or scene, then accepted or drawn anew."""
 
-    With `crop`, items are `Draw`s and give a random `crop` x `crop` window of the tile (padded with NaN and 255 when
-    the tile is smaller); a share `seek_target` of them is drawn anew, up to 20 times, until at least half a percent
-    of the window's pixels hold a class above 0. Without, items are positions and give the whole tile, labels outside its core set to 255,
-    so that scores over all tiles count each pixel of the scene once.
+    size: int
+    """Side in pixels; what a smaller tile lacks is NaN and 255."""
+    seek_target: float = 0.0
+    """Share of the crops that are drawn anew, up to 20 times, until half a percent of their pixels is target."""
+    min_labelled: float = 0.0
+    """Share of pixels with a label that every crop has to have: drawn anew up to 20 times, then laid around a labelled
+    pixel. 0 takes every place; above 0, no crop is without a label."""
+
+
+class TileDataset(Dataset[Sample]):
+    """Tiles of a table, whole or as random crops; opened when they are read, so it is safe in forked and spawned workers.
+
+    With `crops`, items are `Draw`s and give a random window of the tile. Without, items are positions and give the whole
+    tile, labels outside its core set to 255, so that scores over all tiles count each pixel of the scene once. `cache`:
+    where pixels are kept from their first use on, in `cache_path` or in memory (`shared` with workers).
     """
 
     def __init__(
-        self,
-        tiles: gpd.GeoDataFrame,
-        root: Path,
-        tasks: Sequence[str],
-        crop: int | None = None,
-        seek_target: float = 0.0,
-    ) -> None:
+        self, tiles: gpd.GeoDataFrame, root: Path, tasks: Sequence[str], crops: Crops | None = None,
+        cache: Cache = "off", cache_path: Path | None = None, shared: bool = False,
+    ) -> None:  # fmt: skip
         """Raises CatalogError that lists missing files, ConfigError when the masks lack a task."""
         if tiles.empty:
             raise CatalogError(f"{root}: no tiles left to read. Check data.split and the skip rule.")
         self.rows: list[dict[str, Any]] = tiles.drop(columns="geometry").to_dict("records")
-        self.root, self.crop, self.seek_target = root, crop, seek_target
+        self.root, self.crops = root, crops
         self._require_files()
         self.bands = describe(root / self.rows[0]["image"]).bands
         self.task_bands = self._task_bands(tasks)
+        bands = list(self.task_bands.values())
+        self.source = source_of(self.rows, root, self.bands, bands, cache, cache_path, shared)
 
     def _require_files(self) -> None:
-        paths = [self.root / row[name] for row in self.rows for name in ("image", "mask") if row[name]]
+        paths = dict.fromkeys(self.root / row[name] for row in self.rows for name in ("image", "mask") if row[name])
         missing = [str(path) for path in paths if not path.is_file()]
         if missing:
             listed = ", ".join(missing[:5])
@@ -72,56 +84,91 @@ class TileDataset(Dataset[Sample]):
         return len(self.rows)
 
     def __getitem__(self, item: int | Draw) -> Sample:
-        if isinstance(item, Draw):
-            row = self.rows[item.tile]
-            window = self._random_window(row, np.random.default_rng([*item.seed, 1]))
-        else:
-            row = self.rows[item]
-            window = Window(0, 0, row["height"], row["width"])
-        with RasterReader(self.root / row["image"]) as reader:
-            image = reader.image(window, _order(reader, self.bands))
-        target = self._target(row, window, whole=not isinstance(item, Draw))
-        here = window.within(Window(row["row"], row["col"], row["height"], row["width"]))
+        tile = item.tile if isinstance(item, Draw) else item
+        row = self.rows[tile]
+        drawn = isinstance(item, Draw) and self.crops is not None
+        window = self._random_window(item) if drawn else Window(0, 0, row["height"], row["width"])  # type: ignore[arg-type]
+        image = self.source.image(tile, window)
+        target = self._target(tile, window, whole=not isinstance(item, Draw))
+        here = window.within(corner_of(row))
         return {"image": torch.from_numpy(image), "target": target, "key": row["key"], "window": here}
 
-    def _random_window(self, row: Mapping[str, Any], rng: np.random.Generator) -> Window:
-        if self.crop is None:
-            return Window(0, 0, row["height"], row["width"])
-        if not row["mask"] or rng.random() >= self.seek_target:
-            return _crop(row, self.crop, rng)
-        with RasterReader(self.root / row["mask"]) as reader:
-            labels = reader.labels()[0]
-        target = (labels > 0) & (labels != IGNORE)
-        for _ in range(SEEK_TRIES):
-            window = _crop(row, self.crop, rng)
-            if target[window.slices].mean() >= SEEK_SHARE:
-                break
-        return window
+    def __getitems__(self, items: Sequence[int | Draw]) -> list[Sample] | dict[str, Any]:
+        """A whole batch, as PyTorch's loader asks for it: random crops are read straight into their place in it."""
+        draws = [item for item in items if isinstance(item, Draw)]
+        if self.crops is None or len(draws) < len(items):
+            return [self[item] for item in items]
+        size, tasks = self.crops.size, list(self.task_bands) if self.rows[draws[0].tile]["mask"] else []
+        image = torch.empty(len(draws), len(self.bands), size, size)
+        target = torch.empty(len(tasks), len(draws), size, size, dtype=torch.uint8)
+        windows = [self._random_window(draw) for draw in draws]
+        images, targets = image.numpy(), target.numpy()
+        for i, (draw, window) in enumerate(zip(draws, windows, strict=True)):
+            self.source.image(draw.tile, window, images[i])
+            if tasks:
+                self.source.labels(draw.tile, window, targets[:, i])
+        rows = [self.rows[draw.tile] for draw in draws]
+        return {
+            "image": image, "target": dict(zip(tasks, target, strict=True)), "key": [row["key"] for row in rows],
+            "window": [w.within(corner_of(row)) for w, row in zip(windows, rows, strict=True)],
+        }  # fmt: skip
 
-    def _target(self, row: Mapping[str, Any], window: Window, whole: bool) -> dict[str, torch.Tensor]:
+    def _random_window(self, draw: Draw) -> Window:
+        """Raises CatalogError for a tile without a label where every crop has to have some."""
+        assert self.crops is not None
+        row, crops, rng = self.rows[draw.tile], self.crops, np.random.default_rng([*draw.seed, 1])
+        if not row["mask"]:
+            return _crop(row, crops.size, rng)
+        seeking = rng.random() < crops.seek_target
+        if not seeking and not crops.min_labelled:
+            return _crop(row, crops.size, rng)
+        found = None
+        for _ in range(SEEK_TRIES):
+            window = _crop(row, crops.size, rng)
+            labels = self.source.labels(draw.tile, window)
+            if (labels != IGNORE).any(axis=0).mean() < crops.min_labelled:
+                continue
+            found = window
+            if not seeking or _target_share(labels[0]) >= SEEK_SHARE:
+                break
+        return found or self._around_a_label(draw.tile, rng)
+
+    def _around_a_label(self, tile: int, rng: np.random.Generator) -> Window:
+        """A window that holds a labelled pixel, each with the same chance, at a random place within it."""
+        assert self.crops is not None
+        row, size = self.rows[tile], self.crops.size
+        labels = self.source.labels(tile, Window(0, 0, row["height"], row["width"]))
+        places = np.flatnonzero((labels != IGNORE).any(axis=0))
+        if not len(places):
+            raise CatalogError(f"{row['mask']}: {row['key']} has no labelled pixel to train on. Leave it out.")
+        at = divmod(int(places[rng.integers(len(places))]), row["width"])
+        corner = [
+            int(rng.integers(max(0, p - size + 1), max(0, min(p, row[side] - size)) + 1))
+            for p, side in zip(at, ("height", "width"), strict=True)
+        ]
+        return Window(corner[0], corner[1], size, size)
+
+    def _target(self, tile: int, window: Window, whole: bool) -> dict[str, torch.Tensor]:
+        row = self.rows[tile]
         if not row["mask"]:
             return {}
-        with RasterReader(self.root / row["mask"]) as reader:
-            labels = reader.labels(window)
+        labels = self.source.labels(tile, window)
         if whole:
             labels = only_core(labels, row)
-        return {task: torch.from_numpy(labels[band]) for task, band in self.task_bands.items()}
+        return {task: torch.from_numpy(labels[band]) for band, task in enumerate(self.task_bands)}
 
 
-def _order(reader: RasterReader, bands: Sequence[str]) -> list[int] | None:
-    """Where this tile has the bands that the first tile has; None when they stand in the same order."""
-    have = reader.info.bands
-    if have == tuple(bands):
-        return None
-    missing = [band for band in bands if band not in have]
-    if missing:
-        raise RasterError(
-            f"{reader.path}: no band {', '.join(missing)}; it has {', '.join(have)}. Cut it from like scenes."
-        )
-    return [have.index(band) + 1 for band in bands]
+def corner_of(row: Mapping[str, Any]) -> Window:
+    """The tile within its scene."""
+    return Window(row["row"], row["col"], row["height"], row["width"])
+
+
+def _target_share(labels_HW: NDArray[np.uint8]) -> float:
+    return float(((labels_HW > 0) & (labels_HW != IGNORE)).mean())
 
 
 def _crop(row: Mapping[str, Any], size: int, rng: np.random.Generator) -> Window:
+    """A window at a uniformly random place; at the corner of a tile that is smaller."""
     offsets = [int(rng.integers(0, max(0, row[side] - size) + 1)) for side in ("height", "width")]
     return Window(offsets[0], offsets[1], size, size)
 
@@ -135,8 +182,10 @@ def only_core(labels_THW: NDArray[np.uint8], row: Mapping[str, Any]) -> NDArray[
     return out
 
 
-def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+def collate(samples: Sequence[Sample] | dict[str, Any]) -> dict[str, Any]:
     """A batch: image (B, C, H, W), target {task: (B, H, W)}, lists of keys and windows."""
+    if isinstance(samples, dict):  # a batch already
+        return samples
     return {
         "image": torch.stack([s["image"] for s in samples]),
         "target": {task: torch.stack([s["target"][task] for s in samples]) for task in samples[0]["target"]},

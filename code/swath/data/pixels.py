@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from swath.data.sources import missing_of, place_of
 from swath.errors import RasterError
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe
@@ -96,7 +97,8 @@ def _cores(
     for row in tiles.to_dict("records"):
         whole = Window(row["row"], row["col"], row["height"], row["width"])
         window = (Window(*(row[c] for c in CORE)) if _have_cores(tiles) else whole).relative_to(whole)
-        with RasterReader(root / row["image"]) as reader:
+        window = window.within(place_of(row))
+        with RasterReader(root / row["image"], missing_of(row)) as reader:
             have = reader.info.bands
             missing = [band for band in bands if band not in have]
             if missing:

@@ -19,6 +19,8 @@ from swath.data.fingerprints import fingerprint
 from swath.data.flags import skip_reasons
 from swath.data.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
 from swath.data.moments import band_moments, band_statistics, merge_moments
+from swath.data.sources import missing_of, place_of
+from swath.geo.grid import Window
 from swath.geo.raster import describe, read_image, read_labels
 from swath.labels import IGNORE
 
@@ -47,12 +49,14 @@ class StatsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SceneTiles:
-    """The tiles of one scene: keys, image paths, mask paths (or None) and the skip rule's threshold."""
+    """The tiles of one scene: keys, image and mask paths, their windows in these, and the skip rule's threshold."""
 
     key: str
     keys: Sequence[str]
     images: Sequence[Path]
     masks: Sequence[Path | None]
+    places: Sequence[Window]
+    missing: Sequence[tuple[float, ...]]
     min_valid_ratio: float
 
 
@@ -62,6 +66,8 @@ def scene_jobs(tiles: gpd.GeoDataFrame, root: Path, min_valid_ratio: float) -> l
         SceneTiles(
             key=str(scene), keys=list(group["key"]), images=[root / p for p in group["image"]],
             masks=[root / p if isinstance(p, str) else None for p in group["mask"]], min_valid_ratio=min_valid_ratio,
+            places=[place_of(row) for row in group.to_dict("records")],
+            missing=[missing_of(row) for row in group.to_dict("records")],
         )
         for scene, group in tiles.groupby("scene", sort=True)
     ]  # fmt: skip
@@ -113,11 +119,13 @@ def with_folds(table: gpd.GeoDataFrame, folds: Mapping[str, int] | GroupFolds | 
 def scene_statistics(job: SceneTiles) -> dict[str, Any]:
     """``{"tiles": [row, ...], "bands": {count, mean, m2, min, max, sketch}}`` of one scene, as JSON types."""
     tiles, parts = [], []
-    for key, image_path, mask_path in zip(job.keys, job.images, job.masks, strict=True):
-        image = read_image(image_path)
+    for key, image_path, mask_path, place, missing in zip(
+        job.keys, job.images, job.masks, job.places, job.missing, strict=True
+    ):
+        image = read_image(image_path, place, missing)
         moments = band_moments(image)
         parts.append(moments)
-        mask = read_labels(mask_path) if mask_path else None
+        mask = read_labels(mask_path, place) if mask_path else None
         row = tile_row(image, mask, moments, job.min_valid_ratio)
         tiles.append({"key": key} | row | fingerprint(image))
     return {"tiles": tiles, "bands": merge_moments(parts)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 
 from swath.config import configclass
 from swath.data.catalog import place
+from swath.data.sources import place_of
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import RasterReader, RasterSpec, describe, write_raster
+from swath.geo.raster import RasterInfo, RasterReader, RasterSpec, describe, write_raster
 from swath.geo.windows import ConstantSize, ConstantStride, windows
 from swath.labels import IGNORE
 
@@ -31,6 +33,9 @@ class TilesConfig:
     """Folder of the scenes' label rasters; None cuts images only."""
     tiling: ConstantSize | ConstantStride = ConstantSize(size=512, min_overlap=32)
     """How scenes are divided: ConstantSize(size, min_overlap) or ConstantStride(size, stride, edge), in pixels."""
+    write: bool = True
+    """Write tiles to disk; False writes tiles.parquet alone, whose tiles are windows of the scenes and give the same
+    samples. Scenes and masks have to stay where they are."""
     missing_values: tuple[float, ...] = ()
     """Values of the scenes that mean no measurement though their headers do not say so. Inference on such scenes needs
     them in the model's channels, too: partial(Bands, missing=...)."""
@@ -52,6 +57,8 @@ class Cut:
     tiling: ConstantSize | ConstantStride
     missing: tuple[float, ...] = ()
     """Values of the scene that mean no measurement, besides its nodata."""
+    write: bool = True
+    """Whether tiles become files."""
 
 
 def cut_jobs(
@@ -60,19 +67,20 @@ def cut_jobs(
     output: Path,
     tiling: ConstantSize | ConstantStride,
     missing: tuple[float, ...] = (),
+    write: bool = True,
 ) -> list[Cut]:
     """A job per scene; `masks` maps scene keys to label rasters, `missing` values of scenes mean no measurement."""
     return [
         Cut(
             key=s.key, area=s.area, image=Path(s.image), mask=masks.get(s.key), output=output, tiling=tiling,
-            missing=missing,
+            missing=missing, write=write,
         )
         for s in scenes.itertuples()
     ]  # fmt: skip
 
 
 def cut_scene(job: Cut) -> list[dict[str, Any]]:
-    """Write all tiles of one scene; return their rows for tiles.parquet (geometry as WKT).
+    """Write all tiles of one scene, unless they stay windows of it; return their rows for tiles.parquet (geometry as WKT).
 
     Places outside the scene hold nodata in images (-99999 when the scene declares none) and 255 in masks.
     Raises RasterError when the mask does not lie on the scene's grid.
@@ -81,11 +89,14 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
         grid = image.info.grid
         if job.mask is not None:
             _same_grid(job.image, grid, job.mask)
-        return [_cut_tile(job, image, window, core) for window, core in windows(grid.shape, job.tiling)]
+        cut = _cut_tile if job.write else _window_row
+        return [cut(job, image, window, core) for window, core in windows(grid.shape, job.tiling)]
 
 
 def tile_files(job: Cut) -> list[Path]:
     """The files that `cut_scene` leaves. Raises RasterError when the scene cannot be read."""
+    if not job.write:
+        return []
     names = [f"tile_{w.col}_{w.row}" for w, _ in windows(describe(job.image).grid.shape, job.tiling)]
     kinds = [("images", job.image), *([("masks", job.mask)] if job.mask else [])]
     return [tile_path(job.output / folder, scene, name) for folder, scene in kinds for name in names]
@@ -106,14 +117,22 @@ def _cut_tile(job: Cut, image: RasterReader, window: Window, core: Window) -> di
     spec = RasterSpec(grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=nodata, block=None)
     write_raster(image_path, data, spec)
     mask_path = _cut_mask(job, window, name) if job.mask else None
-    written = describe(image_path)
-    where = place(written)
+    return _row(job, info, window, core, image_path, mask_path)
+
+
+def _window_row(job: Cut, image: RasterReader, window: Window, core: Window) -> dict[str, Any]:
+    """The row of a tile that stays a window of its scene."""
+    return _row(job, image.info, window, core, job.image, job.mask) | {
+        "at_row": window.row, "at_col": window.col, "missing": list(job.missing),
+    }  # fmt: skip
+
+
+def _row(job: Cut, info: RasterInfo, window: Window, core: Window, image: Path, mask: Path | None) -> dict[str, Any]:
+    where = place(replace(info, grid=info.grid.at(window)))
     return {
-        "key": f"{job.key}/{name}", "scene": job.key, "area": job.area,
-        "image": image_path.relative_to(job.output).as_posix(),
-        "mask": mask_path.relative_to(job.output).as_posix() if mask_path else None,
-        "row": window.row, "col": window.col, "height": window.height, "width": window.width,
-        "core_row": core.row, "core_col": core.col, "core_height": core.height, "core_width": core.width,
+        "key": f"{job.key}/tile_{window.col}_{window.row}", "scene": job.key, "area": job.area,
+        "image": os.path.relpath(image, job.output), "mask": os.path.relpath(mask, job.output) if mask else None,
+        **columns(window), **columns(core, "core_"),
         "scene_height": info.grid.shape[0], "scene_width": info.grid.shape[1],
         "scene_transform": list(info.grid.transform)[:6],
         "crs": where["crs"], "geometry": where["geometry"].wkt, "geometry_crs": where["geometry_crs"],
@@ -134,6 +153,29 @@ def _cut_mask(job: Cut, window: Window, name: str) -> Path:
         path = tile_path(job.output / "masks", job.mask, name)
         write_raster(path, mask.labels(window), spec)
     return path
+
+
+def as_windows(tiles: gpd.GeoDataFrame, tiling: ConstantSize | ConstantStride) -> gpd.GeoDataFrame:
+    """The same ground by windows of tiles or whole scenes: a row per window, its core within that of its tile.
+
+    Keys stay, so that what is counted on the windows of a tile is counted for the tile. No file is read.
+    """
+    rows = []
+    for row in tiles.to_dict("records"):
+        place = place_of(row)
+        corner = Window(row["row"], row["col"], *place.shape)
+        own = Window(row["core_row"], row["core_col"], row["core_height"], row["core_width"])
+        for window, core in windows(place.shape, tiling):
+            kept, there = core.within(corner).intersect(own), window.within(corner)
+            if not kept.is_empty:
+                at = window.within(place)
+                rows.append(row | columns(there) | columns(kept, "core_") | {"at_row": at.row, "at_col": at.col})
+    return gpd.GeoDataFrame(rows, geometry="geometry", crs=tiles.crs)
+
+
+def columns(window: Window, prefix: str = "") -> dict[str, int]:
+    """A window as columns of a table of tiles."""
+    return {f"{prefix}{name}": value for name, value in asdict(window).items()}
 
 
 def tile_path(folder: Path, scene: Path, name: str) -> Path:

@@ -118,11 +118,11 @@ class OneOf:
         for number in range(-1, len(self.transforms)):
             members = torch.nonzero(chosen == number).flatten()
             if len(members):
-                where = members.to(image_BCHW.device)
+                where = members.to(image_BCHW.device, non_blocking=True)
                 part = image_BCHW[where], {task: target[where] for task, target in targets.items()}
                 parts.append(part if number < 0 else self.transforms[number](*part, generator))
                 order.append(members)
-        return _joined(parts, torch.cat(order).argsort().to(image_BCHW.device))
+        return _joined(parts, torch.cat(order).argsort().to(image_BCHW.device, non_blocking=True))
 
 
 def _joined(parts: list[tuple[Tensor, Targets]], order: Tensor) -> tuple[Tensor, Targets]:
@@ -158,7 +158,7 @@ class RandomAffine:
     def __call__(self, image_BCHW: Tensor, targets: Targets, generator: torch.Generator) -> tuple[Tensor, Targets]:
         shape = (image_BCHW.shape[-2], image_BCHW.shape[-1])
         theta = self._matrices(len(image_BCHW), generator, shape)
-        still = (theta == torch.eye(2, 3)).flatten(1).all(1)[:, None, None].to(image_BCHW.device)
+        still = (theta == torch.eye(2, 3)).flatten(1).all(1)[:, None, None].to(image_BCHW.device, non_blocking=True)
         image, labels = warp(image_BCHW, targets, theta)
         # who does not move stays exact, to the last bit
         image = torch.where(still[:, None], image_BCHW, image)
@@ -191,7 +191,7 @@ class RadiometricJitter:
         db = self.common * torch.randn(count, 1, generator=generator) + self.per_band * torch.randn(
             count, bands, generator=generator
         )
-        return image_BCHW * (10 ** (db / 10)).to(image_BCHW)[:, :, None, None], targets
+        return image_BCHW * (10 ** (db / 10)).to(image_BCHW, non_blocking=True)[:, :, None, None], targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +213,7 @@ class CoarseDropout:
                 row = int(torch.randint(0, max(1, height - self.size + 1), (1,), generator=generator))
                 col = int(torch.randint(0, max(1, width - self.size + 1), (1,), generator=generator))
                 sample[row : row + self.size, col : col + self.size] = True
-        hole = hole.to(image_BCHW.device)
+        hole = hole.to(image_BCHW.device, non_blocking=True)
         image = image_BCHW.masked_fill(hole[:, None], torch.nan)
         if not self.ignore_labels:
             return image, targets

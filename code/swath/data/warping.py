@@ -29,7 +29,7 @@ def warp(
     """
     count, bands = image_BCHW.shape[:2]
     shape = [count, bands, *(size or image_BCHW.shape[-2:])]
-    grid = F.affine_grid(theta_B23.to(image_BCHW), shape, align_corners=False)
+    grid = F.affine_grid(theta_B23.to(image_BCHW, non_blocking=True), shape, align_corners=False)
     outside = (grid.abs() > 1).any(-1)
     labels = {task: _labels(target, grid, outside) for task, target in targets.items()}
     return torch.where(outside[:, None], torch.nan, _image(image_BCHW, grid)), labels
@@ -37,7 +37,7 @@ def warp(
 
 def _image(image_BCHW: Tensor, grid: Tensor) -> Tensor:
     measured = torch.isfinite(image_BCHW)
-    if measured.all():
+    if measured.device.type == "cpu" and measured.all():  # to ask a GPU would be to wait for it
         return _bilinear(image_BCHW, grid)
     weight = _bilinear(measured.to(image_BCHW), grid)
     return by_weight(_bilinear(torch.where(measured, image_BCHW, 0), grid), weight)

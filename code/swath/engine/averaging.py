@@ -11,6 +11,8 @@ from ignite.handlers import EMAHandler
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
+from swath.engine.ranks import share_statistics
+
 
 class Averages:
     """The averages that a config asks for, updated by a trainer's events."""
@@ -48,6 +50,7 @@ class Averages:
         if self.swa is None or int(self.swa.n_averaged) == 0:
             return None
         update_bn(images, self.swa, device)
+        share_statistics(self.swa.module)
         return self.swa.module
 
     def state(self) -> dict[str, Any]:

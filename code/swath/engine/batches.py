@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -12,9 +13,10 @@ import ignite.distributed as idist
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from swath.config import digest
-from swath.data.dataset import TileDataset, collate
+from swath.config import absolute, digest
+from swath.data.dataset import Crops, TileDataset, collate
 from swath.data.samplers import TargetPresence, TrainingDraws, Uniform
+from swath.data.tiling import as_windows
 from swath.engine.folds import limited, read_folds, read_unlabelled
 from swath.engine.learner import seed_worker
 from swath.engine.training_config import TrainingConfig
@@ -39,10 +41,19 @@ class Batches:
     def __init__(self, config: TrainingConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self.folds = read_folds(config.data, config.seed)
-        data, folds = config.data, self.folds
-        self.train_set = TileDataset(folds.train, folds.root, list(config.tasks), data.crop, data.seek_target)
+        self.train_set = self._tiles(self.folds.train, self.folds.root, list(config.tasks), self._crops())
         self._require_labels()
         self.unlabelled = read_unlabelled(config.unlabelled.tiles_path) if config.unlabelled else None
+
+    def _crops(self) -> Crops | None:
+        data = self.config.data
+        if data.crop is None:
+            return None
+        return Crops(size=data.crop, seek_target=data.seek_target, min_labelled=data.min_labelled)
+
+    def _tiles(self, tiles: gpd.GeoDataFrame, root: Path, tasks: list[str], crops: Crops | None = None) -> TileDataset:
+        data = self.config.data
+        return TileDataset(tiles, root, tasks, crops, data.cache, absolute(data.cache_path), shared=data.workers > 0)
 
     def _require_labels(self) -> None:
         unlabelled = [row["key"] for row in self.train_set.rows if not row["mask"]]
@@ -73,31 +84,32 @@ class Batches:
     def training_loader(self, first_step: int, epoch: int | None = None) -> Iterable[dict[str, Any]]:
         """Batches from `first_step` on to the end of the training; or those of one `epoch`, counted from 0, alone."""
         config = self.config
-        labelled = self._drawn(self.train_set, self.folds.train, config.data.sampler, self.per_step, first_step, epoch)
+        data, parts = config.data, config.accumulation
+        labelled = self._drawn(self.train_set, self.folds.train, data.sampler, data.batch, parts, first_step, epoch)
         if self.unlabelled is None or config.unlabelled is None:
             return labelled
         root, tiles = self.unlabelled
-        others = TileDataset(tiles, root, [], config.data.crop)
-        return Paired(labelled, self._drawn(others, tiles, Uniform(), config.unlabelled.batch, first_step, epoch))
+        others = self._tiles(tiles, root, [], self._crops())
+        return Paired(labelled, self._drawn(others, tiles, Uniform(), config.unlabelled.batch, 1, first_step, epoch))
 
     def _drawn(
-        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Uniform | TargetPresence, per_step: int,
+        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Uniform | TargetPresence, batch: int, parts: int,
         first_step: int, epoch: int | None,
     ) -> DataLoader[Any]:  # fmt: skip
         world, rank = idist.get_world_size(), idist.get_rank()
-        if per_step % world:
-            raise ConfigError(
-                f"{per_step} samples per step (batch x accumulation) do not divide among {world} processes"
-            )
+        if batch % world:
+            raise ConfigError(f"data.batch, unlabelled.batch: {batch} samples do not divide among {world} processes")
         first, last = (first_step, self.config.epochs) if epoch is None else (epoch * self.steps, epoch + 1)
-        draws = TrainingDraws(tiles, policy, self.config.seed, per_step, self.steps, last, first, rank, world)
-        return self._loader(dataset, per_step // world, sampler=draws)
+        draws = TrainingDraws(tiles, policy, self.config.seed, batch * parts, self.steps, last, first, rank, world)
+        return self._loader(dataset, batch * parts // world, sampler=draws)
 
     def whole_tiles(self, tiles: gpd.GeoDataFrame) -> DataLoader[Any] | None:
         """This rank's share of `tiles`, whole and without augmentation; None when there are none."""
         if tiles.empty:
             return None
-        dataset = TileDataset(tiles, self.folds.root, list(self.config.tasks))
+        if self.config.data.validation_tiling is not None:
+            tiles = as_windows(tiles, self.config.data.validation_tiling)
+        dataset = self._tiles(tiles, self.folds.root, list(self.config.tasks))
         mine = Subset(dataset, range(idist.get_rank(), len(dataset), idist.get_world_size()))
         return self._loader(mine, self.config.data.validation_batch)
 

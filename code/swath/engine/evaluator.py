@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from swath.engine.panels import panel
+from swath.engine.ranks import of_all
 from swath.nn.heads import Classification, predict_classes, probabilities
 from swath.nn.losses import TaskLosses
 from swath.nn.metrics import confusion_matrices, named, scores, tile_means
@@ -75,8 +75,8 @@ def evaluate(
 
     def step(engine: Engine, batch: dict[str, Any]) -> None:
         with torch.inference_mode():
-            logits = model(batch["image"].to(device))
-            targets = {task: target.to(device) for task, target in batch["target"].items()}
+            logits = model(batch["image"].to(device, non_blocking=True))
+            targets = {task: target.to(device, non_blocking=True) for task, target in batch["target"].items()}
             predicted = predict_classes(probabilities(logits))
             for key, unit in zip(batch["key"], _count(logits, predicted, targets, tasks, losses), strict=True):
                 _add(units, key, unit)
@@ -91,9 +91,11 @@ def evaluate(
                 panels[key] = panel(*arrays, caption=key)
 
     model.eval()
-    Engine(step).run(loader, max_epochs=1)
+    if len(loader):  # of few tiles, some ranks have none
+        Engine(step).run(loader, max_epochs=1)
     together = _of_all_ranks(units)
-    return Evaluation(_sums(together, tasks), _means(together), panels, together)
+    drawn = {key: picture for part in of_all(panels) for key, picture in part.items()}
+    return Evaluation(_sums(together, tasks), _means(together), drawn, together)
 
 
 def _count(
@@ -107,18 +109,22 @@ def _count(
         name: confusion_matrices(predicted[name], targets[name], task.channels, sample, size).cpu().numpy()
         for name, task in tasks.items()
     }
-    for i in range(size):
+    means = _losses(logits, targets, losses, size) if losses is not None else [{}] * size
+    for i, one in enumerate(means):
         pixels = float(sum(matrix[i].sum() for matrix in matrices.values()))
-        one = _loss_sums(logits, targets, losses, i, pixels) if losses is not None else {}
-        yield Unit({name: matrix[i] for name, matrix in matrices.items()}, pixels, one)
+        sums = {name: value * pixels for name, value in one.items()}
+        yield Unit({name: matrix[i] for name, matrix in matrices.items()}, pixels, sums)
 
 
-def _loss_sums(
-    logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], losses: TaskLosses, i: int, pixels: float
-) -> dict[str, float]:
-    terms = losses({t: v[i : i + 1] for t, v in logits.items()}, {t: v[i : i + 1] for t, v in targets.items()})
-    values = torch.stack([value.double() for value in terms.values()]).tolist()  # one transfer from the device
-    return {name: value * pixels for name, value in zip(terms, values, strict=True)}
+def _losses(
+    logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], losses: TaskLosses, size: int
+) -> list[dict[str, float]]:
+    """The losses of each sample of a batch, in one transfer from the device."""
+    rows = []
+    for i in range(size):
+        terms = losses({t: v[i : i + 1] for t, v in logits.items()}, {t: v[i : i + 1] for t, v in targets.items()})
+        rows.append(torch.stack(list(terms.values())))
+    return [dict(zip(terms, row, strict=True)) for row in torch.stack(rows).tolist()]
 
 
 def _add(units: dict[str, Unit], key: str, unit: Unit) -> None:
@@ -130,10 +136,9 @@ def _add(units: dict[str, Unit], key: str, unit: Unit) -> None:
 
 def _of_all_ranks(units: dict[str, Unit]) -> dict[str, Unit]:
     """Units of every rank by key, sorted: equal on every rank and for any number of them."""
-    parts = idist.all_gather(units) if idist.get_world_size() > 1 else [units]
     together: dict[str, Unit] = {}
-    for part in parts:  # type: ignore[union-attr]
-        for key, unit in part.items():  # type: ignore[union-attr]
+    for part in of_all(units):
+        for key, unit in part.items():
             _add(together, key, unit)
     return dict(sorted(together.items()))
 

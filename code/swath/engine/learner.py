@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ignite.distributed as idist
@@ -12,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from swath.config import Factory
+from swath.engine.ranks import of_all, share_statistics, wrapped
 from swath.engine.training_config import TrainingConfig
-from swath.errors import TrainingError
 from swath.nn.heads import SegmentationModel
 from swath.nn.losses import TaskLosses
+from swath.nn.valid import require_classes
 
 
 def seed_everything(seed: int) -> None:
@@ -45,11 +50,13 @@ class Learner:
 
     def __post_init__(self) -> None:
         config = self.config
-        self.wrapped: nn.Module = self.model.to(self.device)
+        self.model.to(self.device).to(memory_format=self._layout)
+        if self.device.type == "cuda" and idist.get_world_size() > 1:  # there is none for CPUs
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.wrap()
         losses = {name: task.loss() for name, task in config.tasks.items()}
         self.losses = TaskLosses(losses, {name: task.weight for name, task in config.tasks.items()}).to(self.device)
-        self.optimizer = config.optimizer(parameter_groups(self.model, config))
+        self.optimizer = config.optimizer(parameter_groups(self.model, config), **fused(config.optimizer, self.device))
         schedule = config.schedule()
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda i: self.reduction * schedule(i, self.total_steps)
@@ -61,55 +68,62 @@ class Learner:
 
     def wrap(self) -> None:
         """Wrap the model for data-parallel training, anew whenever other parameters have gradients than before."""
-        self.wrapped = idist.auto_model(self.model) if idist.get_world_size() > 1 else self.model
+        compiled = torch.compile(self.model) if self.config.compile else self.model
+        self.wrapped: nn.Module = wrapped(compiled, self.device)  # type: ignore[arg-type]
 
-    def step(self, batch: Mapping[str, Any], iteration: int) -> dict[str, float]:
-        """One optimiser step on `accumulation` parts of a batch; mean losses and the rate that was used.
+    def unwrap(self) -> None:
+        """Let go of the wrapped model, which must not outlive the group of processes; `wrap` makes another one."""
+        self.wrapped = self.model
 
-        Raises TrainingError that names the samples when the loss is not finite; the weights stay as they were.
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.config.channels_last else torch.contiguous_format
+
+    def step(self, batch: Mapping[str, Any], iteration: int) -> dict[str, Tensor | float]:
+        """One optimiser step on `accumulation` parts of a batch; this rank's mean losses and the rate that was used.
+
+        Losses stay on the device, where they may not be known yet: nothing here waits for it.
         """
         self.wrapped.train()
         self.optimizer.zero_grad(set_to_none=True)
         rate = self.optimizer.param_groups[0]["lr"]
         parts = _parts(batch, self.config.accumulation)
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor | float] = {}
         for number, part in enumerate(parts):
-            terms = self._forward(part, iteration, number)
-            if not torch.isfinite(terms["loss"]):
-                raise TrainingError(
-                    f"loss is {float(terms['loss'].detach())} at iteration {iteration} on the samples {', '.join(part['key'])}. "
-                    "Look at these tiles, lower the learning rate, or set clip_norm. The best weights so far are kept."
-                )
-            self.scaler.scale(terms["loss"] / len(parts)).backward()
+            with self._only_the_last(number + 1 == len(parts) and self.unlabelled is None):
+                terms = self._forward(part, iteration, number)
+                self.scaler.scale(terms["loss"] / len(parts)).backward()
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / len(parts)
+                mean = value.detach() / len(parts)
+                sums[name] = sums[name] + mean if name in sums else mean
         if self.unlabelled is not None:
             sums |= self._learn_unlabelled(batch["unlabelled"], iteration)
         self._apply()
         return {f"training/{name}": value for name, value in sums.items()} | {"training/lr": float(rate)}
 
-    def _learn_unlabelled(self, batch: Mapping[str, Any], iteration: int) -> dict[str, float]:
+    def _only_the_last(self, last: bool) -> AbstractContextManager[None]:
+        """Gradients are exchanged between ranks once per step, not once per part."""
+        if last or not isinstance(self.wrapped, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return self.wrapped.no_sync()
+
+    def _learn_unlabelled(self, batch: Mapping[str, Any], iteration: int) -> dict[str, Tensor | float]:
         """Add the gradients of the unlabelled loss, with its weight of this iteration; return the values to log."""
         assert self.unlabelled is not None
         assert self.ramp is not None
         generator = self._generator(iteration, self.config.accumulation)
-        image = batch["image"].to(self.device, non_blocking=True)
+        image = self._image(batch)
         with self._autocast():
             terms: dict[str, Tensor] = self.unlabelled(self.wrapped, image, generator)
         total = torch.stack([self.config.tasks[task].weight * value for task, value in terms.items()]).sum()
-        if not torch.isfinite(total):
-            raise TrainingError(
-                f"unlabelled loss is {float(total.detach())} at iteration {iteration} on the samples {', '.join(batch['key'])}. "
-                "Look at these tiles, or lower the ramp's high."
-            )
         weight = self.ramp(iteration - 1, self.total_steps)
         self.scaler.scale(weight * total).backward()
-        values = {f"unlabelled_{task}": float(value.detach()) for task, value in terms.items()}
-        return values | {"unlabelled": float(total.detach()), "unlabelled_weight": weight}
+        values: dict[str, Tensor | float] = {f"unlabelled_{task}": value.detach() for task, value in terms.items()}
+        return values | {"unlabelled": total.detach(), "unlabelled_weight": weight}
 
     def _generator(self, iteration: int, number: int) -> torch.Generator:
         """Draws of one part of one step on this rank."""
-        return torch.Generator().manual_seed(_mix(self.config.seed, iteration, number, idist.get_rank()))
+        return torch.Generator().manual_seed(mix(self.config.seed, iteration, number, idist.get_rank()))
 
     def _autocast(self) -> torch.autocast:
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)
@@ -117,14 +131,24 @@ class Learner:
 
     def _forward(self, part: Mapping[str, Any], iteration: int, number: int) -> dict[str, Tensor]:
         generator = self._generator(iteration, number)
-        image = part["image"].to(self.device, non_blocking=True)
-        targets = {task: target.to(self.device, non_blocking=True) for task, target in part["target"].items()}
+        image, targets = self._image(part), self._targets(part)
         for transform in self.augmentation:
             image, targets = transform(image, targets, generator)
         with self._autocast():
             logits = self.wrapped(image)
         terms: dict[str, Tensor] = self.losses(logits, targets)
         return terms
+
+    def _image(self, batch: Mapping[str, Any]) -> Tensor:
+        image: Tensor = batch["image"].to(self.device, non_blocking=True, memory_format=self._layout)
+        return image
+
+    def _targets(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        if self.device.type != "cpu":  # the losses look at labels only where that costs nothing
+            for task, target in batch["target"].items():
+                if not target.is_floating_point():
+                    require_classes(target, self.config.tasks[task].channels)
+        return {task: target.to(self.device, non_blocking=True) for task, target in batch["target"].items()}
 
     def _apply(self) -> None:
         if self.config.clip_norm is not None:
@@ -133,6 +157,7 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
+        share_statistics(self.model)
 
     def reduce(self, reduction: float) -> None:
         """Set the factor of the learning rate on top of the schedule, from the next step on."""
@@ -144,7 +169,7 @@ class Learner:
         return {
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(), "reduction": self.reduction, "scaler": self.scaler.state_dict(),
-            "rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
+            "rng": of_all(random_state(self.device)),
         }  # fmt: skip
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -153,12 +178,32 @@ class Learner:
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.reduction = state["reduction"]
-        torch.set_rng_state(state["rng"])
-        if len(state["cuda_rng"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        if len(state["rng"]) == idist.get_world_size():  # else each goes on with draws of its own
+            set_random_state(self.device, state["rng"][idist.get_rank()])
 
 
-def _mix(*numbers: int) -> int:
+def random_state(device: torch.device) -> list[Tensor]:
+    """States of the generators that a rank draws from, such as for dropout."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def set_random_state(device: torch.device, state: Sequence[Tensor]) -> None:
+    """The inverse of `random_state`; a state from another kind of device is left out."""
+    torch.set_rng_state(state[0])
+    if device.type == "cuda" and len(state) > 1:
+        torch.cuda.set_rng_state(state[1], device)
+
+
+def fused(factory: Factory, device: torch.device) -> dict[str, bool]:
+    """On a GPU, an optimiser that can update all weights in one kernel does so, unless the config chooses."""
+    function = factory.func if isinstance(factory, partial) else factory
+    chosen = factory.keywords if isinstance(factory, partial) else {}
+    able = device.type == "cuda" and "fused" in inspect.signature(function).parameters
+    return {"fused": True} if able and not {"fused", "foreach", "capturable"} & set(chosen) else {}
+
+
+def mix(*numbers: int) -> int:
+    """A seed that depends on all of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from torch import nn
@@ -23,7 +24,9 @@ from swath.engine.checkpoint import load_state, load_weights, save_state, save_w
 from swath.engine.devices import device_of
 from swath.engine.evaluator import Evaluation, evaluate
 from swath.engine.folds import Folds, fit_preprocessing, most_foreground
-from swath.engine.learner import Learner, seed_everything
+from swath.engine.learner import Learner, mix, seed_everything
+from swath.engine.losses_log import LossLog
+from swath.engine.ranks import first, of_all
 from swath.engine.score_table import ScoreTable
 from swath.engine.selection import Patience, Selection
 from swath.engine.training_config import TrainingConfig
@@ -46,6 +49,11 @@ class Reports:
 
     metrics: Callable[[Mapping[str, float], int], None]
     evaluation: Callable[[Evaluation, Mapping[str, float], int], None]
+
+    @classmethod
+    def none(cls) -> Reports:
+        """Nowhere."""
+        return cls(metrics=lambda values, step: None, evaluation=lambda found, values, step: None)
 
 
 @dataclass
@@ -84,6 +92,9 @@ class Training:
             warm_start(model, self.start_from, config.warm_start.part)
         fit_preprocessing(model, self.folds, list(config.tasks), config.seed)
         self.learner = Learner(config, model, self.device, self.steps * config.epochs)
+        if idist.get_rank():  # weights are equal by now; each rank drops out other activations
+            torch.manual_seed(mix(config.seed, idist.get_rank()))
+        self.pending = LossLog()
         self.averages = Averages(model, config.ema_decay, config.swa_from)
         self.validation_loader = self.batches.whole_tiles(self.folds.validation)
         self._prepare_selection()
@@ -141,8 +152,14 @@ class Training:
 
         Raises TrainingError when the loss is not finite or another process runs the same training.
         """
+        try:
+            return self._run()
+        finally:
+            self.learner.unwrap()
+
+    def _run(self) -> nn.Module:
         with self.unfinished.exclusive():
-            engine = Engine(lambda engine, batch: self.learner.step(batch, engine.state.iteration))
+            engine = Engine(self._step)
             self._attach(engine)
             resumed = self._resume(engine)
             self._freeze(engine.state.iteration // self.steps)
@@ -153,6 +170,11 @@ class Training:
             self._evaluate(engine, engine.state.iteration)
             self._finish()
             return self._best_model()
+
+    def _step(self, engine: Engine, batch: Mapping[str, Any]) -> None:
+        iteration = engine.state.iteration
+        keys = [*batch["key"], *batch.get("unlabelled", {"key": []})["key"]]
+        self.pending.add(iteration, self.learner.step(batch, iteration), keys)
 
     def _length(self) -> dict[str, int]:
         return {"max_epochs": self.config.epochs, "epoch_length": self.steps}
@@ -168,9 +190,9 @@ class Training:
             Events.ITERATION_COMPLETED(every=self.config.checkpoint_every), self._save_inside_epoch
         )
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        if idist.get_rank() == 0 and sys.stderr.isatty():
+        if first() and sys.stderr.isatty():
             bar = ProgressBar(desc="training", persist=False)
-            bar.attach(engine, output_transform=lambda out: {"loss": f"{out['training/loss']:.3f}"})
+            bar.attach(engine, output_transform=lambda _: {"loss": f"{self.pending.last:.3f}"})
 
     def _freeze(self, epoch: int) -> None:
         """Bring the model's parts into the state of an epoch, counted from 0."""
@@ -179,8 +201,14 @@ class Training:
             self.learner.wrap()
 
     def _log_step(self, engine: Engine) -> None:
-        values: dict[str, float] = engine.state.output  # type: ignore[assignment]
-        self._record(values, engine.state.iteration)
+        iteration = engine.state.iteration
+        if iteration % self.config.log_every == 0 or iteration % self.steps == 0:
+            self._fetch(iteration)
+
+    def _fetch(self, iteration: int) -> None:
+        """Log the losses since the last fetch. Nothing is judged or kept before they are known to be finite."""
+        if self.pending.steps:
+            self._record(self.pending.fetch(), iteration)
 
     def _record(self, values: Mapping[str, float], step: int) -> None:
         self.history.append((step, dict(values)))
@@ -190,6 +218,7 @@ class Training:
         """Evaluate once per iteration number; keep the weights when they are among the best, or end here."""
         if iteration == self.evaluated:
             return
+        self._fetch(iteration)
         self.evaluated = iteration
         if self.validation_loader is None:
             self._offer({}, iteration)
@@ -215,7 +244,7 @@ class Training:
 
     def _offer(self, values: Mapping[str, float], iteration: int) -> None:
         kept = self.selection.offer(values, iteration)
-        if kept and idist.get_rank() == 0:
+        if kept and first():
             save_weights(self.unfinished.weights(iteration), self.judged, {"iteration": str(iteration)})
 
     def _watch(self, engine: Engine, values: Mapping[str, float]) -> None:
@@ -238,14 +267,13 @@ class Training:
 
     def _finish(self) -> None:
         """Keep what is only known at the end: the last weights, and the average over the last epochs."""
-        if idist.get_rank():
-            return
-        if self.config.validation.keep_last:
+        if self.config.validation.keep_last and first():
             save_weights(self.unfinished.weights("last"), self.judged, {"iteration": str(self.evaluated)})
         images = (batch["image"] for batch in self.batches.training_loader(0, epoch=self.config.epochs))
         averaged = self.averages.averaged(images, self.device)
         if averaged is not None:
-            save_weights(self.unfinished.weights(AVERAGED), averaged, {"iteration": str(self.evaluated)})
+            if first():
+                save_weights(self.unfinished.weights(AVERAGED), averaged, {"iteration": str(self.evaluated)})
             if self.validation_loader is not None:
                 found = self._judge(averaged, self.validation_loader)
                 self._record(found.metrics(AVERAGED, self.config.tasks), self.evaluated)
@@ -291,18 +319,20 @@ class Training:
             self._save(engine)
 
     def _save(self, engine: Engine) -> None:
-        if idist.get_rank():
-            return
+        self._fetch(engine.state.iteration)
         state = self.learner.state() | {"data": self.batches.data_digest} | {
             "iteration": engine.state.iteration, "history": self.history, "evaluated": self.evaluated,
             "selection": self.selection.state(), "averages": self.averages.state(), "stopped": self.stopped,
             "patience": _counts(self.patience), "plateau": _counts(self.plateau),
         }  # fmt: skip
-        save_state(self.unfinished.state, state)
-        self.unfinished.keep_only(self.selection.iterations)
+        if first():
+            save_state(self.unfinished.state, state)
+            self.unfinished.keep_only(self.selection.iterations)
 
     def _resume(self, engine: Engine) -> bool:
         state = load_state(self.unfinished.state)
+        if len(set(of_all(state and state["iteration"]))) > 1:
+            raise TrainingError(f"{self.unfinished.path}: not all processes see the same state. Share output_path.")
         if state is None:
             return False
         if state["data"] != self.batches.data_digest:

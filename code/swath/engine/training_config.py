@@ -11,8 +11,11 @@ from swath.config import Factory, configclass
 from swath.data.channels import Bands, Fill, ZScore
 from swath.data.leaks import LeakKind
 from swath.data.samplers import TargetPresence, Uniform
+from swath.data.sources import Cache
 from swath.data.splits import ByArea, Split
+from swath.engine.ranks import Launcher
 from swath.engine.scoring import ScoringConfig
+from swath.geo.windows import ConstantSize, ConstantStride
 from swath.nn.consistency import LinearRamp, TurnConsistency
 from swath.nn.heads import Classification
 from swath.nn.schedules import Poly
@@ -33,13 +36,24 @@ class DataConfig:
     crop: int | None = 256
     """Side of the random crops in pixels; None trains on whole tiles."""
     batch: int = 8
-    """Samples per optimiser step and accumulation part, over all ranks."""
+    """Samples per optimiser step and accumulation part, over all ranks: each of n processes takes an n-th of them, so
+    that trainings on one and on many devices take the same steps on the same samples."""
     validation_batch: int = 4
     """Whole tiles per validation batch."""
     samples_per_epoch: int | None = None
     """Samples drawn per epoch; None takes as many as there are training tiles."""
     seek_target: float = 0.0
     """Share of the crops that are drawn anew until they hold some of the target."""
+    min_labelled: float = 0.0
+    """Share of pixels with a label that every crop has to have, for whole scenes of which only a part is labelled;
+    above 0, no crop is without a label."""
+    validation_tiling: ConstantSize | ConstantStride | None = None
+    """Evaluate tiles, or whole scenes, by such windows, each pixel in one of them; None: each tile at once."""
+    cache: Cache = "off"
+    """Where pixels are kept from their first use on: "mmap" in files of `cache_path` that other trainings use as well,
+    "ram" in memory, read at the start. Samples are the same."""
+    cache_path: str = "output/cache"
+    """Folder for cache="mmap", on a fast local disk; may be deleted when nothing runs."""
     sampler: Uniform | TargetPresence = Uniform()
     """Which tiles are drawn: Uniform() or TargetPresence(without=..., with_target=...)."""
     augmentation: tuple[Factory, ...] = ()
@@ -167,7 +181,12 @@ class TrainingConfig:
     accumulation: int = 1
     """Parts of `data.batch` samples whose gradients make one optimiser step."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass; fp16 scales its losses."""
+    """Arithmetic of the forward pass: bf16 on GPUs that have it (Ampere and newer), where it is up to twice as fast;
+    fp16 on older ones, with scaled losses. On most CPUs fp32 is fastest."""
+    channels_last: bool = False
+    """Keep images and weights pixel by pixel in memory: faster convolutions on GPUs, most of all with bf16 or fp16."""
+    compile: bool = False
+    """Compile the network with `torch.compile` for training: a minute or two at the start, faster steps after it."""
     ema_decay: float | None = None
     """Evaluate and keep an exponential moving average of the weights with this decay per step."""
     swa_from: float | None = None
@@ -175,6 +194,9 @@ class TrainingConfig:
     renewed batch-norm statistics, is kept beside the best weights."""
     clip_norm: float | None = None
     """Largest gradient norm."""
+    log_every: int = 10
+    """Steps between two values of the losses in the run, each the mean of these steps. The device is waited for then
+    only, and then only a loss that is not finite is seen. Every evaluation and every state is preceded by one."""
     validation: ValidationConfig = ValidationConfig()
     """When to evaluate, what decides, what to show."""
     checkpoint_every: int = 200
@@ -184,6 +206,8 @@ class TrainingConfig:
     seed: int = 0
     """Seed of weights, draws and augmentation."""
     device: str | None = None
-    """Device such as cpu or cuda; None takes the GPU when there is one."""
+    """Device such as cpu or cuda; None takes the GPU when there is one, or each process its own."""
+    launcher: Launcher = "auto"
+    """Where other processes of the training come from: torchrun is seen by itself; "slurm" joins the tasks of srun."""
     name: str | None = None
     """Name of the run in the dashboard."""

@@ -36,7 +36,7 @@ class Labelled(NamedTuple):
 def labelled(logits_BKHW: Tensor, target_BHW: Tensor) -> Labelled:
     """Split off the ignored pixels (255) of a batch.
 
-    Raises ConfigError when the shapes differ or a label is not among the K classes of the head.
+    Raises ConfigError when the shapes differ or, on the CPU, a label is not among the K classes of the head.
     """
     if logits_BKHW.ndim != 4 or target_BHW.shape != logits_BKHW[:, 0].shape:
         raise ConfigError(
@@ -45,13 +45,19 @@ def labelled(logits_BKHW: Tensor, target_BHW: Tensor) -> Labelled:
         )
     valid = target_BHW != IGNORE
     labels = torch.where(valid, target_BHW, 0).long()
-    least, most = (int(value) for value in torch.aminmax(labels))
-    if least < 0 or most >= logits_BKHW.shape[1]:
+    if labels.device.type == "cpu":  # elsewhere a look at values would wait for the device at every step
+        require_classes(labels, logits_BKHW.shape[1])
+    return Labelled(torch.where(valid[:, None], logits_BKHW.float(), 0.0), labels, valid)
+
+
+def require_classes(target: Tensor, classes: int) -> None:
+    """Raise ConfigError when a label is neither one of so many classes nor 255. Fast on the CPU, before a transfer."""
+    least, most = (int(value) for value in torch.aminmax(torch.where(target == IGNORE, 0, target)))
+    if least < 0 or most >= classes:
         raise ConfigError(
-            f"label {least if least < 0 else most} is not among the {logits_BKHW.shape[1]} classes of the head (255 = "
+            f"label {least if least < 0 else most} is not among the {classes} classes of the head (255 = "
             "ignore). Name all classes in the config's tasks, or correct the labels."
         )
-    return Labelled(torch.where(valid[:, None], logits_BKHW.float(), 0.0), labels, valid)
 
 
 def power(base: Tensor, exponent: float) -> Tensor:

@@ -15,7 +15,7 @@ from swath.tracking.bundle import provenance, versions
 from swath.tracking.delivery import Delivery
 from swath.tracking.process import Stopped, cli
 from swath.tracking.project import Step, finished_step, run_step, warm_up
-from swath.tracking.runs import PARAM_LENGTH, Run, run
+from swath.tracking.runs import PARAM_LENGTH, Run, run, silent_run
 from swath.tracking.store import fetch, history, metrics_of
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "provenance",
     "run",
     "run_step",
+    "silent_run",
     "versions",
     "warm_up",
 ]

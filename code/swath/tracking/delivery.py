@@ -109,6 +109,26 @@ class Delivery:
         log.warning("tracking store did not come back: %d values of run %s are in %s", len(rows), self.run_id, path)
 
 
+class Nowhere(Delivery):
+    """Takes everything and sends nothing: of several processes of one run, one alone speaks to the store."""
+
+    def __init__(self) -> None:
+        self.delayed, self.undelivered = 0, []
+
+    def put(self, what: str, call: Callable[[], object]) -> None:
+        """Dropped."""
+
+    def put_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Dropped."""
+
+    def close(self, seconds: float) -> None:
+        """Nothing waits."""
+
+    @property
+    def incomplete(self) -> bool:
+        return False
+
+
 def safe_name(text: str) -> str:
     """A metric's or parameter's name with the characters that MLflow takes."""
     return re.sub(r"[^/\w.\- :]", "_", text)

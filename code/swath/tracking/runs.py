@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from swath import config as configs
 from swath.errors import TrackingError
 from swath.tracking.bundle import git, provenance
-from swath.tracking.delivery import Delivery, brief, safe_name
+from swath.tracking.delivery import Delivery, Nowhere, brief, safe_name
 from swath.tracking.store import default_store
 
 log = logging.getLogger("swath.tracking")
@@ -76,6 +76,16 @@ class Run:
     def log_picture(self, image_HWC: NDArray[np.uint8], artifact: str) -> None:
         """A picture as a file among the run's artifacts."""
         self.delivery.put(artifact, lambda: self.client.log_image(self.id, image_HWC, artifact_file=artifact))
+
+
+@contextmanager
+def silent_run() -> Iterator[Run]:
+    """What `run` gives, for a process whose run another one keeps: the store is not even opened.
+
+    Two processes that make a new SQLite store at once would be in each other's way.
+    """
+    with tempfile.TemporaryDirectory(prefix="swath-run-") as scratch:
+        yield Run("", "", cast(MlflowClient, None), Nowhere(), Path(scratch))
 
 
 @contextmanager

@@ -1,0 +1,156 @@
+"""The processes of one training: joined as torchrun or SLURM started them, equal in what they log, ended together."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, TypeVar
+
+import ignite.distributed as idist
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _get_default_store
+
+from swath.engine.devices import device_of
+from swath.errors import SwathError, TrainingError
+
+T = TypeVar("T")
+
+Launcher = Literal["auto", "slurm"]
+
+FAILED, STOPPED = "swath/failed", "stopped by a signal"
+GONE = (
+    "another process of this training is gone, killed or out of memory ({error}). "
+    "Start the same command again to go on from the last state."
+)
+
+
+@contextmanager
+def joined(launcher: Launcher, device: str | None) -> Iterator[None]:
+    """Work together with the other processes that torchrun, or ``srun`` with launcher "slurm", started; else alone.
+
+    gloo on the CPU, NCCL on GPUs, where each process takes the GPU of its local rank. The first rank alone writes and
+    speaks. Whatever holds a wrapped model has to be gone at the end of the block: one that outlives its group takes
+    the process down at its exit.
+    """
+    if launcher == "auto" and not dist.is_torchelastic_launched():
+        yield
+        return
+    idist.initialize("nccl" if device_of(device).type == "cuda" else "gloo")
+    if idist.get_rank():
+        logging.getLogger("swath").setLevel(logging.WARNING)
+    try:
+        with one_fate():
+            yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
+    finally:
+        gc.collect()
+        idist.finalize()
+
+
+@contextmanager
+def one_fate() -> Iterator[None]:
+    """What ends one process ends all, and for the same reason: the others raise TrainingError with what it said.
+
+    A process that waits for another one only sees a broken connection, or the signal with which torchrun ends it.
+    """
+    if idist.get_world_size() == 1:
+        yield
+        return
+    try:
+        yield
+    except BaseException as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends the others; the run has to be closed before
+        said = None if isinstance(error, SwathError) else _said()
+        if said is None:
+            said = _say(error)
+        _raise_instead(said, error)
+        raise
+
+
+def _raise_instead(said: str, error: BaseException) -> None:
+    """Raise what ended all in place of what followed from it."""
+    if isinstance(error, SwathError) or said == _words(error):
+        return
+    if said == STOPPED:
+        raise KeyboardInterrupt from error
+    raise TrainingError(said) from error
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return STOPPED
+    if isinstance(error, dist.DistError) or "gloo" in str(error):
+        return GONE.format(error=str(error).splitlines()[0][:200])
+    return f"process {idist.get_rank()} failed: {type(error).__name__}: {error}"
+
+
+def _say(error: BaseException) -> str:
+    """Leave what ended this process for the others. The store of the group outlives the connections within it."""
+    words = _words(error)
+    with suppress(RuntimeError):
+        _get_default_store().set(FAILED, words)
+    return words
+
+
+def _said() -> str | None:
+    with suppress(RuntimeError):
+        store = _get_default_store()
+        if store.check([FAILED]):
+            return str(store.get(FAILED).decode())
+    return None
+
+
+def first() -> bool:
+    """Whether this process writes files and speaks."""
+    return bool(idist.get_rank() == 0)
+
+
+def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model for data-parallel training when there are several processes, else itself.
+
+    `share_statistics` takes the place of the broadcast of buffers, which would keep one rank's and forbid a second
+    forward pass before the backward one.
+    """
+    if idist.get_world_size() == 1:
+        return model
+    devices = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+
+
+def share_statistics(model: nn.Module) -> None:
+    """Running statistics of batch normalisation become their mean over all ranks: all hold the same model again."""
+    if idist.get_world_size() == 1:
+        return
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    buffers = [b for m in norms for b in (m.running_mean, m.running_var) if b is not None]
+    if buffers:
+        flat = mean_over_ranks(torch.cat([b.flatten() for b in buffers]))
+        for buffer, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+            buffer.copy_(part.view_as(buffer))
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks, the same on each to the last bit; on its own device."""
+    world = idist.get_world_size()
+    if world == 1:
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total / world
+
+
+def of_all(value: T) -> list[T]:
+    """One object of every rank, in the order of ranks."""
+    if idist.get_world_size() == 1:
+        return [value]
+    found: list[Any] = [None] * idist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
