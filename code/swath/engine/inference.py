@@ -33,7 +33,7 @@ from swath.errors import RasterError
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, RasterWriter
 from swath.labels import IGNORE
-from swath.nn.heads import Classification
+from swath.nn.heads import Task
 
 
 @configclass
@@ -95,7 +95,7 @@ def scene_items(scenes: gpd.GeoDataFrame, output: Path) -> list[Item[Any]]:
 
 
 def predict_scene(
-    image: Path, output: SceneOutput, bands: Sequence[str], predict: Predict, tasks: Mapping[str, Classification],
+    image: Path, output: SceneOutput, bands: Sequence[str], predict: Predict, tasks: Mapping[str, Task],
     sliding: SlidingConfig, threshold: float | None = None,
 ) -> int:  # fmt: skip
     """Predict one scene strip by strip; return its number of pixels.

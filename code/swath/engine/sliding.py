@@ -15,7 +15,7 @@ from swath.engine.tta import Merge, Predict, Views
 from swath.errors import ConfigError
 from swath.geo.grid import Window
 from swath.geo.windows import blend_weights, constant_stride_offsets
-from swath.nn.heads import Classification
+from swath.nn.heads import Task
 
 BATCH_PIXELS = 1_100_000
 
@@ -81,7 +81,7 @@ class Accumulator:
 
 
 def predict_rows(
-    read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int], predict: Predict, tasks: Mapping[str, Classification],
+    read: Callable[[Window], NDArray[np.float32]], shape: tuple[int, int], predict: Predict, tasks: Mapping[str, Task],
     sliding: SlidingConfig,
 ) -> Iterator[tuple[Window, NDArray[np.float32]]]:  # fmt: skip
     """Yield (strip, probabilities (K of all tasks, rows, width)) from the top of a scene to its bottom.
