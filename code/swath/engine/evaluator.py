@@ -85,15 +85,9 @@ def evaluate(
             predicted = predict_classes(probabilities(logits), tasks)
             for key, unit in zip(batch["key"], _count(logits, predicted, targets, tasks, losses), strict=True):
                 _add(units, key, unit)
-        first = next(iter(tasks))
         for i, key in enumerate(batch["key"]):
             if key in show and key not in panels:
-                arrays = (
-                    batch["image"][i].numpy(),
-                    batch["target"][first][i].numpy(),
-                    predicted[first][i].cpu().numpy(),
-                )
-                panels[key] = panel(*arrays, caption=key)
+                panels[key] = _panels(batch, predicted, i)
 
     model.eval()
     if len(loader):  # of few tiles, some ranks have none
@@ -101,6 +95,21 @@ def evaluate(
     together = _of_all_ranks(units)
     drawn = {key: picture for part in of_all(panels) for key, picture in part.items()}
     return Evaluation(_sums(together, tasks), _means(together), drawn, together)
+
+
+def _panels(batch: Mapping[str, Any], predicted: Mapping[str, Tensor], i: int) -> NDArray[np.uint8]:
+    """A panel per task of sample `i`, one below the other."""
+    image, key = batch["image"][i].numpy(), batch["key"][i]
+    rows = [
+        panel(
+            image,
+            batch["target"][task][i].numpy(),
+            found[i].cpu().numpy(),
+            key if len(predicted) == 1 else f"{task} {key}",
+        )
+        for task, found in predicted.items()
+    ]
+    return np.concatenate(rows)
 
 
 def _count(
