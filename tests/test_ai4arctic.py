@@ -21,8 +21,8 @@ from swath.data.catalog import SCENES, pair_masks, read_scenes, write_table
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.grid import Window
 from swath.geo.netcdf import NetcdfReader, Variable, write_netcdf
+from swath.geo.polygons import polygonize
 from swath.geo.raster import RasterSpec, describe, read_image, read_labels, write_raster
-from swath.geo.vector import polygonize
 from tests.conftest import Script
 
 CIS = "S1A_EW_GRDM_1SDH_20190105T102726_20190105T102828_025341_02CE03_7680_icechart_cis_SGRDIEA_20190105T1023Z_pl_a.nc"

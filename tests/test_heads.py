@@ -54,12 +54,17 @@ def test_c93_for_two_classes_argmax_is_the_same_as_above_one_half(seed: int, sca
     x = scale * torch.randn(2, 2, 16, 16, generator=torch.Generator().manual_seed(seed))
     p = probabilities({"water": x})
     tie = (p["water"][:, 0] - p["water"][:, 1]).abs() < 1e-6
-    assert torch.equal(predict_classes(p)["water"].bool() | tie, (p["water"][:, 1] > 0.5) | tie)
+    assert torch.equal(
+        predict_classes(p, {"water": Classification()})["water"].bool() | tie, (p["water"][:, 1] > 0.5) | tie
+    )
     torch.testing.assert_close(p["water"][:, 1], torch.sigmoid(x[:, 1] - x[:, 0]), rtol=1e-5, atol=1e-6)
 
 
 def test_c93_a_draw_between_two_classes_is_the_second_one() -> None:
-    assert predict_classes(probabilities({"water": torch.zeros(1, 2, 1, 1)}))["water"].item() == 1
+    assert (
+        predict_classes(probabilities({"water": torch.zeros(1, 2, 1, 1)}), {"water": Classification()})["water"].item()
+        == 1
+    )
 
 
 def test_c93_half_precision_logits_become_full_precision_probabilities() -> None:

@@ -11,13 +11,13 @@ import pandas as pd
 from swath.engine.scoring import ScoringConfig
 from swath.engine.units import sampling_units, stacked_matrices
 from swath.errors import CatalogError
-from swath.nn.heads import Classification
+from swath.nn.heads import Task
 from swath.nn.intervals import paired_differences
 from swath.nn.metrics import score_arrays
 
 
 def compare(
-    a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tasks: Mapping[str, Classification],
+    a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tasks: Mapping[str, Task],
     settings: ScoringConfig = ScoringConfig(),  # noqa: B008 - frozen
 ) -> pd.DataFrame:  # fmt: skip
     """How the scores of B differ from those of A, two tables of units of the same tiles or blocks.

@@ -13,7 +13,7 @@ import pandas as pd
 from swath.engine.scoring import ScoringConfig
 from swath.engine.units import sampling_units, stacked_matrices
 from swath.errors import CatalogError
-from swath.nn.heads import Classification
+from swath.nn.heads import Task
 from swath.nn.intervals import intervals
 from swath.nn.metrics import scores
 
@@ -42,7 +42,7 @@ def summary(rows: gpd.GeoDataFrame, classes: Sequence[str], settings: ScoringCon
 
 
 def by_condition(
-    rows: gpd.GeoDataFrame, columns: Sequence[str], tasks: Mapping[str, Classification],
+    rows: gpd.GeoDataFrame, columns: Sequence[str], tasks: Mapping[str, Task],
     settings: ScoringConfig = ScoringConfig(),  # noqa: B008 - frozen
 ) -> pd.DataFrame:  # fmt: skip
     """A row per task, condition (one of `columns`) and value of it, with the `summary` of the units that have it.

@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 
 from swath.config import StepConfig, configclass
 from swath.data.catalog import by_key
-from swath.engine.maps import SceneOutput, class_bands, class_spec, probability_spec, require_threshold, tasks_of
+from swath.engine.maps import (
+    SceneOutput,
+    class_bands,
+    class_spec,
+    is_step,
+    probability_spec,
+    require_threshold,
+    tasks_of,
+)
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.mosaic import STRIP_PIXELS, Rule, decide
 from swath.geo.raster import RasterReader, RasterWriter
 from swath.geo.windows import strips
-from swath.nn.heads import Classification
+from swath.nn.heads import Task
 
 
 @configclass
@@ -142,11 +150,12 @@ def combine_scene(job: EnsembleJob) -> str:
         readers = [stack.enter_context(RasterReader(path)) for path in job.members]
         tasks = _common_tasks(readers, job)
         grid = readers[0].info.grid
+        soft_bands = [i for i, name in enumerate(readers[0].info.bands) if not is_step(name)]
         classes = stack.enter_context(RasterWriter(job.output.classes, class_spec(grid, tasks)))
         soft = stack.enter_context(RasterWriter(job.output.probabilities, probability_spec(grid, tasks)))
         for strip in strips(grid.shape, STRIP_PIXELS // len(readers)):
             members = np.stack([reader.image(strip) for reader in readers])
-            _require_probabilities(members, readers)
+            _require_probabilities(members[:, soft_bands], readers)
             mean = weighted_mean(members, job.weights)
             soft.write(mean, strip)
             classes.write(_decided(members, mean, tasks, job), strip)
@@ -167,7 +176,7 @@ def weighted_mean(members: NDArray[np.float32], weights: Sequence[float]) -> NDA
 
 
 def _decided(
-    members: NDArray[np.float32], mean: NDArray[np.float32], tasks: Mapping[str, Classification], job: EnsembleJob
+    members: NDArray[np.float32], mean: NDArray[np.float32], tasks: Mapping[str, Task], job: EnsembleJob
 ) -> NDArray[np.uint8]:
     if job.rule == "mean":
         return class_bands(mean, tasks, job.threshold)
@@ -175,7 +184,7 @@ def _decided(
     return np.stack([decide(members[:, band], job.rule, threshold) for band in range(len(tasks))])
 
 
-def _common_tasks(readers: Sequence[RasterReader], job: EnsembleJob) -> dict[str, Classification]:
+def _common_tasks(readers: Sequence[RasterReader], job: EnsembleJob) -> dict[str, Task]:
     first = readers[0].info
     for reader in readers[1:]:
         difference = first.grid.difference(reader.info.grid)

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from swath.engine.panels import panel
 from swath.engine.ranks import of_all
-from swath.nn.heads import Classification, predict_classes, probabilities
+from swath.nn.heads import Task, predict_classes, probabilities
 from swath.nn.losses import TaskLosses
-from swath.nn.metrics import confusion_matrices, named, scores, tile_means
+from swath.nn.metrics import combined, confusion_matrices, named, scores, tile_means
 
 
 @dataclass
@@ -50,19 +50,24 @@ class Evaluation:
     units: dict[str, Unit] = field(default_factory=dict)
     """Counts of each tile, of all ranks, in the order of their keys; their sums are `matrices` and `losses`."""
 
-    def metrics(self, prefix: str, tasks: Mapping[str, Classification]) -> dict[str, float]:
-        """All scores and losses under ``<prefix>/...``; means over tiles (see `tile_means`) when tiles were counted."""
+    def metrics(
+        self, prefix: str, tasks: Mapping[str, Task], weights: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """All scores and losses under ``<prefix>/...``; means over tiles (see `tile_means`) when tiles were counted.
+
+        `weights` make the `combined` score.
+        """
         table = {f"{prefix}/{name}": value for name, value in self.losses.items()}
         for name, task in tasks.items():
             found = scores(self.matrices[name], task.classes)
             if self.units:
                 found |= tile_means(np.stack([unit.matrices[name] for unit in self.units.values()]))
             table |= named(found, prefix, name, len(tasks))
-        return table
+        return table | combined(table, weights or {}, prefix)
 
 
 def evaluate(
-    model: nn.Module, loader: DataLoader[Any], tasks: Mapping[str, Classification], losses: TaskLosses | None = None,
+    model: nn.Module, loader: DataLoader[Any], tasks: Mapping[str, Task], losses: TaskLosses | None = None,
     show: Sequence[str] = (), device: str | torch.device = "cpu",
 ) -> Evaluation:  # fmt: skip
     """Run `model` over `loader` without gradients, on all ranks together; `show` names the samples to draw.
@@ -77,18 +82,12 @@ def evaluate(
         with torch.inference_mode():
             logits = model(batch["image"].to(device, non_blocking=True))
             targets = {task: target.to(device, non_blocking=True) for task, target in batch["target"].items()}
-            predicted = predict_classes(probabilities(logits))
+            predicted = predict_classes(probabilities(logits), tasks)
             for key, unit in zip(batch["key"], _count(logits, predicted, targets, tasks, losses), strict=True):
                 _add(units, key, unit)
-        first = next(iter(tasks))
         for i, key in enumerate(batch["key"]):
             if key in show and key not in panels:
-                arrays = (
-                    batch["image"][i].numpy(),
-                    batch["target"][first][i].numpy(),
-                    predicted[first][i].cpu().numpy(),
-                )
-                panels[key] = panel(*arrays, caption=key)
+                panels[key] = _panels(batch, predicted, i)
 
     model.eval()
     if len(loader):  # of few tiles, some ranks have none
@@ -98,15 +97,30 @@ def evaluate(
     return Evaluation(_sums(together, tasks), _means(together), drawn, together)
 
 
+def _panels(batch: Mapping[str, Any], predicted: Mapping[str, Tensor], i: int) -> NDArray[np.uint8]:
+    """A panel per task of sample `i`, one below the other."""
+    image, key = batch["image"][i].numpy(), batch["key"][i]
+    rows = [
+        panel(
+            image,
+            batch["target"][task][i].numpy(),
+            found[i].cpu().numpy(),
+            key if len(predicted) == 1 else f"{task} {key}",
+        )
+        for task, found in predicted.items()
+    ]
+    return np.concatenate(rows)
+
+
 def _count(
     logits: Mapping[str, Tensor], predicted: Mapping[str, Tensor], targets: Mapping[str, Tensor],
-    tasks: Mapping[str, Classification], losses: TaskLosses | None,
+    tasks: Mapping[str, Task], losses: TaskLosses | None,
 ) -> Iterator[Unit]:  # fmt: skip
     """The counts of each sample of a batch."""
     size = len(next(iter(predicted.values())))
     sample = torch.arange(size, device=next(iter(predicted.values())).device).reshape(-1, 1, 1)
     matrices = {
-        name: confusion_matrices(predicted[name], targets[name], task.channels, sample, size).cpu().numpy()
+        name: confusion_matrices(predicted[name], targets[name], len(task.classes), sample, size).cpu().numpy()
         for name, task in tasks.items()
     }
     means = _losses(logits, targets, losses, size) if losses is not None else [{}] * size
@@ -143,9 +157,9 @@ def _of_all_ranks(units: dict[str, Unit]) -> dict[str, Unit]:
     return dict(sorted(together.items()))
 
 
-def _sums(units: Mapping[str, Unit], tasks: Mapping[str, Classification]) -> dict[str, NDArray[np.int64]]:
+def _sums(units: Mapping[str, Unit], tasks: Mapping[str, Task]) -> dict[str, NDArray[np.int64]]:
     return {
-        name: sum((u.matrices[name] for u in units.values()), np.zeros((task.channels, task.channels), np.int64))
+        name: sum((u.matrices[name] for u in units.values()), np.zeros((len(task.classes),) * 2, np.int64))
         for name, task in tasks.items()
     }
 

@@ -43,7 +43,7 @@ from swath.errors import RasterError, SwathError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, RasterWriter, bounded_cache, describe, remove_partial
 from swath.labels import IGNORE
-from swath.nn.heads import Classification
+from swath.nn.heads import Task
 
 
 @configclass
@@ -125,7 +125,7 @@ class ScenePredictor:
 
     bands: Sequence[str]
     predict: Predict
-    tasks: Mapping[str, Classification]
+    tasks: Mapping[str, Task]
     sliding: SlidingConfig
     threshold: float | None = None
     probabilities: bool = True

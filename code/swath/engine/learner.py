@@ -147,7 +147,7 @@ class Learner:
         if self.device.type != "cpu":  # the losses look at labels only where that costs nothing
             for task, target in batch["target"].items():
                 if not target.is_floating_point():
-                    require_classes(target, self.config.tasks[task].channels)
+                    require_classes(target, len(self.config.tasks[task].classes))
         return {task: target.to(self.device, non_blocking=True) for task, target in batch["target"].items()}
 
     def _apply(self) -> None:

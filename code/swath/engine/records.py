@@ -16,7 +16,7 @@ from swath import config as configs
 from swath.data.catalog import read_table, write_table
 from swath.engine.checkpoint import load_weights, save_weights
 from swath.errors import TrackingError
-from swath.nn.heads import Classification, SegmentationModel, build_model
+from swath.nn.heads import SegmentationModel, Task, build_model
 from swath.nn.pretrained import without_weights
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Record:
     """A trained model with all that inference and scoring need to know of its training."""
 
     model: SegmentationModel
-    tasks: Mapping[str, Classification]
+    tasks: Mapping[str, Task]
     bands: tuple[str, ...]
     tiles: gpd.GeoDataFrame
     """Tiles with a column `side`: training, validation (selected the weights), held out (did not), or test."""

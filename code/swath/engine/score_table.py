@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from swath.engine.conditions import by_condition, summary
 from swath.engine.scoring import SceneScore, ScoringConfig, best_band_threshold
-from swath.engine.units import sampling_units, scene_rows, stacked_matrices
+from swath.engine.units import sampling_units, scene_rows, stacked_matrices, sums_by
 from swath.errors import CatalogError
-from swath.nn.heads import Classification
-from swath.nn.intervals import intervals
-from swath.nn.metrics import named, scores, tile_means
+from swath.nn.heads import Task
+from swath.nn.intervals import MINIMUM_UNITS, intervals, resampled_sums
+from swath.nn.metrics import combined, named, score_arrays, scores, tile_means
 
 
 @dataclass
@@ -28,7 +28,7 @@ class ScoreTable:
     or `extend` (tiles of an evaluation).
     """
 
-    tasks: Mapping[str, Classification]
+    tasks: Mapping[str, Task]
     settings: ScoringConfig = field(default_factory=ScoringConfig)
     notes: list[str] = field(default_factory=list)
     """Sentences that belong beside the numbers."""
@@ -69,6 +69,7 @@ class ScoreTable:
         table: dict[str, float] = {}
         for task, matrix in self.totals().items():
             table |= named(scores(matrix, self.tasks[task].classes), prefix, task, len(self.tasks))
+        table |= combined(table, self.settings.combined, prefix)
         table |= self.interval_metrics(prefix) | self._tile_means(prefix)
         threshold = self.threshold()
         return table | ({"baseline/threshold_iou_fg": threshold[0]} if threshold else {})
@@ -82,7 +83,30 @@ class ScoreTable:
             bounds = intervals(drawn, self.tasks[task].classes, s.confidence, s.resamples, s.seed)
             ends = {f"{n}_{e}": v for n, pair in bounds.items() for e, v in zip(("low", "high"), pair, strict=True)}
             table |= named(ends, prefix, task, len(self.tasks))
-        return table
+        return table | self._combined_interval(prefix)
+
+    def _combined_interval(self, prefix: str) -> dict[str, float]:
+        """The interval of the combined score: what is drawn counts with its pixels of all tasks."""
+        s, rows = self.settings, self.rows
+        tasks = self._labelled(rows)
+        if not s.combined or len(tasks) < len(self.tasks):
+            return {}
+        by = "scene" if rows["scene"].nunique() >= s.scenes_needed else "key"
+        names = sorted(rows[by].unique())
+        units = [sums_by(rows[rows["task"] == task], by, names) for task in tasks]
+        if len(names) < MINIMUM_UNITS:
+            return {}
+        drawn = resampled_sums(np.concatenate([u.reshape(len(names), -1) for u in units], axis=1), s.resamples, s.seed)
+        parts = np.split(drawn, np.cumsum([u[0].size for u in units])[:-1], axis=1)
+        scored: dict[str, Any] = {}
+        for task, part, unit in zip(tasks, parts, units, strict=True):
+            found = score_arrays(part.reshape(-1, *unit.shape[1:]), self.tasks[task].classes)  # type: ignore[arg-type]
+            scored |= named(found, prefix, task, len(self.tasks))  # type: ignore[arg-type]
+        values = combined(scored, s.combined, prefix).get(f"{prefix}/combined")
+        if values is None:
+            return {}
+        low, high = np.nanpercentile(values, [50 * (1 - s.confidence), 50 * (1 + s.confidence)])
+        return {f"{prefix}/combined_low": float(low), f"{prefix}/combined_high": float(high)}
 
     def _tile_means(self, prefix: str) -> dict[str, float]:
         rows = self.rows

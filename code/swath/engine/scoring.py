@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, describe
 from swath.geo.windows import strips
 from swath.labels import IGNORE
-from swath.nn.heads import Classification
+from swath.nn.heads import Task
 from swath.nn.metrics import THRESHOLD_BINS, best_threshold, confusion_matrices, threshold_histogram
 
 STRIP_PIXELS = 4_000_000
@@ -47,6 +47,9 @@ class ScoringConfig:
     """Columns to break the scores down by: any of `swath.engine.units.COLUMNS` or of the table of scenes or tiles."""
     bins: int = 4
     """Numeric columns are cut into so many quantiles."""
+    combined: dict[str, float] = field(default_factory=dict)
+    """Scores and their weights in one mean, logged as <prefix>/combined: {"SIC/r2": 2, "SOD/f1_weighted": 2}. With one
+    task without its name: {"iou_fg": 1, "f1_fg": 1}."""
 
 
 @configclass
@@ -57,7 +60,7 @@ class ValidateConfig:
     """Folder of predicted class rasters, of scenes or tiles."""
     gt_path: str
     """Folder of label rasters; _vh_, _vv_ and _3b_ in names do not matter when the two are paired."""
-    tasks: dict[str, Classification]
+    tasks: dict[str, Task]
     """Tasks (bands of the rasters) and their classes."""
     run_id: str | None = None
     """Training run of the predictions: scenes that trained it, or selected its weights, are refused. None takes the runs
@@ -134,7 +137,7 @@ EDGES = np.linspace(-50.0, 20.0, THRESHOLD_BINS + 1)
 
 
 def score_scene(
-    classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Classification], block: int = 512
+    classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Task], block: int = 512
 ) -> SceneScore:
     """Compare a predicted scene with its labels, strip by strip, and count by blocks of `block` pixels.
 
@@ -147,7 +150,7 @@ def score_scene(
     if difference:
         raise RasterError(f"{labels} and {classes}: not on one grid: {difference}. Rasterise the labels on this scene.")
     rows, cols = (-(-length // block) for length in grid.shape)
-    blocks = {name: np.zeros((rows, cols, t.channels, t.channels), np.int64) for name, t in tasks.items()}
+    blocks = {name: np.zeros((rows, cols, len(t.classes), len(t.classes)), np.int64) for name, t in tasks.items()}
     column = torch.arange(grid.shape[1])[None] // block
     histograms: dict[str, NDArray[np.int64]] = {}
     with ExitStack() as stack:
@@ -158,7 +161,7 @@ def score_scene(
             for name, task in tasks.items():
                 band, guess = _band_of(truth, name), p[_band_of(predicted, name)]
                 pair = torch.from_numpy(np.where(guess == IGNORE, 0, guess)), torch.from_numpy(t[band])
-                counts = confusion_matrices(*pair, task.channels, column, cols)
+                counts = confusion_matrices(*pair, len(task.classes), column, cols)
                 blocks[name][strip.row // block] += counts.numpy()
             if source is not None:
                 _add_histograms(histograms, source, strip, t[0])

@@ -18,7 +18,7 @@ from swath.engine.tta import Merge, Predict, Views
 from swath.errors import ConfigError
 from swath.geo.grid import Window
 from swath.geo.windows import blend_weights, constant_stride_offsets
-from swath.nn.heads import Classification
+from swath.nn.heads import Task
 
 BATCH_PIXELS = 1_100_000
 CPU = torch.device("cpu")
@@ -94,7 +94,7 @@ def window_rows(height: int, sliding: SlidingConfig) -> list[int]:
 
 
 def predict_rows(
-    read: Read, shape: tuple[int, int], predict: Predict, tasks: Mapping[str, Classification], sliding: SlidingConfig,
+    read: Read, shape: tuple[int, int], predict: Predict, tasks: Mapping[str, Task], sliding: SlidingConfig,
     device: torch.device = CPU, part: range | None = None,
 ) -> Iterator[tuple[Window, NDArray[np.float32]]]:  # fmt: skip
     """Yield (strip, probabilities (K of all tasks, rows, width)) from the top of a scene to its bottom.

@@ -108,6 +108,10 @@ class Training:
             raise ConfigError(
                 f"validation.metric={unknown[0]}: not among the logged metrics {', '.join(sorted(self._metric_names()))}"
             )
+        wrong = [s for s in validation.scoring.combined if f"{VALIDATION}/{s}" not in self._metric_names()]
+        if wrong:
+            have = ", ".join(sorted(n.removeprefix(f"{VALIDATION}/") for n in self._metric_names()))
+            raise ConfigError(f"validation.scoring.combined: no score {', '.join(wrong)}. There are: {have}.")
         stop, plateau = validation.early_stopping, self.config.plateau
         default = judged[0] if judged else None
         if (stop and not (stop.metric or default)) or (plateau and not (plateau.metric or default)):
@@ -225,10 +229,10 @@ class Training:
             return
         found = self._judge(self.judged, self.validation_loader, self.shown)
         step = iteration if self.config.validation.unit == "iterations" else iteration // self.steps
-        values = found.metrics(VALIDATION, self.config.tasks)
+        values = self._metrics(found, VALIDATION)
         self._record(values | {f"{VALIDATION}/iteration": float(iteration)}, step)
         if self.config.validation.training_subset and self.batches.subset_loader is not None:
-            self._record(self._judge(self.judged, self.batches.subset_loader).metrics(SUBSET, self.config.tasks), step)
+            self._record(self._metrics(self._judge(self.judged, self.batches.subset_loader), SUBSET), step)
         self.reports.evaluation(found, values, step)
         self._offer(values, iteration)
         self._watch(engine, values)
@@ -236,11 +240,14 @@ class Training:
     def _judge(self, model: nn.Module, loader: DataLoader[Any], shown: list[str] | None = None) -> Evaluation:
         return evaluate(model, loader, self.config.tasks, self.learner.losses, shown or [], self.device)
 
+    def _metrics(self, found: Evaluation, prefix: str) -> dict[str, float]:
+        return found.metrics(prefix, self.config.tasks, self.config.validation.scoring.combined)
+
     def _metric_names(self) -> set[str]:
         """Every score that an evaluation can log."""
-        matrices = {name: np.ones((task.channels, task.channels), np.int64) for name, task in self.config.tasks.items()}
+        matrices = {name: np.ones((len(task.classes),) * 2, np.int64) for name, task in self.config.tasks.items()}
         terms = dict.fromkeys(self.learner.losses.names, 0.0)
-        return set(Evaluation(matrices, terms).metrics(VALIDATION, self.config.tasks))
+        return set(self._metrics(Evaluation(matrices, terms), VALIDATION))
 
     def _offer(self, values: Mapping[str, float], iteration: int) -> None:
         kept = self.selection.offer(values, iteration)
@@ -276,7 +283,7 @@ class Training:
                 save_weights(self.unfinished.weights(AVERAGED), averaged, {"iteration": str(self.evaluated)})
             if self.validation_loader is not None:
                 found = self._judge(averaged, self.validation_loader)
-                self._record(found.metrics(AVERAGED, self.config.tasks), self.evaluated)
+                self._record(self._metrics(found, AVERAGED), self.evaluated)
 
     def scores(self) -> dict[str, ScoreTable]:
         """The scores of the result by side: validation tiles, which selected it, and test tiles, which did nothing else.

@@ -17,7 +17,7 @@ from swath.engine.ranks import Launcher
 from swath.engine.scoring import ScoringConfig
 from swath.geo.windows import ConstantSize, ConstantStride
 from swath.nn.consistency import LinearRamp, TurnConsistency
-from swath.nn.heads import Classification
+from swath.nn.heads import Task
 from swath.nn.schedules import Poly
 from swath.nn.transfer import Freezing
 
@@ -150,7 +150,7 @@ class TrainingConfig:
 
     data: DataConfig
     """Tiles, held-out areas, crops and batches."""
-    tasks: dict[str, Classification]
+    tasks: dict[str, Task]
     """Task name (a band of the masks) to its classes and loss."""
     model: Factory
     """Network: called with in_channels and classes, e.g. partial(smp.Unet, encoder_name="resnet18", encoder_weights=None)."""

@@ -75,6 +75,7 @@ def merge_views(found: Iterable[Mapping[str, Tensor]], merge: Merge) -> dict[str
     ``mean``; ``gmean``, the geometric mean divided by its sum over classes; ``max`` and ``min`` of each class's
     probability, divided by their sum. Of two classes ``max`` and ``min`` are of the second one, and the first has the rest:
     divided by their sum, both would decide by the same (max + min) / 2. A single view stays as it is.
+    The numbers of a regression have their mean for ``gmean``, too.
     """
     combine: Callable[[Tensor, Tensor], Tensor] = {"max": torch.maximum, "min": torch.minimum}.get(merge, torch.add)
     first: Mapping[str, Tensor] = {}
@@ -82,12 +83,16 @@ def merge_views(found: Iterable[Mapping[str, Tensor]], merge: Merge) -> dict[str
     count = 0
     for count, view in enumerate(found, start=1):  # noqa: B007 - the number of views is needed below
         first = first or view
-        terms = {task: p.clamp_min(FLOOR).log() if merge == "gmean" else p for task, p in view.items()}
+        terms = {
+            task: p.clamp_min(FLOOR).log() if merge == "gmean" and p.shape[1] > 1 else p for task, p in view.items()
+        }
         total = {task: combine(total[task], p) for task, p in terms.items()} if total else terms
     return dict(first) if count == 1 else {task: _normalised(value, merge, count) for task, value in total.items()}
 
 
 def _normalised(value_BKHW: Tensor, merge: Merge, count: int) -> Tensor:
+    if value_BKHW.shape[1] == 1:  # the number of a regression
+        return value_BKHW if merge in ("max", "min") else value_BKHW / count
     if merge == "mean":
         return value_BKHW / count
     if merge == "gmean":

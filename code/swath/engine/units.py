@@ -7,7 +7,7 @@ all three. The table is GeoParquet and opens in QGIS: where is the map wrong?
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +110,18 @@ def sampling_units(rows: gpd.GeoDataFrame, scenes_needed: int) -> tuple[str, NDA
     """
     ordered = rows.sort_values("key")
     matrices = stacked_matrices(ordered)
-    names, number = np.unique(ordered["scene"].to_numpy(str), return_inverse=True)
+    names = sorted(ordered["scene"].unique())
     if len(names) < scenes_needed:
         return f"{rows['unit'].iloc[0]}s", matrices
+    return "scenes", sums_by(ordered, "scene", names)
+
+
+def sums_by(rows: gpd.GeoDataFrame, column: str, names: Sequence[str]) -> NDArray[np.int64]:
+    """int64 (N, K, K): the confusion matrices of the rows of one task, summed by the `names` in a column."""
+    matrices = stacked_matrices(rows)
     sums = np.zeros((len(names), *matrices.shape[1:]), np.int64)
-    np.add.at(sums, number, matrices)
-    return "scenes", sums
+    np.add.at(sums, np.searchsorted(np.asarray(names, str), rows[column].to_numpy(str)), matrices)
+    return sums
 
 
 def _about(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from swath.config import Factory, configclass
 from swath.data.channels import Preprocess
 from swath.errors import ConfigError, TrainingError
 from swath.nn.losses import CrossEntropy
-from swath.nn.pretrained import Positions, build_network
+from swath.nn.pretrained import Positions, build_network, takes
+from swath.nn.regression import MeanSquaredError, ordinal_classes
 
 
 @configclass
@@ -28,16 +29,55 @@ class Classification:
 
     @property
     def channels(self) -> int:
+        """What the head of the network gives: a logit per class."""
         return len(self.classes)
 
     @property
     def is_binary(self) -> bool:
         return len(self.classes) == 2
 
+    def decide(self, probability_BKHW: Tensor) -> Tensor:
+        """int64 (B, H, W): the most probable class; of two classes class 1 where P(class 1) >= 0.5, ties too."""
+        p = probability_BKHW
+        return (p[:, 1] >= 0.5).long() if self.is_binary else p.argmax(dim=1)
+
+
+@configclass
+class Regression:
+    """A task whose classes are steps of one quantity: the head gives a number, in steps; the class is its nearest step."""
+
+    classes: tuple[str, ...]
+    """Names of the steps in the order of their label values, from 0; 255 is ignore and never a step."""
+    loss: Factory = partial(MeanSquaredError)
+    """Loss of the task."""
+    weight: float = 1.0
+    """Weight of the task's loss in the sum over tasks."""
+
+    @property
+    def channels(self) -> int:
+        """What the head of the network gives: one number."""
+        return 1
+
+    @property
+    def is_binary(self) -> bool:
+        """Never a matter of one probability and a threshold."""
+        return False
+
+    def decide(self, value_B1HW: Tensor) -> Tensor:
+        """int64 (B, H, W): rounded, then clamped to the steps there are; -1.2 is step 0."""
+        return ordinal_classes(value_B1HW, len(self.classes))
+
+
+Task = Classification | Regression
+"""What a model can be asked about a pixel."""
+
 
 def probabilities(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Logits (B, K, H, W) of each task to probabilities in [0, 1] that sum to 1 over classes. Nothing else does this."""
-    return {task: values.float().softmax(dim=1) for task, values in logits.items()}
+    """Logits (B, K, H, W) of each task to probabilities in [0, 1] that sum to 1 over classes. Nothing else does this.
+
+    The number of a regression (K = 1) stays as it is.
+    """
+    return {task: v.float().softmax(dim=1) if v.shape[1] > 1 else v.float() for task, v in logits.items()}
 
 
 class SegmentationModel(nn.Module):
@@ -50,7 +90,7 @@ class SegmentationModel(nn.Module):
         self,
         preprocess: Preprocess,
         network: nn.Module,
-        tasks: Mapping[str, Classification],
+        tasks: Mapping[str, Task],
         stride: int = 32,
     ) -> None:
         super().__init__()
@@ -108,10 +148,11 @@ def build_model(
     fill: Factory,
     normaliser: Factory,
     network: Factory,
-    tasks: Mapping[str, Classification],
+    tasks: Mapping[str, Task],
     rgb: Sequence[str | None] | None = None,
 ) -> SegmentationModel:
-    """The model of a config for scenes with these bands. The network factory gets in_channels and classes.
+    """The model of a config for scenes with these bands. The network factory gets in_channels and classes, or `tasks`
+    (names to channels) where it takes that.
 
     `rgb` names the derived channels that take a pretrained network's filters of red, green and blue, None for a
     colour that is not there; without it the first three do. Raises ConfigError for a name or setting there is not.
@@ -119,7 +160,11 @@ def build_model(
     derived = channels(available=tuple(bands))
     count = len(derived.names)
     preprocess = Preprocess(derived, fill(channels=count), normaliser(channels=count))
-    made = build_network(network, count, sum(task.channels for task in tasks.values()), _positions(rgb, derived.names))
+    sizes = {name: task.channels for name, task in tasks.items()}
+    made = build_network(
+        partial(network, tasks=sizes) if takes(network, "tasks") else network,
+        count, sum(sizes.values()), _positions(rgb, derived.names),
+    )  # fmt: skip
     return SegmentationModel(preprocess, made, tasks)
 
 
@@ -131,9 +176,9 @@ def _positions(rgb: Sequence[str | None] | None, names: Sequence[str]) -> Positi
     return None if rgb is None else [None if name is None else names.index(name) for name in rgb]
 
 
-def predict_classes(probability: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Most probable class per pixel, int64 (B, H, W); of two classes class 1 where P(class 1) >= 0.5, ties too."""
-    return {task: (p[:, 1] >= 0.5).long() if p.shape[1] == 2 else p.argmax(dim=1) for task, p in probability.items()}
+def predict_classes(probability: Mapping[str, Tensor], tasks: Mapping[str, Task]) -> dict[str, Tensor]:
+    """Each task's decision per pixel, int64 (B, H, W)."""
+    return {task: tasks[task].decide(p) for task, p in probability.items()}
 
 
 def count_parameters(model: nn.Module) -> int:

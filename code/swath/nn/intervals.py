@@ -110,7 +110,7 @@ def _resample(matrices: NDArray[np.integer], resamples: int, seed: int) -> NDArr
 
 def _headlines(matrices: NDArray[np.float64], classes: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     table = score_arrays(matrices, classes)  # type: ignore[arg-type]
-    return {name: values for name, values in table.items() if name.startswith(("iou_", "f1_"))}
+    return {name: values for name, values in table.items() if name.startswith(("iou_", "f1_", "r2"))}
 
 
 def _is_defined(values: NDArray[np.float64]) -> bool:

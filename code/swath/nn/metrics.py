@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from swath.errors import ConfigError
 from swath.labels import IGNORE
+
+log = logging.getLogger("swath.metrics")
 
 
 def confusion_matrix(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
@@ -42,9 +45,15 @@ def scores(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float
     together, foreground against class 0: ``precision_fg``, ``recall_fg``, ``iou_fg`` and ``f1_fg`` = 2TP / (2TP + FP +
     FN), the last two being the primary scores of a binary task. Averages say in their name that they include the
     background: ``iou_macro_bg``, ``f1_macro_bg``; those without it are ``iou_macro_fg``, ``f1_macro_fg``. ``accuracy``
-    is the share of pixels that are right. A score whose denominator is 0 (class neither there nor predicted) is left
+    is the share of pixels that are right. With more than two classes also ``f1_weighted``, the mean of the classes' F1
+    weighted by their true pixels, and ``r2`` = 1 - SSE / SST of the class numbers, which says something where classes
+    are steps of one quantity; a truth without spread counts as 1 when nothing is wrong, else as 0, as in scikit-learn,
+    and is warned of. A score whose denominator is 0 (class neither there nor predicted) is left
     out, and out of the averages.
     """
+    if len(classes) > 2 and np.count_nonzero(matrix.sum(1)) == 1:
+        step = classes[int(matrix.sum(1).argmax())]
+        log.warning("all %d labelled pixels are %s: their R2 is undefined and counts as 1 or 0", matrix.sum(), step)
     table = {name: float(value) for name, value in score_arrays(matrix, classes).items()}
     return {name: value for name, value in table.items() if np.isfinite(value)}
 
@@ -59,6 +68,8 @@ def score_arrays(matrices: NDArray[np.integer], classes: Sequence[str]) -> dict[
     for kind, values in (("iou", iou), ("precision", _ratio(tp, guessed)), ("recall", _ratio(tp, true)), ("f1", f1)):
         table |= {f"{kind}_{name}": values[..., i] for i, name in enumerate(classes)}
     table |= _foreground(m)
+    if len(classes) > 2:
+        table |= {"f1_weighted": _ratio((np.nan_to_num(f1) * true).sum(-1), true.sum(-1)), "r2": _r2(m)}
     return table | {
         "iou_macro_bg": _mean(iou), "f1_macro_bg": _mean(f1),
         "iou_macro_fg": _mean(iou[..., 1:]), "f1_macro_fg": _mean(f1[..., 1:]),
@@ -72,6 +83,32 @@ def _foreground(m: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         "precision_fg": _ratio(hit, hit + false), "recall_fg": _ratio(hit, hit + missed),
         "iou_fg": _ratio(hit, hit + false + missed), "f1_fg": _ratio(2 * hit, 2 * hit + false + missed),
     }  # fmt: skip
+
+
+def _r2(m: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 - SSE / SST of class numbers, from matrices (..., K, K); 1 or 0 where the truth is one class, NaN without any."""
+    level = np.arange(m.shape[-1], dtype=np.float64)
+    true = m.sum(-1)
+    count, error2 = true.sum(-1), (m * (level[:, None] - level) ** 2).sum((-2, -1))
+    mean = _ratio(true @ level, count)
+    spread = (true * (level - mean[..., None]) ** 2).sum(-1)
+    alone = np.count_nonzero(true, axis=-1) == 1
+    return np.where(alone, np.where(error2 > 0, 0.0, 1.0), 1 - _ratio(error2, np.where(alone, 1.0, spread)))
+
+
+def combined(
+    table: Mapping[str, float], weights: Mapping[str, float], prefix: str, name: str = "combined"
+) -> dict[str, float]:
+    """``<prefix>/combined``: the weighted mean of scores that the table has under ``<prefix>/<score>``.
+
+    The AutoICE challenge's score is {"SIC/r2": 2, "SOD/f1_weighted": 2, "FLOE/f1_weighted": 1} (Stokholm et al. 2024,
+    The Cryosphere 18). Empty without weights, or while one of the scores is undefined.
+    """
+    parts = {score: table.get(f"{prefix}/{score}") for score in weights}
+    known = {score: value for score, value in parts.items() if value is not None}
+    if not weights or len(known) < len(weights):
+        return {}
+    return {f"{prefix}/{name}": sum(weights[s] * value for s, value in known.items()) / sum(weights.values())}
 
 
 def _ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -53,7 +53,7 @@ def build_network(factory: Factory, in_channels: int, classes: int, rgb: Positio
     """
     check_network(factory)
     wanted = wanted_weights(factory)
-    random = partial(without_weights(factory), classes=classes)
+    random = partial(without_weights(factory), **({} if takes(factory, "tasks") else {"classes": classes}))
     network = _refuse_as_config(partial(random, in_channels=in_channels))
     source = pretrained(partial(factory, in_channels=3, classes=classes), wanted) if wanted else None
     if source is None:
@@ -82,6 +82,11 @@ def _called_with(factory: Factory) -> tuple[Callable[..., Any], dict[str, Any]]:
     """What a factory calls, and the arguments that it binds, by name."""
     made = factory if isinstance(factory, partial) else partial(factory)
     return made.func, dict(zip(inspect.signature(made.func).parameters, made.args, strict=False)) | made.keywords
+
+
+def takes(factory: Factory, name: str) -> bool:
+    """Whether a network factory has an argument of this name."""
+    return name in inspect.signature(_called_with(factory)[0]).parameters
 
 
 def _settings(factory: Factory) -> dict[str, Any]:
