@@ -186,8 +186,12 @@ class Preprocess(nn.Module):
         self.channels, self.fill, self.normaliser = channels, fill, normaliser
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
+        return self.with_gaps(image_BCHW)[0]
+
+    def with_gaps(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's input, and bool (B, C, H, W): where a channel has no measurement and was filled."""
         derived = without_missing(self.channels(image_BCHW), ())  # what overflows is no measurement either
-        return torch.nan_to_num(self.normaliser(self.fill(derived), derived))
+        return torch.nan_to_num(self.normaliser(self.fill(derived), derived)), torch.isnan(derived)
 
     @torch.no_grad()
     def fit(self, images: Iterable[Tensor]) -> None:

@@ -19,6 +19,7 @@ from swath.data.samplers import TargetPresence, TrainingDraws, Uniform
 from swath.data.tiling import as_windows
 from swath.engine.folds import limited, read_folds, read_unlabelled
 from swath.engine.learner import seed_worker
+from swath.engine.pretrain_config import PretrainConfig
 from swath.engine.training_config import TrainingConfig
 from swath.errors import ConfigError, TrainingError
 
@@ -38,7 +39,7 @@ class Paired:
 class Batches:
     """Tiles of a config by side, and the loaders over them. Raises what reading and dividing the table raise."""
 
-    def __init__(self, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainingConfig | PretrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self.folds = read_folds(config.data, config.seed)
         self.train_set = self._tiles(self.folds.train, self.folds.root, list(config.tasks), self._crops())
@@ -56,7 +57,7 @@ class Batches:
         return TileDataset(tiles, root, tasks, crops, data.cache, absolute(data.cache_path), shared=data.workers > 0)
 
     def _require_labels(self) -> None:
-        unlabelled = [row["key"] for row in self.train_set.rows if not row["mask"]]
+        unlabelled = [row["key"] for row in self.train_set.rows if not row["mask"] and self.config.tasks]
         if unlabelled:
             raise TrainingError(
                 f"{len(unlabelled)} training tiles have no mask, the first: {unlabelled[0]}. Set masks_path in generate_tiles."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from swath.errors import ConfigError, TrainingError
 from swath.geo.raster import part_of
-from swath.nn.transfer import Transfer, bare_name, load_matching
+from swath.nn.heads import SegmentationModel
+from swath.nn.masked import MaskedModel
+from swath.nn.transfer import Transfer, bare_name, for_channels, load_matching
 
 log = logging.getLogger("swath.training")
 
@@ -24,9 +27,14 @@ STATE_KEYS = ("model", "state_dict", "model_state_dict")
 """Entries under which trainings keep the weights of the model, beside the optimiser's."""
 
 
-def save_weights(path: Path, model: nn.Module, notes: Mapping[str, str] | None = None) -> None:
-    """Write all parameters and buffers as safetensors; whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+CHANNELS, STEM = "channels", "stem"
+"""Notes of a pretrained encoder: names of its channels, and of the tensors whose second axis they are; both JSON."""
+
+
+def save_weights(path: Path, model: nn.Module, notes: Mapping[str, str] | None = None, part: str = "") -> None:
+    """Write all parameters and buffers, or those whose names begin with `part`, as safetensors; whole or not at all."""
+    chosen = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(part)}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in chosen.items()}
     _replace(path, lambda part: save_file(tensors, part, metadata={k: str(v) for k, v in (notes or {}).items()}))
 
 
@@ -61,22 +69,42 @@ def _require_match(path: Path, tensors: Mapping[str, Tensor], own: Mapping[str, 
 
 
 def warm_start(
-    model: nn.Module, weights: Path, part: str = "", exclude: tuple[str, ...] = ("preprocess.",)
+    model: SegmentationModel | MaskedModel, weights: Path, part: str = "", exclude: tuple[str, ...] = ("preprocess.",)
 ) -> Transfer:
     """Start a model from the tensors of another training that fit by name and shape; the rest keep their values.
 
     `weights` is a safetensors file or a PyTorch one of tensors and plain values. `part` names the module of the model
-    that the weights belong to, such as ``network.encoder`` for those of an encoder alone. Names and `exclude`: see
-    `load_matching`. What was loaded and what was not, and why, is logged and returned. Raises ConfigError when the
+    that the weights belong to, such as ``network.encoder`` for those of an encoder alone; of weights of a whole model
+    it takes that part. Filters of a pretraining find their channels by name. Names and `exclude`: see `load_matching`.
+    What was loaded and what was not, and why, is logged and returned. Raises ConfigError when the
     file cannot be read, nothing fits, or there is no such part.
     """
     parts = dict(model.named_modules())
     if part not in parts:
         known = [name for name in parts if name and name.count(".") < 2]
         raise ConfigError(f"warm start: the model has no part {part!r}. It has {', '.join(known)}, and parts of these.")
-    found = load_matching(parts[part], read_tensors(weights), exclude)
+    tensors = _for_channels_of(model, weights, read_tensors(weights))
+    inside = {name.removeprefix(f"{part}."): t for name, t in tensors.items() if part and name.startswith(f"{part}.")}
+    found = load_matching(parts[part], inside or tensors, exclude)
     log.info("warm start from %s: %s", weights, found)
     return found
+
+
+def _for_channels_of(
+    model: SegmentationModel | MaskedModel, path: Path, tensors: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """A pretrained encoder's tensors for the channels of `model`; other weights as they are."""
+    if path.suffix != ".safetensors":
+        return tensors
+    with safe_open(path, framework="pt") as file:
+        notes = file.metadata() or {}
+    if CHANNELS not in notes or STEM not in notes:
+        return tensors
+    given, wanted = json.loads(notes[CHANNELS]), model.preprocess.channels.names
+    if list(given) != list(wanted):
+        new = ", ".join(name for name in wanted if name not in given) or "none"
+        log.info("warm start: channels are found by name; the mean of all filters for those that are new: %s", new)
+    return for_channels(tensors, json.loads(notes[STEM]), given, wanted)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

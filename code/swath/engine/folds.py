@@ -17,6 +17,7 @@ from swath.data.splits import divide
 from swath.engine.training_config import DataConfig
 from swath.errors import CatalogError
 from swath.nn.heads import SegmentationModel
+from swath.nn.masked import MaskedModel
 
 STATISTICS_TILES = 256
 
@@ -64,7 +65,7 @@ def limited(tiles: gpd.GeoDataFrame, limit: int | None, seed: int) -> gpd.GeoDat
     return tiles.iloc[kept]
 
 
-def fit_preprocessing(model: SegmentationModel, folds: Folds, tasks: Sequence[str], seed: int) -> None:
+def fit_preprocessing(model: SegmentationModel | MaskedModel, folds: Folds, tasks: Sequence[str], seed: int) -> None:
     """Set the constants that the config left open from at most `STATISTICS_TILES` training tiles."""
     tiles = limited(folds.train, STATISTICS_TILES, seed)
     dataset = TileDataset(tiles, folds.root, tasks)

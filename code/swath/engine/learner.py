@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from swath.config import Factory
+from swath.engine.pretrain_config import PretrainConfig
 from swath.engine.ranks import of_all, share_statistics, wrapped
-from swath.engine.training_config import TrainingConfig
+from swath.engine.training_config import LearningConfig, TrainingConfig
 from swath.nn.heads import SegmentationModel
-from swath.nn.losses import TaskLosses
+from swath.nn.masked import MaskedModel
 from swath.nn.valid import require_classes
 
 
@@ -41,8 +42,8 @@ def seed_worker(worker: int) -> None:
 class Learner:
     """Everything that changes while a model learns, and the one step that changes it."""
 
-    config: TrainingConfig
-    model: SegmentationModel
+    config: TrainingConfig | PretrainConfig
+    model: SegmentationModel | MaskedModel
     device: torch.device
     total_steps: int
     reduction: float = 1.0
@@ -54,8 +55,7 @@ class Learner:
         if self.device.type == "cuda" and idist.get_world_size() > 1:  # there is none for CPUs
             nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.wrap()
-        losses = {name: task.loss() for name, task in config.tasks.items()}
-        self.losses = TaskLosses(losses, {name: task.weight for name, task in config.tasks.items()}).to(self.device)
+        self.losses = config.losses().to(self.device)
         self.optimizer = config.optimizer(parameter_groups(self.model, config), **fused(config.optimizer, self.device))
         schedule = config.schedule()
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -134,10 +134,12 @@ class Learner:
         image, targets = self._image(part), self._targets(part)
         for transform in self.augmentation:
             image, targets = transform(image, targets, generator)
-        with self._autocast():
-            logits = self.wrapped(image)
-        terms: dict[str, Tensor] = self.losses(logits, targets)
+        terms: dict[str, Tensor] = self.losses.of(self._predict, image, targets, generator)
         return terms
+
+    def _predict(self, *inputs: Any) -> Any:
+        with self._autocast():
+            return self.wrapped(*inputs)
 
     def _image(self, batch: Mapping[str, Any]) -> Tensor:
         image: Tensor = batch["image"].to(self.device, non_blocking=True, memory_format=self._layout)
@@ -221,10 +223,15 @@ def _parts(batch: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     ]
 
 
-def parameter_groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
-    """All trainable parameters with the optimiser's own decay; with `no_decay`, vectors (biases, norms) without any."""
+def parameter_groups(model: nn.Module, config: LearningConfig) -> list[dict[str, Any]]:
+    """All trainable parameters with the optimiser's own decay; with `no_decay`, vectors (biases, norms) without any,
+    nor what a part's own `no_weight_decay()` names, as those of timm do.
+    """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not config.no_decay:
         return [{"params": [p for _, p in named]}]
-    flat = [p for _, p in named if p.ndim <= 1]
-    return [{"params": [p for _, p in named if p.ndim > 1]}, {"params": flat, "weight_decay": 0.0}]
+    free = {f"{path}.{name}" for path, part in model.named_modules() if hasattr(part, "no_weight_decay")
+            for name in part.no_weight_decay()}  # fmt: skip
+    flat = [p for name, p in named if p.ndim <= 1 or name in free]
+    rest = [p for name, p in named if p.ndim > 1 and name not in free]
+    return [{"params": rest}, {"params": flat, "weight_decay": 0.0}]

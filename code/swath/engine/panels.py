@@ -86,6 +86,11 @@ def panel(
     score = f"IoU {both / either:.3f}" if either else "no foreground"
     cells = [picture, colors(labels_HW), colors(predicted_HW), overlay(picture, labels_HW, predicted_HW)]
     titles = [caption, "label", "prediction", f"overlay  {score}"]
+    return side_by_side(cells, titles)
+
+
+def side_by_side(cells: Sequence[NDArray[np.uint8]], titles: Sequence[str]) -> NDArray[np.uint8]:
+    """uint8 RGB: pictures of one height in a row, each with a title above."""
     return np.concatenate([_titled(cell, title) for cell, title in zip(cells, titles, strict=True)], axis=1)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,27 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
 from torch import nn
 from torch.utils.data import DataLoader
 
-from swath.config import absolute, digest
 from swath.engine.averaging import Averages
 from swath.engine.batches import Batches
-from swath.engine.checkpoint import load_state, load_weights, save_state, save_weights, warm_start
+from swath.engine.checkpoint import load_weights, save_weights, warm_start
 from swath.engine.devices import device_of
 from swath.engine.evaluator import Evaluation, evaluate
 from swath.engine.folds import Folds, fit_preprocessing, most_foreground
 from swath.engine.learner import Learner, mix, seed_everything
-from swath.engine.losses_log import LossLog
-from swath.engine.ranks import first, of_all
+from swath.engine.loop import Loop, unfinished
+from swath.engine.loop import Reports as Reports  # scripts find it here
+from swath.engine.ranks import first
 from swath.engine.score_table import ScoreTable
 from swath.engine.selection import Patience, Selection
 from swath.engine.training_config import TrainingConfig
 from swath.engine.unfinished import Unfinished
 from swath.engine.units import tile_rows
-from swath.errors import ConfigError, TrainingError
+from swath.errors import ConfigError
 from swath.nn.heads import build_model
+from swath.nn.losses import TaskLosses
 from swath.nn.pretrained import check_network
 
 log = logging.getLogger("swath.training")
@@ -44,28 +43,11 @@ averaged weights on the first."""
 
 
 @dataclass
-class Reports:
-    """Where a training's numbers and pictures go; the script connects it to a run."""
-
-    metrics: Callable[[Mapping[str, float], int], None]
-    evaluation: Callable[[Evaluation, Mapping[str, float], int], None]
-
-    @classmethod
-    def none(cls) -> Reports:
-        """Nowhere."""
-        return cls(metrics=lambda values, step: None, evaluation=lambda found, values, step: None)
-
-
-@dataclass
 class Training:
-    """A training: its data, its learner, what it has logged, and the folder of its state.
-
-    `history` holds every logged value, so that a resumed training's run is as complete as an uninterrupted one's.
-    """
+    """A training: its data, its learner, and what it keeps of its evaluations. A `Course` of the loop."""
 
     config: TrainingConfig
     reports: Reports
-    history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     start_from: Path | None = None
     """File of the weights that `config.warm_start` names."""
     evaluated: int = -1
@@ -77,7 +59,6 @@ class Training:
         check_network(config.model)
         seed_everything(config.seed)
         self.device = device_of(config.device)
-        self.unfinished = Unfinished(absolute(config.output_path) / "unfinished" / digest(config))
         self.batches = Batches(config, self.device)
         model = build_model(
             self.batches.train_set.bands,
@@ -94,7 +75,8 @@ class Training:
         self.learner = Learner(config, model, self.device, self.steps * config.epochs)
         if idist.get_rank():  # weights are equal by now; each rank drops out other activations
             torch.manual_seed(mix(config.seed, idist.get_rank()))
-        self.pending = LossLog()
+        self.loop = Loop(config, self.learner, self.batches, unfinished(config), self.reports)
+        self.model = model
         self.averages = Averages(model, config.ema_decay, config.swa_from)
         self.validation_loader = self.batches.whole_tiles(self.folds.validation)
         self._prepare_selection()
@@ -135,6 +117,16 @@ class Training:
         return self.batches.steps
 
     @property
+    def unfinished(self) -> Unfinished:
+        """Its state and the weights that are kept so far."""
+        return self.loop.unfinished
+
+    @property
+    def history(self) -> list[tuple[int, dict[str, float]]]:
+        """Every logged value by step."""
+        return self.loop.history
+
+    @property
     def judged(self) -> nn.Module:
         """The weights that are evaluated and kept: the moving average when there is one."""
         return self.averages.judged
@@ -148,6 +140,12 @@ class Training:
     def best_iteration(self) -> int:
         """The iteration of the weights that are the result."""
         return self.selection.best_iteration
+
+    @property
+    def losses(self) -> TaskLosses:
+        """The losses that it lessens."""
+        assert isinstance(self.learner.losses, TaskLosses)
+        return self.learner.losses
 
     # ------------------------------------------------------------------------------------------------------- running
 
@@ -163,66 +161,33 @@ class Training:
 
     def _run(self) -> nn.Module:
         with self.unfinished.exclusive():
-            engine = Engine(self._step)
-            self._attach(engine)
-            resumed = self._resume(engine)
-            self._freeze(engine.state.iteration // self.steps)
-            if not resumed and self.config.validation.at_start:
-                self._evaluate(engine, 0)
-            if engine.state.iteration < self.steps * self.config.epochs and not self.stopped:
-                engine.run(self.batches.training_loader(engine.state.iteration), **({} if resumed else self._length()))
-            self._evaluate(engine, engine.state.iteration)
+            self.loop.run(self)
             self._finish()
             return self._best_model()
 
-    def _step(self, engine: Engine, batch: Mapping[str, Any]) -> None:
-        iteration = engine.state.iteration
-        keys = [*batch["key"], *batch.get("unlabelled", {"key": []})["key"]]
-        self.pending.add(iteration, self.learner.step(batch, iteration), keys)
-
-    def _length(self) -> dict[str, int]:
-        return {"max_epochs": self.config.epochs, "epoch_length": self.steps}
-
-    def _attach(self, engine: Engine) -> None:
+    def attach(self, engine: Engine) -> None:
+        """Evaluate by the config's schedule, and follow the averages."""
         every = self.config.validation.every
         unit = Events.EPOCH_COMPLETED if self.config.validation.unit == "epochs" else Events.ITERATION_COMPLETED
         self.averages.attach(engine, self.config.epochs)
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda e: self._freeze(e.state.epoch - 1))
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._log_step)
-        engine.add_event_handler(unit(every=every), lambda e: self._evaluate(e, e.state.iteration))
-        engine.add_event_handler(
-            Events.ITERATION_COMPLETED(every=self.config.checkpoint_every), self._save_inside_epoch
-        )
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        if first() and sys.stderr.isatty():
-            bar = ProgressBar(desc="training", persist=False)
-            bar.attach(engine, output_transform=lambda _: {"loss": f"{self.pending.last:.3f}"})
+        engine.add_event_handler(unit(every=every), lambda e: self.evaluate(e, e.state.iteration))
 
-    def _freeze(self, epoch: int) -> None:
+    def begin(self, engine: Engine) -> None:
+        """Evaluate before the first step where the config says so."""
+        if self.config.validation.at_start:
+            self.evaluate(engine, 0)
+
+    def begin_epoch(self, epoch: int) -> None:
         """Bring the model's parts into the state of an epoch, counted from 0."""
-        changed = [freezing.apply(self.learner.model, epoch) for freezing in self.config.freezing]
+        changed = [freezing.apply(self.model, epoch) for freezing in self.config.freezing]
         if any(changed):
             self.learner.wrap()
 
-    def _log_step(self, engine: Engine) -> None:
-        iteration = engine.state.iteration
-        if iteration % self.config.log_every == 0 or iteration % self.steps == 0:
-            self._fetch(iteration)
-
-    def _fetch(self, iteration: int) -> None:
-        """Log the losses since the last fetch. Nothing is judged or kept before they are known to be finite."""
-        if self.pending.steps:
-            self._record(self.pending.fetch(), iteration)
-
-    def _record(self, values: Mapping[str, float], step: int) -> None:
-        self.history.append((step, dict(values)))
-        self.reports.metrics(values, step)
-
-    def _evaluate(self, engine: Engine, iteration: int) -> None:
+    def evaluate(self, engine: Engine, iteration: int) -> None:
         """Evaluate once per iteration number; keep the weights when they are among the best, or end here."""
         if iteration == self.evaluated:
             return
-        self._fetch(iteration)
+        self.loop.fetch(iteration)
         self.evaluated = iteration
         if self.validation_loader is None:
             self._offer({}, iteration)
@@ -230,15 +195,15 @@ class Training:
         found = self._judge(self.judged, self.validation_loader, self.shown)
         step = iteration if self.config.validation.unit == "iterations" else iteration // self.steps
         values = self._metrics(found, VALIDATION)
-        self._record(values | {f"{VALIDATION}/iteration": float(iteration)}, step)
+        self.loop.record(values | {f"{VALIDATION}/iteration": float(iteration)}, step)
         if self.config.validation.training_subset and self.batches.subset_loader is not None:
-            self._record(self._metrics(self._judge(self.judged, self.batches.subset_loader), SUBSET), step)
+            self.loop.record(self._metrics(self._judge(self.judged, self.batches.subset_loader), SUBSET), step)
         self.reports.evaluation(found, values, step)
         self._offer(values, iteration)
         self._watch(engine, values)
 
     def _judge(self, model: nn.Module, loader: DataLoader[Any], shown: list[str] | None = None) -> Evaluation:
-        return evaluate(model, loader, self.config.tasks, self.learner.losses, shown or [], self.device)
+        return evaluate(model, loader, self.config.tasks, self.losses, shown or [], self.device)
 
     def _metrics(self, found: Evaluation, prefix: str) -> dict[str, float]:
         return found.metrics(prefix, self.config.tasks, self.config.validation.scoring.combined)
@@ -246,7 +211,7 @@ class Training:
     def _metric_names(self) -> set[str]:
         """Every score that an evaluation can log."""
         matrices = {name: np.ones((len(task.classes),) * 2, np.int64) for name, task in self.config.tasks.items()}
-        terms = dict.fromkeys(self.learner.losses.names, 0.0)
+        terms = dict.fromkeys(self.losses.names, 0.0)
         return set(self._metrics(Evaluation(matrices, terms), VALIDATION))
 
     def _offer(self, values: Mapping[str, float], iteration: int) -> None:
@@ -283,7 +248,7 @@ class Training:
                 save_weights(self.unfinished.weights(AVERAGED), averaged, {"iteration": str(self.evaluated)})
             if self.validation_loader is not None:
                 found = self._judge(averaged, self.validation_loader)
-                self._record(self._metrics(found, AVERAGED), self.evaluated)
+                self.loop.record(self._metrics(found, AVERAGED), self.evaluated)
 
     def scores(self) -> dict[str, ScoreTable]:
         """The scores of the result by side: validation tiles, which selected it, and test tiles, which did nothing else.
@@ -321,48 +286,24 @@ class Training:
 
     # ------------------------------------------------------------------------------------------------ stop and resume
 
-    def _save_inside_epoch(self, engine: Engine) -> None:
-        if engine.state.iteration % self.steps:  # the end of an epoch is saved after its evaluation
-            self._save(engine)
+    def kept(self) -> Collection[int]:
+        """Iterations of the best weights so far."""
+        return self.selection.iterations
 
-    def _save(self, engine: Engine) -> None:
-        self._fetch(engine.state.iteration)
-        state = self.learner.state() | {"data": self.batches.data_digest} | {
-            "iteration": engine.state.iteration, "history": self.history, "evaluated": self.evaluated,
-            "selection": self.selection.state(), "averages": self.averages.state(), "stopped": self.stopped,
-            "patience": _counts(self.patience), "plateau": _counts(self.plateau),
+    def state(self) -> dict[str, Any]:
+        """What decides, as tensors and plain values."""
+        return {
+            "evaluated": self.evaluated, "stopped": self.stopped, "selection": self.selection.state(),
+            "averages": self.averages.state(), "patience": _counts(self.patience), "plateau": _counts(self.plateau),
         }  # fmt: skip
-        if first():
-            save_state(self.unfinished.state, state)
-            self.unfinished.keep_only(self.selection.iterations)
 
-    def _resume(self, engine: Engine) -> bool:
-        state = load_state(self.unfinished.state)
-        if len(set(of_all(state and state["iteration"]))) > 1:
-            raise TrainingError(f"{self.unfinished.path}: not all processes see the same state. Share output_path.")
-        if state is None:
-            return False
-        if state["data"] != self.batches.data_digest:
-            raise TrainingError(
-                f"{self.unfinished.path}: this training was started on other tiles or labels than those in {self.folds.root} now. "
-                "Delete that folder to start anew, or bring the tiles back."
-            )
-        self.learner.load(state)
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
         self.averages.load(state["averages"])
         self.selection.load(state["selection"])
         self.evaluated, self.stopped = state["evaluated"], state["stopped"]
         _recount(self.patience, state["patience"])
         _recount(self.plateau, state["plateau"])
-        engine.load_state_dict({"iteration": state["iteration"], **self._length()})
-        log.info(
-            "going on at iteration %d of %d from %s",
-            state["iteration"],
-            self.steps * self.config.epochs,
-            self.unfinished.path,
-        )
-        for step, values in state["history"]:
-            self._record(values, step)
-        return True
 
 
 def _counts(patience: Patience | None) -> list[Any] | None:

@@ -18,6 +18,7 @@ from swath.engine.scoring import ScoringConfig
 from swath.geo.windows import ConstantSize, ConstantStride
 from swath.nn.consistency import LinearRamp, TurnConsistency
 from swath.nn.heads import Task
+from swath.nn.losses import TaskLosses
 from swath.nn.schedules import Poly
 from swath.nn.transfer import Freezing
 
@@ -145,15 +146,13 @@ class ValidationConfig:
 
 
 @configclass
-class TrainingConfig:
-    """Train a segmentation model on tiles."""
+class LearningConfig:
+    """What every training is told, whatever it learns."""
 
     data: DataConfig
     """Tiles, held-out areas, crops and batches."""
-    tasks: dict[str, Task]
-    """Task name (a band of the masks) to its classes and loss."""
-    model: Factory
-    """Network: called with in_channels and classes, e.g. partial(smp.Unet, encoder_name="resnet18", encoder_weights=None)."""
+    warm_start: WarmStart | None = None
+    """Weights to start from."""
     channels: Factory = partial(Bands)
     """Derived channels: partial(Bands, bands=...), partial(Decibel, bands=..., clip=...)."""
     fill: Factory = partial(Fill)
@@ -162,20 +161,12 @@ class TrainingConfig:
     """Scaling of channels; constants left open are fitted on training tiles."""
     rgb: tuple[str | None, ...] | None = None
     """Channels that take a pretrained network's filters of red, green and blue; None: the first three."""
-    warm_start: WarmStart | None = None
-    """Weights to start from."""
-    freezing: tuple[Freezing, ...] = ()
-    """Parts that are fixed in the first epochs, or throughout: Freezing(part="encoder", epochs=5)."""
-    unlabelled: Unlabelled | None = None
-    """Tiles without labels to learn from."""
     optimizer: Factory = partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-4)
     """Optimiser: called with the parameters."""
     no_decay: bool = False
-    """Exempt biases and normalisation weights from weight decay."""
+    """Exempt biases and normalisation weights from weight decay, and what a network of timm names: positions, tokens."""
     schedule: Factory = partial(Poly)
     """Learning-rate factor by iteration, e.g. partial(OneCycle, warm_up=0.1)."""
-    plateau: Plateau | None = None
-    """Reductions of the learning rate on a plateau of a metric."""
     epochs: int = 20
     """Number of epochs."""
     accumulation: int = 1
@@ -187,18 +178,11 @@ class TrainingConfig:
     """Keep images and weights pixel by pixel in memory: faster convolutions on GPUs, most of all with bf16 or fp16."""
     compile: bool = False
     """Compile the network with `torch.compile` for training: a minute or two at the start, faster steps after it."""
-    ema_decay: float | None = None
-    """Evaluate and keep an exponential moving average of the weights with this decay per step."""
-    swa_from: float | None = None
-    """Share of the epochs after which the weights of each epoch's end are averaged, e.g. 0.75; the average, with
-    renewed batch-norm statistics, is kept beside the best weights."""
     clip_norm: float | None = None
     """Largest gradient norm."""
     log_every: int = 10
     """Steps between two values of the losses in the run, each the mean of these steps. The device is waited for then
     only, and then only a loss that is not finite is seen. Every evaluation and every state is preceded by one."""
-    validation: ValidationConfig = ValidationConfig()
-    """When to evaluate, what decides, what to show."""
     checkpoint_every: int = 200
     """Iterations between states from which a killed training goes on; the end of an epoch always leaves one."""
     output_path: str = "output/training"
@@ -211,3 +195,31 @@ class TrainingConfig:
     """Where other processes of the training come from: torchrun is seen by itself; "slurm" joins the tasks of srun."""
     name: str | None = None
     """Name of the run in the dashboard."""
+
+
+@configclass
+class TrainingConfig(LearningConfig):
+    """Train a segmentation model on tiles."""
+
+    tasks: dict[str, Task]
+    """Task name (a band of the masks) to its classes and loss."""
+    model: Factory
+    """Network: called with in_channels and classes, e.g. partial(smp.Unet, encoder_name="resnet18", encoder_weights=None)."""
+    freezing: tuple[Freezing, ...] = ()
+    """Parts that are fixed in the first epochs, or throughout: Freezing(part="encoder", epochs=5)."""
+    unlabelled: Unlabelled | None = None
+    """Tiles without labels to learn from."""
+    plateau: Plateau | None = None
+    """Reductions of the learning rate on a plateau of a metric."""
+    ema_decay: float | None = None
+    """Evaluate and keep an exponential moving average of the weights with this decay per step."""
+    swa_from: float | None = None
+    """Share of the epochs after which the weights of each epoch's end are averaged, e.g. 0.75; the average, with
+    renewed batch-norm statistics, is kept beside the best weights."""
+    validation: ValidationConfig = ValidationConfig()
+    """When to evaluate, what decides, what to show."""
+
+    def losses(self) -> TaskLosses:
+        """The losses of all tasks with their weights."""
+        losses = {name: task.loss() for name, task in self.tasks.items()}
+        return TaskLosses(losses, {name: task.weight for name, task in self.tasks.items()})

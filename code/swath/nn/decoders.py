@@ -39,4 +39,5 @@ class TaskDecoders(nn.Module):
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         found = self.encoder(image_BCHW)
-        return torch.cat([self.heads[name](decoder(found)) for name, decoder in self.decoders.items()], dim=1)
+        features = found if isinstance(found, tuple) else (found,)  # those of transformers have tokens besides
+        return torch.cat([self.heads[name](decoder(*features)) for name, decoder in self.decoders.items()], dim=1)

@@ -10,7 +10,7 @@ the difference of the logits, and `Focal` torchvision's `sigmoid_focal_loss` of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -173,6 +173,14 @@ class TaskLosses(nn.Module):
             f"loss_{t}_{n}" for t, loss in self.losses.items() if isinstance(loss, WeightedSum) for n in loss.losses
         ]
         return ["loss", *(f"loss_{task}" for task in self.losses), *terms]
+
+    def of(
+        self, model: Callable[[Tensor], Mapping[str, Tensor]], image_BCHW: Tensor, targets: Mapping[str, Tensor],
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """What a training step lessens; `generator` is for losses that draw something."""
+        found: dict[str, Tensor] = self(model(image_BCHW), targets)
+        return found
 
     def forward(self, logits: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """``{"loss": total, "loss_<task>": ..., "loss_<task>_<term>": ...}``, scalars."""

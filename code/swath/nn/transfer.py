@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from swath.config import configclass
@@ -59,6 +60,22 @@ def load_matching(
     model.load_state_dict({name: tensors[source] for name, source in taken.items()}, strict=False)
     unused = tuple(name for name in tensors if name not in taken.values())
     return Transfer(loaded=tuple(taken), skipped=skipped, unused=unused)
+
+
+def for_channels(
+    tensors: Mapping[str, Tensor], stem: Collection[str], given: Sequence[str], wanted: Sequence[str]
+) -> dict[str, Tensor]:
+    """Weights of a network for the channels `given` as weights of the same network for those `wanted`.
+
+    `stem` names the tensors (O, channels, ...) that see the channels. A channel of the same name keeps its filters, a
+    new one gets the mean of all: what pretrained stems do with bands that are no colour (`adapt_stem`).
+    """
+    made = dict(tensors)
+    for name in (name for name in stem if made[name].shape[1] == len(given)):
+        old, mean = made[name], made[name].mean(dim=1)
+        columns = [old[:, list(given).index(channel)] if channel in given else mean for channel in wanted]
+        made[name] = torch.stack(columns, dim=1)
+    return made
 
 
 def bare_name(name: str) -> str:
