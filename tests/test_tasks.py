@@ -62,7 +62,7 @@ def ice(tmp_path_factory: pytest.TempPathFactory, store: str) -> Path:
         write_mask(folder / "masks" / area / f"{area}.tif", labels, place, (*TASKS, "AGE"))
     steps = {
         "generate_tiles": {"input_path": folder / "scenes", "masks_path": folder / "masks",
-                           "output_path": folder / "tiles", "tiling.size": 48, "tiling.min_overlap": 0},
+                           "output_path": folder / "tiles", "tiling.size": 32, "tiling.min_overlap": 0},
         "generate_tiles_stats": {"input_path": folder / "tiles"},
     }  # fmt: skip
     for name, overrides in steps.items():
@@ -77,7 +77,7 @@ def ice(tmp_path_factory: pytest.TempPathFactory, store: str) -> Path:
 
 def several(tiles: Path, output: Path, tasks: dict[str, Task], **changes: object) -> TrainingConfig:
     combined = {name: weight for name, weight in COMBINED.items() if name.split("/")[0] in tasks}
-    scoring = ScoringConfig(combined=combined if len(tasks) > 1 else {}, scenes_needed=1, resamples=50)
+    scoring = ScoringConfig(combined=combined if len(tasks) > 1 else {}, scenes_needed=2, resamples=50)
     validation = ValidationConfig(panels=1, metric="validation/combined", scoring=scoring)
     config = small(tiles, output, tasks=tasks, validation=validation, epochs=2)
     model = partial(TaskDecoders, network=partial(UNet, filters=(8, 16)))

@@ -16,13 +16,15 @@ from torch import nn
 
 from swath.data.splits import ByArea
 from swath.engine.checkpoint import save_weights
+from swath.engine.learner import Learner, mix
 from swath.engine.trainer import Reports, Training
 from swath.engine.training_config import TrainingConfig, Unlabelled, ValidationConfig, WarmStart
 from swath.errors import CatalogError, LeakError
 from swath.nn.consistency import LinearRamp, PseudoLabels, TurnConsistency
+from swath.nn.heads import build_model
 from swath.nn.transfer import Freezing
 from tests.conftest import Script
-from tests.synthetic import TinyNet
+from tests.synthetic import TinyNet, echoes, labels
 from tests.trainings import killed_at, quiet, same, small, trained
 
 
@@ -109,6 +111,49 @@ def test_c73_unlabelled_loss_is_logged_with_its_ramp_and_moves_the_weights(
     assert [v["training/unlabelled_weight"] for v in logged] == pytest.approx([0, 0.5, 1, 1.5, 2, 2, 2, 2])
     assert all(np.isfinite(v["training/unlabelled_water"]) for v in logged)
     assert not same(weights, alone)
+
+
+def test_c73_own_steps_are_steps_of_the_unlabelled_loss_alone_on_one_batch(tiles: Path, tmp_path: Path) -> None:
+    method = partial(PseudoLabels, threshold=0.5)
+    ramp = partial(LinearRamp, low=0.5, high=1.0, share=1.0)
+    config = small(
+        tiles,
+        tmp_path,
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        unlabelled=unlabelled(tiles, method=method, ramp=ramp),
+    )
+    batch = {"image": echoes((4, 3, 32, 32)), "target": {"water": labels((4, 32, 32))}, "key": list("abcd")}
+    batch["unlabelled"] = {"image": echoes((2, 3, 32, 32), seed=5)}
+
+    def learner(own_steps: int | None) -> Learner:
+        torch.manual_seed(0)
+        model = build_model(
+            ("vh", "vv", "mean"), config.channels, config.fill, config.normaliser, config.model, config.tasks
+        )
+        assert config.unlabelled is not None
+        others = None if own_steps is None else replace(config.unlabelled, own_steps=own_steps)
+        return Learner(replace(config, unlabelled=others), model, torch.device("cpu"), 10)
+
+    learned = learner(own_steps=3)
+    learned.step(batch, 2)
+
+    alone = learner(own_steps=None)
+    rate = alone.optimizer.param_groups[0]["lr"]
+    alone.step(batch, 2)
+    teacher = method()
+    for repetition in range(3):
+        draws = torch.Generator().manual_seed(mix(config.seed, 2, config.accumulation + repetition, 0))
+        loss = teacher(alone.model, batch["unlabelled"]["image"], draws)["water"]
+        gradients = torch.autograd.grad(ramp()(1, 10) * loss, list(alone.model.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(alone.model.parameters(), gradients, strict=True):
+                parameter -= rate * gradient
+    for (name, a), b in zip(learned.model.named_parameters(), alone.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
+    assert learned.scheduler.last_epoch == 1
+    together = learner(own_steps=0)
+    together.step(batch, 2)
+    assert not same(dict(learned.model.state_dict()), dict(together.model.state_dict()))
 
 
 def test_c73_tiles_with_labels_are_not_taken_as_unlabelled(tiles: Path, tmp_path: Path) -> None:

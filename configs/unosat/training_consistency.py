@@ -3,8 +3,7 @@
 mlflow run . --env-manager local -P config_path=configs/unosat/training_consistency.py
 
 Cut the tiles first: generate_tiles with input_path=output/unosat/scenes/test, masks_path=None and
-output_path=output/unosat/tiles_unlabelled, then generate_tiles_stats of that folder. The variant with pseudo-labels:
--P unlabelled.method=swath.nn.consistency:PseudoLabels -P unlabelled.method.threshold=0.9. Not published with a number.
+output_path=output/unosat/tiles_unlabelled, then generate_tiles_stats of that folder. Not published with a number.
 """
 
 from dataclasses import replace

@@ -80,7 +80,7 @@ class Learner:
         return torch.channels_last if self.config.channels_last else torch.contiguous_format
 
     def step(self, batch: Mapping[str, Any], iteration: int) -> dict[str, Tensor | float]:
-        """One optimiser step on `accumulation` parts of a batch; this rank's mean losses and the rate that was used.
+        """One step on `accumulation` parts of a batch; this rank's mean losses and the rate that was used.
 
         Losses stay on the device, where they may not be known yet: nothing here waits for it.
         """
@@ -88,17 +88,24 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         rate = self.optimizer.param_groups[0]["lr"]
         parts = _parts(batch, self.config.accumulation)
+        joint = self.config.unlabelled is not None and self.config.unlabelled.own_steps == 0
         sums: dict[str, Tensor | float] = {}
         for number, part in enumerate(parts):
-            with self._only_the_last(number + 1 == len(parts) and self.unlabelled is None):
+            with self._only_the_last(number + 1 == len(parts) and not joint):
                 terms = self._forward(part, iteration, number)
                 self.scaler.scale(terms["loss"] / len(parts)).backward()
             for name, value in terms.items():
                 mean = value.detach() / len(parts)
                 sums[name] = sums[name] + mean if name in sums else mean
-        if self.unlabelled is not None:
+        if joint:
             sums |= self._learn_unlabelled(batch["unlabelled"], iteration)
-        self._apply()
+        self._update()
+        for repetition in range(self.config.unlabelled.own_steps if self.config.unlabelled else 0):
+            self.optimizer.zero_grad(set_to_none=True)
+            sums |= self._learn_unlabelled(batch["unlabelled"], iteration, repetition)
+            self._update()
+        self.scheduler.step()
+        share_statistics(self.model)
         return {f"training/{name}": value for name, value in sums.items()} | {"training/lr": float(rate)}
 
     def _only_the_last(self, last: bool) -> AbstractContextManager[None]:
@@ -107,11 +114,13 @@ class Learner:
             return nullcontext()
         return self.wrapped.no_sync()
 
-    def _learn_unlabelled(self, batch: Mapping[str, Any], iteration: int) -> dict[str, Tensor | float]:
+    def _learn_unlabelled(
+        self, batch: Mapping[str, Any], iteration: int, repetition: int = 0
+    ) -> dict[str, Tensor | float]:
         """Add the gradients of the unlabelled loss, with its weight of this iteration; return the values to log."""
         assert self.unlabelled is not None
         assert self.ramp is not None
-        generator = self._generator(iteration, self.config.accumulation)
+        generator = self._generator(iteration, self.config.accumulation + repetition)
         image = self._image(batch)
         with self._autocast():
             terms: dict[str, Tensor] = self.unlabelled(self.wrapped, image, generator)
@@ -152,14 +161,12 @@ class Learner:
                     require_classes(target, len(self.config.tasks[task].classes))
         return {task: target.to(self.device, non_blocking=True) for task, target in batch["target"].items()}
 
-    def _apply(self) -> None:
+    def _update(self) -> None:
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.scheduler.step()
-        share_statistics(self.model)
 
     def reduce(self, reduction: float) -> None:
         """Set the factor of the learning rate on top of the schedule, from the next step on."""

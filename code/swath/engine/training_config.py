@@ -76,7 +76,10 @@ class Unlabelled:
     ramp: Factory = partial(LinearRamp)
     """Weight by iteration: partial(LinearRamp, low=0.001, high=1.0, share=0.25)."""
     batch: int = 8
-    """Unlabelled samples per optimiser step, over all ranks."""
+    """Unlabelled samples per step, over all ranks."""
+    own_steps: int = 0
+    """0 adds the unlabelled gradients to those of the labelled batch. More: so many optimiser steps of their own on each
+    unlabelled batch, after the labelled one, each with new draws; the rate is that of the labelled step."""
 
 
 @configclass
