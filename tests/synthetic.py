@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import segmentation_models_pytorch as smp
 import shapely
 import torch
 from affine import Affine
@@ -220,3 +222,11 @@ def cut_in_half(path: Path) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     return path
+
+
+TINY_VIT = partial(
+    smp.DPT, encoder_name="tu-vit_tiny_patch16_224", encoder_weights=None, encoder_depth=4, img_size=32,
+    dynamic_img_size=True, num_classes=0, final_norm=False, embed_dim=16, num_heads=2, mlp_ratio=1.0,
+    decoder_fusion_channels=8, decoder_intermediate_channels=(8, 8, 8, 8),
+)  # fmt: skip
+"""A segmentation network with a vision transformer, for tests."""

@@ -237,18 +237,22 @@ def _override(value: Any, parts: list[str], text: str, path: str) -> Any:
         raise ConfigError(f"{path}: no field `{head}` there. {_nearest(head, list(kinds))}")
     current = dict(_children(value)).get(head)
     if rest and current is None:
-        current = _default_of(kinds.get(head), path)
+        current = _default_of(kinds.get(head), rest, text, path)
     new = _override(current, rest, text, path) if rest else _parse(text, kinds.get(head, Any), current, path)
     return _with(value, head, new, path)
 
 
-def _default_of(kind: Any, path: str) -> Any:
-    """The config that an optional field stands for, with its defaults, so that one of its fields can be set."""
+def _default_of(kind: Any, rest: list[str], text: str, path: str) -> Any:
+    """The config that an optional field stands for, with its defaults, so that one of its fields can be set; that one
+    may have no default.
+    """
     made = [option for option in typing.get_args(kind) if dataclasses.is_dataclass(option)]
     if len(made) != 1:
         return None
+    hints = _hints(made[0]) if len(rest) == 1 else {}
+    given = {rest[0]: _parse(text, hints[rest[0]], None, path)} if rest[0] in hints else {}
     try:
-        return made[0]()  # type: ignore[operator]
+        return made[0](**given)  # type: ignore[operator]
     except pydantic.ValidationError as error:
         raise ConfigError(f"{path}: {_explain(error)}. Set it in the config file.") from None
 

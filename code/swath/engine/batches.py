@@ -54,6 +54,7 @@ class Batches:
 
     def _tiles(self, tiles: gpd.GeoDataFrame, root: Path, tasks: list[str], crops: Crops | None = None) -> TileDataset:
         data = self.config.data
+        tiles = tiles if tasks else tiles.assign(mask=None)  # labels that nobody asks for are not looked at
         return TileDataset(tiles, root, tasks, crops, data.cache, absolute(data.cache_path), shared=data.workers > 0)
 
     def _require_labels(self) -> None:

@@ -27,7 +27,7 @@ from swath.engine.pretrain_config import PretrainConfig
 from swath.engine.ranks import first, mean_over_ranks, of_all
 from swath.errors import ConfigError
 from swath.nn.heads import Classification, build_model
-from swath.nn.masked import Guess, MaskedModel, Reconstruction, from_patches
+from swath.nn.masked import Guess, MaskedModel, Reconstruction, from_patches, hidden_count
 from swath.nn.pretrained import build_network, check_network, takes, without_weights
 
 ENCODER = "network.encoder."
@@ -52,6 +52,8 @@ class Pretraining:
         model = masked_model(config, self.batches.train_set.bands)
         if config.warm_start and start_from:
             warm_start(model, start_from, config.warm_start.part)
+        if config.data.crop:
+            hidden_count(math.prod(model.grid(config.data.crop, config.data.crop)), config.ratio)  # is there enough?
         fit_preprocessing(model, self.batches.folds, [], config.seed)
         self.model = model
         self.learner = Learner(config, model, self.device, self.batches.steps * config.epochs)

@@ -1,0 +1,49 @@
+"""Pretrain a ViT on the training scenes' tiles, with or without charts: a masked autoencoder of 24 bands.
+
+mlflow run . -e pretrain --env-manager local -P config_path=configs/ai4arctic/pretrain.py
+
+Any tiles will do, as many as there are: -P data.tiles_path=<folder>. A GPU is needed; add -P precision=bf16 there. The
+generated scenes are too few to learn from: -P epochs=1 shows that it runs. No number is published for it.
+"""
+
+from functools import partial
+
+import segmentation_models_pytorch as smp
+from torch.optim import AdamW
+
+from swath.data.splits import RandomSplit
+from swath.data.transforms import D4
+from swath.engine.pretrain_config import PretrainConfig
+from swath.engine.training_config import DataConfig
+from swath.nn.masked import MaskedTransformer
+from swath.nn.schedules import Cosine, WarmUp
+
+config = PretrainConfig(
+    data=DataConfig(
+        tiles_path="output/ai4arctic/tiles",
+        split=RandomSplit(fractions=(0.95, 0.05, 0.0), by="scene"),
+        crop=256,
+        batch=64,
+        samples_per_epoch=6400,
+        augmentation=(partial(D4),),
+    ),
+    model=partial(
+        smp.DPT,
+        encoder_name="tu-vit_small_patch16_224",
+        encoder_weights=None,
+        img_size=256,
+        dynamic_img_size=True,
+        num_classes=0,
+        final_norm=False,
+        decoder_fusion_channels=128,
+        decoder_intermediate_channels=(96, 192, 384, 384),
+    ),
+    method=partial(MaskedTransformer, width=256, depth=4, heads=8),
+    ratio=0.75,
+    optimizer=partial(AdamW, lr=1.5e-4, weight_decay=5e-2, betas=(0.9, 0.95)),
+    no_decay=True,
+    schedule=partial(WarmUp, after=Cosine()),
+    epochs=300,
+    evaluate_every=10,
+    output_path="output/ai4arctic/pretraining",
+)
