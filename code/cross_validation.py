@@ -16,9 +16,7 @@ def step(run: tracking.Run, entry_point: str, name: str, parameters: dict[str, s
     """(run id of a step, done before or now; digest of all that decides its result)."""
     digest, _ = digest_of(entry_point, parameters, before)
     child = tracking.Step(entry_point=entry_point, parameters=parameters, digest=digest, name=name)
-    done = tracking.finished_step(run, child)
-    print(f"{'done before: ' if done else '==> '}{entry_point}, {name}", flush=True)
-    return done or tracking.run_step(run, child), digest
+    return tracking.ensure_step(run, child), digest
 
 
 def one_fold(run: tracking.Run, config: CrossValidationConfig, fold: Fold) -> dict[str, str]:

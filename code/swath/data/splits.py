@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from swath.config import configclass
 from swath.data.blocks import Unit, boxes_of, folds_of_blocks, frames_of
 from swath.data.ground import Geometries, too_near
 from swath.data.leaks import KINDS, LeakKind, require_disjoint
+from swath.data.subsets import hash_of
 from swath.errors import CatalogError, ConfigError, LeakError
 
 Side = Literal["training", "validation", "test", "unused"]
@@ -248,4 +248,4 @@ def _two(names: Sequence[str], share: float, seed: int) -> tuple[Sequence[str], 
 
 def _share(seed: int, name: str) -> float:
     """A number in [0, 1) that depends on nothing else."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:6]) / 2**48
+    return int.from_bytes(hash_of(seed, name)[:6]) / 2**48

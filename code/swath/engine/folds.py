@@ -38,9 +38,8 @@ def read_folds(config: DataConfig, seed: int) -> Folds:
     """Divide the table of tiles; LeakError when a side knows what another one is asked."""
     root = absolute(config.tiles_path)
     found = divide(read_tiles(root), config.split, config.allow_leaks)
-    train, validation, test = (
-        limited(side, config.limit, seed) for side in (found.training, found.validation, found.test)
-    )
+    sides = (config.subset.of(found.training), found.validation, found.test)
+    train, validation, test = (limited(side, config.limit, seed) for side in sides)
     return Folds(root, train, validation, test, found.leaks)
 
 

@@ -172,6 +172,30 @@ def _draw_bars(axes: Any, bars: Sequence[Bar]) -> None:
     axes.set(xlim=(0, 1), ylim=(len(bars) - 0.4, -0.6))
 
 
+class Point(NamedTuple):
+    """A point of a curve with its interval (NaN: none)."""
+
+    x: float
+    value: float
+    low: float
+    high: float
+
+
+def curves_figure(curves: Mapping[str, Sequence[Point]], x: str, y: str, title: str) -> NDArray[np.uint8]:
+    """uint8 RGB: values with intervals over `x`, one line per name."""
+    figure = Figure(figsize=(7.5, 4.5), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(curves.items(), start=1):
+        ordered, color = sorted(points), tuple(PALETTE[number % len(PALETTE)] / 255)
+        at = [point.x for point in ordered]
+        axes.plot(at, [point.value for point in ordered], marker="o", color=color, label=name)
+        axes.fill_between(at, [p.low for p in ordered], [p.high for p in ordered], color=color, alpha=0.2)
+    axes.set(xlabel=x, ylabel=y, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _drawn(figure)
+
+
 def _drawn(figure: Figure) -> NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)  # no pyplot: nothing stays in memory when the figure goes
     canvas.draw()

@@ -13,6 +13,7 @@ from swath.data.leaks import LeakKind
 from swath.data.samplers import TargetPresence, Uniform
 from swath.data.sources import Cache
 from swath.data.splits import ByArea, Split
+from swath.data.subsets import Subset
 from swath.engine.ranks import Launcher
 from swath.engine.scoring import ScoringConfig
 from swath.geo.windows import ConstantSize, ConstantStride
@@ -32,6 +33,8 @@ class DataConfig:
     split: Split = ByArea()
     """Who trains, judges and reports: ByArea(validation_areas=...), ByFold(...), RandomSplit(...), BlockFolds(...).
     Without validation tiles all train and the last weights are kept."""
+    subset: Subset = Subset()
+    """Part of the training side that is learned from, such as Subset(fraction=0.4, by="scene"); who judges stays."""
     allow_leaks: bool | tuple[LeakKind, ...] = False
     """Go on although evaluation tiles leak from the training: all kinds, or those named; the run is then marked."""
     crop: int | None = 256

@@ -14,7 +14,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 from swath.tracking.bundle import provenance, versions
 from swath.tracking.delivery import Delivery
 from swath.tracking.process import Stopped, cli
-from swath.tracking.project import Step, command_of, finished_step, run_step, warm_up
+from swath.tracking.project import Step, command_of, ensure_step, finished_step, run_step, warm_up
 from swath.tracking.runs import PARAM_LENGTH, Run, run, silent_run
 from swath.tracking.store import fetch, history, located, metrics_of
 
@@ -26,6 +26,7 @@ __all__ = [
     "Stopped",
     "cli",
     "command_of",
+    "ensure_step",
     "fetch",
     "finished_step",
     "history",

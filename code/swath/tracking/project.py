@@ -55,6 +55,13 @@ def finished_step(parent: Run, step: Step) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
+def ensure_step(parent: Run, step: Step) -> str:
+    """The run id of a step that was done before, or else is done now (`run_step`)."""
+    done = finished_step(parent, step)
+    print(f"{'done before: ' if done else '==> '}{step.entry_point}, {step.name}", flush=True)
+    return done or run_step(parent, step)
+
+
 def command_of(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
     """The command that ``mlflow run`` starts for an entry point of the project.
 
