@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
-import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swath.data.dataset import read_tiles
 from swath.data.splits import ByArea
 from swath.data.subsets import Subset
 from swath.engine.folds import read_folds
 from swath.engine.label_fractions import LabelFractionsConfig, Part, Results, parts, pooled
 from swath.engine.training_config import DataConfig
 from swath.errors import CatalogError, ConfigError
-from tests.conftest import Script
 
 CONFIG = LabelFractionsConfig(
     training_config="configs/demo/training.py", output_path="out", fractions=(1.0, 0.5), seeds=(4, 5),
@@ -146,39 +140,3 @@ def test_c104_scores_of_several_seeds_are_those_of_all_their_pixels() -> None:
     assert results.picture().ndim == 3
     with pytest.raises(CatalogError, match="not judged by the same tiles"):
         pooled([tables[0], units([[1, 2, 3, 4]] * 12, [f"u{i}" for i in range(12)])])
-
-
-def test_c104_a_second_start_does_only_what_is_missing(
-    tiles: Path, tmp_path: Path, script: Script, last_run: Callable[[], mlflow.entities.Run],
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    parameters = {
-        "data.tiles_path": str(tiles), "data.crop": "32", "data.samples_per_epoch": "16", "epochs": "1", "model":
-        "tests.synthetic:TinyNet", "data.split.validation_areas": "south", "output_path": str(tmp_path / "training"),
-    }  # fmt: skip
-    overrides = {"output_path": tmp_path / "out", "parameters": json.dumps(parameters), "seeds": "0"}
-    assert script("label_fractions", "configs/demo/label_fractions.py", **overrides, fractions="1.0") == 0
-    assert "done before" not in capsys.readouterr().out
-    assert script("label_fractions", "configs/demo/label_fractions.py", **overrides, fractions="0.5,1.0") == 0
-    said = capsys.readouterr().out
-    assert said.count("==> training") == said.count("done before: training, base, 1 of the labels") == 1
-
-    frame = pd.read_csv(tmp_path / "out" / "label_fractions.csv")
-    assert list(frame["fraction"]) == [0.5, 1.0]
-    held = (read_tiles(tiles)["area"] == "south").sum()
-    assert frame["tiles"].iloc[1] == len(read_tiles(tiles)) - held
-    assert list(frame["scenes"]) == [1, 2]
-
-    client = mlflow.MlflowClient()
-    (found, *_) = client.search_runs(
-        [e.experiment_id for e in client.search_experiments()], "tags.`swath.kind` = 'label-fractions'",
-        order_by=["attributes.start_time DESC"],
-    )  # fmt: skip
-    curve = client.get_metric_history(found.info.run_id, "base/iou_fg")
-    assert [(m.step, m.value) for m in sorted(curve, key=lambda m: m.step)] == [
-        (50, pytest.approx(frame["score"].iloc[0], abs=1e-6)), (100, pytest.approx(frame["score"].iloc[1], abs=1e-6)),
-    ]  # fmt: skip
-    names = {f.path for f in client.list_artifacts(found.info.run_id)}
-    assert {"label_fractions.csv", "label_fractions.txt", "label_fractions.png"} <= names
-    children = client.search_runs([found.info.experiment_id], f"tags.`mlflow.parentRunId` = '{found.info.run_id}'")
-    assert [run.data.params["cfg.data.subset.fraction"] for run in children] == ["0.5"]
