@@ -158,7 +158,7 @@ def test_mlproject_names_scripts_and_configs_that_exist() -> None:
         assert (ROOT / path).is_file(), name
     wanted = {
         "main", "pipeline", "cross_validation", "generate_demo_scenes", "import_scenes", "generate_3b_images", "rasterize", "generate_tiles", "generate_test_tiles",
-        "generate_tiles_stats", "training", "inference", "validate", "threshold_search", "ensemble", "postprocess", "merge_tiles", "all_agg_by_city", "polygonize", "to_submission",
+        "generate_tiles_stats", "training", "pretrain", "label_fractions", "inference", "validate", "threshold_search", "ensemble", "postprocess", "merge_tiles", "all_agg_by_city", "polygonize", "to_submission",
     }  # fmt: skip
     assert wanted <= set(project["entry_points"])
 

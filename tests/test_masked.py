@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from swath.data.channels import Bands, Fill, Preprocess, ZScore
+from swath.engine.learner import parameter_groups
+from swath.engine.pretrain_config import PretrainConfig
+from swath.engine.training_config import DataConfig
 from swath.errors import ConfigError
 from swath.nn.decoders import TaskDecoders
 from swath.nn.masked import (
@@ -172,6 +176,30 @@ def test_c63_every_weight_of_a_pretraining_has_a_gradient() -> None:
         model = MaskedModel(preprocess(2), network, 0.5)
         Reconstruction().of(model, torch.randn(2, 2, 48, 48), {}, generator())["loss"].backward()
         assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("name", ["tu-convnext_atto", "resnet18"])
+def test_c63_encoders_of_smp_and_timm_guess_images_of_any_size(name: str) -> None:
+    encoder = smp.Unet(name, encoder_weights=None, in_channels=4, classes=1).encoder
+    before = {key: tensor.clone() for key, tensor in encoder.state_dict().items()}
+    model = MaskedModel(preprocess(4), MaskedPyramid(encoder, 4, patch=64, width=8), 0.5)
+    assert all(
+        torch.equal(before[key], tensor) for key, tensor in encoder.state_dict().items()
+    )  # a trial leaves no trace
+    loss = Reconstruction().of(model, torch.randn(2, 4, 120, 70), {}, generator())["loss"]
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert [key for key, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_c67_c63_positions_tokens_and_vectors_do_not_decay() -> None:
+    model = MaskedModel(preprocess(2), MaskedTransformer(vit(), 2, width=16, depth=1, heads=2), 0.5)
+    config = PretrainConfig(data=DataConfig(tiles_path=""), model=TINY_VIT, no_decay=True)
+    names = {id(p): name for name, p in model.named_parameters()}
+    decay, free = ({names[id(p)] for p in group["params"]} for group in parameter_groups(model, config))
+    tokens = {"network.mask_token", "network.encoder.model.pos_embed", "network.encoder.model.cls_token"}
+    assert free == tokens | {name for name, p in model.named_parameters() if p.ndim <= 1}
+    assert decay == set(names.values()) - free
 
 
 def test_c63_an_encoder_that_does_not_fit_the_method_is_refused() -> None:

@@ -7,7 +7,8 @@ Tried with segmentation-models-pytorch 0.6 and timm 1.0, one to six bands, sizes
 - mit_b* not with UnetPlusPlus and Linknet; densenet, vgg, xception and inception not with DeepLabV3(Plus) and PAN,
   which need dilated encoders; neither do ``tu-edgenext*``, ``tu-hrnet*`` and ``tu-swin*`` offer those.
 - ``tu-swin*`` takes other sizes than its own with ``strict_img_size=False``; ``tu-maxvit*``, ``tu-coat*``,
-  ``tu-hiera*`` and ``tu-efficientformerv2*`` take their own size only, ``tu-vit*`` has no pyramid of features.
+  ``tu-hiera*`` and ``tu-efficientformerv2*`` take their own size only; ``tu-vit*`` has no pyramid of features
+  and works with DPT (``dynamic_img_size=True``).
 - dpn92, dpn68b and dpn107 have ``"imagenet+5k"`` weights, no ``"imagenet"``.
 """
 
