@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from swath.data.channels import Bands, Fill, Preprocess, ZScore
-from swath.engine.learner import parameter_groups
+from swath.engine.learner import Learner, parameter_groups
 from swath.engine.pretrain_config import PretrainConfig
 from swath.engine.training_config import DataConfig
 from swath.errors import ConfigError
@@ -136,7 +138,7 @@ def test_c63_no_valid_value_is_no_loss_and_no_gradient_that_is_not_finite() -> N
     model = MaskedModel(preprocess(2), MaskedPyramid(TinyPyramid(2), 2, width=8), 0.5)
     loss = Reconstruction().of(model, torch.full((1, 2, 16, 16), torch.nan), {}, generator())["loss"]
     loss.backward()
-    assert float(loss) == 0
+    assert loss.item() == 0
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
@@ -200,6 +202,24 @@ def test_c67_c63_positions_tokens_and_vectors_do_not_decay() -> None:
     tokens = {"network.mask_token", "network.encoder.model.pos_embed", "network.encoder.model.cls_token"}
     assert free == tokens | {name for name, p in model.named_parameters() if p.ndim <= 1}
     assert decay == set(names.values()) - free
+
+
+@pytest.mark.parametrize("kind", ["pyramid", "transformer"])
+def test_c69_c63_no_step_waits_for_the_device(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On tensors without values: whoever asks for one fails, as on a GPU he would wait."""
+    monkeypatch.setattr(Learner, "_autocast", lambda self: contextlib.nullcontext())
+    network = (
+        MaskedPyramid(TinyPyramid(2), 2, width=8)
+        if kind == "pyramid"
+        else MaskedTransformer(vit(), 2, width=16, depth=1, heads=2)
+    )
+    config = PretrainConfig(data=DataConfig(tiles_path=""), model=TINY_VIT, device="meta")
+    learner = Learner(config, MaskedModel(preprocess(2), network, 0.5), torch.device("meta"), 10)
+    batch = {"image": torch.randn(2, 2, 32, 32), "target": {}, "key": ["a", "b"]}
+    values = [learner.step(batch, iteration) for iteration in (1, 2)]
+    assert set(values[1]) == {"training/loss", "training/lr"}
+    with pytest.raises(RuntimeError, match="meta"):  # the oracle is able to fail
+        float(values[1]["training/loss"])
 
 
 def test_c63_an_encoder_that_does_not_fit_the_method_is_refused() -> None:
