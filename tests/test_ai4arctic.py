@@ -21,7 +21,7 @@ from swath.data.catalog import SCENES, pair_masks, read_scenes, write_table
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.grid import Window
 from swath.geo.netcdf import NetcdfReader, Variable, write_netcdf
-from swath.geo.polygons import polygonize
+from swath.geo.polygons import PolygonRules, polygonize
 from swath.geo.raster import RasterSpec, describe, read_image, read_labels, write_raster
 from tests.conftest import Script
 
@@ -307,7 +307,7 @@ def test_c31_charts_may_lie_apart_and_have_to_hold_classes(made: Path, tmp_path:
 def test_scenes_without_a_place_on_earth_have_polygons_in_metres(made: Path, tmp_path: Path) -> None:
     scene = next(imported(made / "raw" / "train", tmp_path, channels=SAR, factor=4).itertuples())
     labels = read_labels(tmp_path / "labels" / scene.area / f"{scene.key}.tif")[0]
-    frame = polygonize(labels, describe(Path(scene.image)).grid, classes=(0, 10))
+    frame = polygonize(labels, describe(Path(scene.image)).grid, PolygonRules(classes=(0, 10)))
     assert frame.crs is None
     assert frame.area.sum() == pytest.approx(np.isin(labels, (0, 10)).sum() * 160**2)
 

@@ -64,6 +64,7 @@ def test_c74_scores_equal_sklearn_to_1e_9(seed: int) -> None:
         "iou_fg": sk.jaccard_score(y > 0, p > 0) if _binary(y, p) else None,
         "iou_macro_bg": iou.mean(), "iou_macro_fg": iou[1:].mean(),
         "f1_macro_bg": sk.f1_score(y, p, average="macro"), "f1_macro_fg": f1[1:].mean(),
+        "f1_weighted": sk.f1_score(y, p, average="weighted"), "r2": sk.r2_score(y, p),
     }  # fmt: skip
     precision, recall = (s(y, p, average=None) for s in (sk.precision_score, sk.recall_score))
     for k, name in enumerate(NAMES):
@@ -266,7 +267,7 @@ def test_c79_shards_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None
     for world in (2, 3):
         shards = [evaluate(model, DataLoader(data[r::world], 4), tasks, overlap_losses()) for r in range(world)]  # type: ignore[arg-type]
         monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
-        monkeypatch.setattr("ignite.distributed.all_gather", lambda _, parts=shards: [s.units for s in parts])
+        monkeypatch.setattr("swath.engine.evaluator.of_all", lambda _, parts=shards: [s.units for s in parts])
         found = evaluate(model, DataLoader(data[:1], 1), tasks, overlap_losses())  # type: ignore[arg-type]
         monkeypatch.undo()
         np.testing.assert_array_equal(found.matrices["water"], whole.matrices["water"])

@@ -358,9 +358,7 @@ def test_c91_half_precision_differs_by_little_and_stays_a_probability() -> None:
     torch.manual_seed(1)
     net = SegmentationModel(Preprocess(Bands(BANDS), Fill(2), ZScore(2)), TinyNet(2, 2), WATER).eval()
     image = torch.from_numpy(scene((32, 32)))[None]
-    whole, half = (
-        predictor(net, "off", torch.device("cpu"), precision=p)(image)["water"] for p in ("float32", "bfloat16")
-    )
+    whole, half = (predictor(net, "off", torch.device("cpu"), precision=p)(image)["water"] for p in ("fp32", "bf16"))
     assert half.dtype == torch.float32
     assert 0 < float((whole - half).abs().max()) < 0.05
     torch.testing.assert_close(half.sum(1), torch.ones(1, 32, 32))

@@ -11,17 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import shapely
 from pyarrow import parquet
 
 from swath.errors import CatalogError
+from swath.geo.grid import Window
 from swath.geo.raster import RasterInfo, describe, find_rasters, part_of
 from swath.geo.vector import footprint
 
 SCENES = "scenes.parquet"
 TILES = "tiles.parquet"
 TILE_STATS = "tile_stats.parquet"
+
+Row = Mapping[Any, Any]
+"""A row of a table of tiles."""
 
 SCENE_COLUMNS = ("key", "area", "date", "image")
 TILE_COLUMNS = ("key", "scene", "area", "image", "mask", "row", "col", "height", "width")
@@ -230,3 +235,18 @@ def pair_masks(scenes: gpd.GeoDataFrame, masks_path: Path) -> dict[str, Path]:
 def _some(names: Iterable[str]) -> str:
     listed = list(names)
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
+
+
+def place_of(row: Row) -> Window:
+    """The tile within its files: all of them, or the window that the row names."""
+    return Window(_at(row.get("at_row")), _at(row.get("at_col")), row["height"], row["width"])
+
+
+def _at(value: Any) -> int:
+    return 0 if value is None or value != value else int(value)  # NaN where tables of both kinds were joined
+
+
+def missing_of(row: Row) -> tuple[float, ...]:
+    """Values of the row's image that mean no measurement, besides its nodata."""
+    missing = row.get("missing")
+    return tuple(missing) if isinstance(missing, Sequence | np.ndarray) else ()

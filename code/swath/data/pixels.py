@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.data.sources import missing_of, place_of
+from swath.data.catalog import missing_of, place_of
 from swath.errors import RasterError
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe

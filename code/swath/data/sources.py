@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -19,15 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swath.data.catalog import whole
+from swath.data.catalog import Row, missing_of, place_of, whole
 from swath.errors import ConfigError, RasterError
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader
 from swath.labels import IGNORE
 
 Cache = Literal["off", "ram", "mmap"]
-Row = Mapping[Any, Any]
-"""A row of a table of tiles."""
 
 OPEN_FILES = 128
 """Rasters that a process keeps open."""
@@ -63,21 +61,6 @@ def source_of(
             raise ConfigError("data.cache=mmap needs data.cache_path: a folder on a fast local disk.")
         return Mapped(files, folder)
     return files
-
-
-def place_of(row: Row) -> Window:
-    """The tile within its files: all of them, or the window that the row names."""
-    return Window(_at(row.get("at_row")), _at(row.get("at_col")), row["height"], row["width"])
-
-
-def _at(value: Any) -> int:
-    return 0 if value is None or value != value else int(value)  # NaN where tables of both kinds were joined
-
-
-def missing_of(row: Row) -> tuple[float, ...]:
-    """Values of the row's image that mean no measurement, besides its nodata."""
-    missing = row.get("missing")
-    return tuple(missing) if isinstance(missing, Sequence | np.ndarray) else ()
 
 
 class Files:

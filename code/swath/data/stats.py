@@ -14,12 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import StepConfig, configclass
+from swath.data.catalog import missing_of, place_of
 from swath.data.duplicates import Grouping, group_tiles
 from swath.data.fingerprints import fingerprint
 from swath.data.flags import skip_reasons
 from swath.data.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
 from swath.data.moments import RunningMoments, band_statistics, merge_moments
-from swath.data.sources import missing_of, place_of
 from swath.geo.grid import Window
 from swath.geo.raster import describe, read_image, read_labels
 from swath.labels import IGNORE

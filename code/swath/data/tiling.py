@@ -12,7 +12,7 @@ import geopandas as gpd
 import numpy as np
 
 from swath.config import StepConfig, configclass
-from swath.data.sources import place_of
+from swath.data.catalog import place_of
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterInfo, RasterReader, RasterSpec, describe, write_raster

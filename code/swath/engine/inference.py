@@ -80,8 +80,8 @@ class InferenceConfig:
     """Blocks, intervals and conditions of the scores."""
     device: str | None = None
     """Device such as cpu or cuda; None takes the GPU when there is one."""
-    precision: Precision = "float32"
-    """Arithmetic of the network: float32, or bfloat16, which is faster on recent GPUs and less exact."""
+    precision: Precision = "fp32"
+    """Arithmetic of the network: fp32, or bf16, which is faster on recent GPUs and less exact."""
     launcher: Launcher = "auto"
     """Who starts several processes: auto (torchrun, or nobody) or slurm (srun). They share each scene."""
 

@@ -28,19 +28,19 @@ FLOOR = 1e-7
 """Smallest probability that `merge_views` knows: a view that is certain cannot veto all others."""
 
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["fp32", "bf16"]
 """Arithmetic of the network: as trained, or in half of the bits where a device is faster so. Probabilities are float32."""
 
 
 def predictor(
-    model: nn.Module, tta: Views, device: torch.device, merge: Merge = "mean", precision: Precision = "float32"
+    model: nn.Module, tta: Views, device: torch.device, merge: Merge = "mean", precision: Precision = "fp32"
 ) -> Predict:
     """The model as a function to probabilities (on `device`), merged over the views of `tta`.
 
     Its weights are laid out channels last: a sixth faster on CPUs (Unet mobilenet_v2, 512 px), and what GPUs like.
     """
     turned, model = views(tta), model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    half = partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    half = partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def each(image: Tensor) -> Iterator[dict[str, Tensor]]:
         for view in turned:
