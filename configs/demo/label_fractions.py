@@ -2,7 +2,7 @@
 
 mlflow run . -e label_fractions --env-manager local
 
-Ten trainings: about twenty minutes on two CPU cores. A second start does only what is missing. The three areas have six
+Ten trainings of two minutes each on two CPU cores. A second start does only what is missing. The three areas have six
 scenes: 20 % is one, 40 % are two.
 """
 

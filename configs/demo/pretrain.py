@@ -3,7 +3,7 @@
 mlflow run . -e pretrain --env-manager local
 mlflow run . --env-manager local -P warm_start.weights=runs:/<run id that it prints>
 
-About three minutes on two CPU cores. So short a pretraining shows how it is done, not what it is worth.
+Some minutes on two CPU cores. So short a pretraining shows how it is done, not what it is worth.
 """
 
 from dataclasses import replace
