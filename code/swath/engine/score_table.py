@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.engine.combined_table import constant_metrics
 from swath.engine.conditions import by_condition, summary
+from swath.engine.constants import constant_metrics
 from swath.engine.scoring import SceneScore, ScoringConfig, best_band_threshold
 from swath.engine.units import sampling_units, scene_rows, stacked_matrices, sums_by
 from swath.errors import CatalogError

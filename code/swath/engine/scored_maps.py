@@ -7,7 +7,7 @@ from pathlib import Path
 
 import geopandas as gpd
 
-from swath.engine.combined_table import constant_guesses
+from swath.engine.constants import constant_guesses
 from swath.engine.maps import scene_output
 from swath.engine.records import Record
 from swath.engine.score_table import ScoreTable

@@ -21,7 +21,7 @@ from swath.config import absolute, digest
 from swath.engine.averaging import Averages
 from swath.engine.batches import Batches
 from swath.engine.checkpoint import load_state, load_weights, save_state, save_weights, warm_start
-from swath.engine.combined_table import constant_guesses
+from swath.engine.constants import constant_guesses
 from swath.engine.devices import device_of
 from swath.engine.evaluator import Evaluation, evaluate
 from swath.engine.folds import Folds, fit_preprocessing, most_foreground
@@ -104,15 +104,15 @@ class Training:
         validation = self.config.validation
         judged = [] if self.validation_loader is None or validation.metric is None else [validation.metric]
         self.selection = Selection((*judged, *validation.also) if judged else (), validation.top)
+        wrong = [s for s in validation.scoring.combined if f"{VALIDATION}/{s}" not in self._metric_names()]
+        if wrong:
+            have = ", ".join(sorted(n.removeprefix(f"{VALIDATION}/") for n in self._metric_names()))
+            raise ConfigError(f"validation.scoring.combined: no score {', '.join(wrong)}. There are: {have}.")
         unknown = self.selection.unknown(self._metric_names())
         if unknown:
             raise ConfigError(
                 f"validation.metric={unknown[0]}: not among the logged metrics {', '.join(sorted(self._metric_names()))}"
             )
-        wrong = [s for s in validation.scoring.combined if f"{VALIDATION}/{s}" not in self._metric_names()]
-        if wrong:
-            have = ", ".join(sorted(n.removeprefix(f"{VALIDATION}/") for n in self._metric_names()))
-            raise ConfigError(f"validation.scoring.combined: no score {', '.join(wrong)}. There are: {have}.")
         stop, plateau = validation.early_stopping, self.config.plateau
         default = judged[0] if judged else None
         if (stop and not (stop.metric or default)) or (plateau and not (plateau.metric or default)):
