@@ -68,7 +68,8 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record
 
     def ready(row: Any) -> None:
         if row.key in shown:
-            picture = inference.quick_look(Path(row.image), scene_output(output, row.area, row.key).classes)
+            classes = scene_output(output, row.area, row.key).classes
+            picture = inference.quick_look(Path(row.image), classes, tasks=record.tasks)
             run.log_picture(picture, f"previews/{row.key}.png")
 
     about = tracking.provenance(config_path)
