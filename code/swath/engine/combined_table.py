@@ -65,6 +65,8 @@ def combined_text(frame: pd.DataFrame, weights: Mapping[str, float]) -> list[str
     lines = [f"combined = ({terms}) / {sum(weights.values()):g}"]
     lines.append(f"{'':44s}" + "".join(f"{column:>18s}" for column in columns))
     for row in frame.to_dict("records"):
-        label = f"{row['of']} {row['name']}"
+        label = row["of"] if row["of"] == CONSTANT else f"{row['of']} {row['name']}"
         lines.append(f"{label[:43]:44s}" + "".join(f"{row[column]:18.3f}" for column in columns))
+    constant = frame[frame["of"] == CONSTANT]["name"]
+    lines += [f"{CONSTANT}: {name} everywhere, from the labels of the training" for name in constant]
     return lines

@@ -107,7 +107,7 @@ def _panels(
             image,
             batch["target"][task][i].numpy(),
             found[i].cpu().numpy(),
-            key if len(predicted) == 1 else f"{task} {key}",
+            key if len(predicted) == 1 else f"{key} {task}",  # a long caption loses its beginning
             palette_of(len(tasks[task].classes), isinstance(tasks[task], Regression)),
         )
         for task, found in predicted.items()

@@ -87,12 +87,16 @@ def panel(
     caption: str = "",
     palette: NDArray[np.uint8] = PALETTE,
 ) -> NDArray[np.uint8]:
-    """uint8 RGB: image, label, prediction and overlay in a row, with the foreground IoU written above."""
+    """uint8 RGB: image, label, prediction and overlay in a row, with the foreground IoU written above; of more than two
+    classes also the share of labelled pixels that have the right one.
+    """
     picture = stretch(image_CHW)
     valid = labels_HW != IGNORE
     both = (valid & (labels_HW > 0) & (predicted_HW > 0)).sum()
     either = (valid & ((labels_HW > 0) | (predicted_HW > 0))).sum()
     score = f"IoU {both / either:.3f}" if either else "no foreground"
+    if valid.any() and max(labels_HW[valid].max(), predicted_HW[valid].max()) > 1:
+        score += f"  right {(labels_HW == predicted_HW)[valid].mean():.0%}"
     cells = [
         picture,
         colors(labels_HW, palette),
