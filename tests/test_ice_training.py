@@ -19,10 +19,11 @@ from sklearn.dummy import DummyClassifier
 
 from swath import config as configs
 from swath.challenges.ai4arctic_charts import CHARTS
+from swath.challenges.ai4arctic_import import ImportIceConfig
 from swath.challenges.ai4arctic_scenes import IceScenesConfig
 from swath.challenges.ai4arctic_submission import IceSubmissionConfig, read_submission
 from swath.challenges.ai4arctic_tasks import AUTOICE, FLOE, SIC, SOD
-from swath.data.catalog import by_key, read_scenes
+from swath.data.catalog import SCENES, by_key, read_scenes, write_table
 from swath.data.dataset import read_folders
 from swath.data.samplers import InverseSize, ShiftCorrection
 from swath.data.splits import RandomSplit, divide
@@ -39,14 +40,21 @@ from swath.nn.unet import UNet
 from tests.conftest import ROOT, Script
 from tests.trainings import quiet, trained
 
-SIZE = 150
-CHANNELS = "nersc_sar_primary,nersc_sar_secondary,btemp_18_7v,btemp_36_5h"
+SIZE = 140
+CHANNELS = ("nersc_sar_primary", "nersc_sar_secondary", "btemp_18_7v", "btemp_36_5h")
 TASKS = {"SIC": Regression(classes=SIC), "SOD": Classification(classes=SOD), "FLOE": Classification(classes=FLOE)}
+
+
+def imported(source: Path, output: Path, factor: int, **changes: object) -> None:
+    config = ImportIceConfig(
+        input_path=str(source), output_path=str(output), factor=factor, channels=CHANNELS, **changes,  # type: ignore[arg-type]
+    )  # fmt: skip
+    write_table(output / SCENES, [job.run() for job in config.scenes_to_import(output)])
 
 
 @pytest.fixture(scope="module")
 def ice(tmp_path_factory: pytest.TempPathFactory, store: str) -> Path:
-    """Generated scenes, imported at 80 and 200 m and tabled whole, by the entry points."""
+    """Generated scenes, imported at 80 and 200 m, and tabled whole by the entry points."""
     import importlib
 
     from swath import tracking
@@ -55,18 +63,12 @@ def ice(tmp_path_factory: pytest.TempPathFactory, store: str) -> Path:
     made = IceScenesConfig(output_path="unused", train_scenes=6, test_scenes=2, size=SIZE, seed=3)
     for job in made.scenes_to_make(folder / "input"):
         job.run()
-    steps: list[tuple[str, str, dict[str, object]]] = [
-        ("import_scenes", "import_scenes_test", {
-            "input_path": folder / "input/test", "labels_path": folder / "input/truth", "factor": factor,
-            "output_path": folder / f"test{factor}", "channels": CHANNELS,
-        }) for factor in (2, 5)
-    ]  # fmt: skip
+    steps: list[tuple[str, str, dict[str, object]]] = []
     for factor in (2, 5):
+        imported(folder / "input/test", folder / f"test{factor}", factor, labels_path=str(folder / "input/truth"), ignore_nodata=False)  # fmt: skip
         scenes, whole = folder / f"train{factor}", folder / f"whole{factor}"
+        imported(folder / "input/train", scenes, factor)
         steps += [
-            ("import_scenes", "import_scenes", {
-                "input_path": folder / "input/train", "output_path": scenes, "factor": factor, "channels": CHANNELS,
-            }),
             ("generate_tiles", "generate_tiles_scenes", {
                 "input_path": scenes, "masks_path": scenes / "labels", "output_path": whole,
             }),
