@@ -97,7 +97,7 @@ def demo(ice: Path, output: Path, **changes: object) -> TrainingConfig:
 # ---------------------------------------------------------------------------------------------------------- whole scenes
 
 
-def test_c38_a_table_of_whole_scenes_leaves_them_where_they_are(ice: Path) -> None:
+def test_c38_c78_a_table_of_whole_scenes_leaves_them_where_they_are(ice: Path) -> None:
     table = gpd.read_parquet(ice / "whole5" / "tile_stats.parquet")
     scenes = read_scenes(ice / "train5").set_index("key")
     assert sorted(table["scene"]) == sorted(scenes.index)
