@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import geopandas as gpd
 import numpy as np
@@ -17,6 +17,7 @@ from swath.config import configclass
 from swath.data.catalog import by_key, place
 from swath.data.leaks import Leak, LeakKind, kinds_of
 from swath.data.probes import scene_leaks
+from swath.engine.meeting import Where, meeting, predicted_at
 from swath.errors import CatalogError, ConfigError, LeakError, RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, describe
@@ -26,8 +27,6 @@ from swath.nn.heads import Task
 from swath.nn.metrics import THRESHOLD_BINS, best_threshold, confusion_matrices, threshold_histogram
 
 STRIP_PIXELS = 4_000_000
-
-Ints = NDArray[np.int64]
 
 
 @configclass
@@ -49,7 +48,7 @@ class ScoringConfig:
     """Columns to break the scores down by: any of `swath.engine.units.COLUMNS` or of the table of scenes or tiles."""
     bins: int = 4
     """Numeric columns are cut into so many quantiles."""
-    grid: Literal["same", "labels"] = "same"
+    grid: Where = "same"
     """Where maps and labels meet: "same", on the one grid that both have to have, or "labels", on that of the labels,
     whose pixels each take the map's value at their middle: a coarse map is then scored at full resolution."""
     combined: dict[str, float] = field(default_factory=dict)
@@ -143,7 +142,7 @@ EDGES = np.linspace(-50.0, 20.0, THRESHOLD_BINS + 1)
 
 def score_scene(
     classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Task], block: int = 512,
-    on: Literal["same", "labels"] = "same",
+    on: Where = "same",
 ) -> SceneScore:  # fmt: skip
     """Compare a predicted scene with its labels, strip by strip, and count by blocks of `block` pixels.
 
@@ -154,7 +153,7 @@ def score_scene(
     if block < 1:
         raise ConfigError(f"scoring.block={block}: blocks need at least one pixel, such as 512")
     grid = describe(labels).grid
-    at = _meeting(classes, labels, on)
+    at = meeting(classes, labels, on)
     rows, cols = (-(-length // block) for length in grid.shape)
     blocks = {name: np.zeros((rows, cols, len(t.classes), len(t.classes)), np.int64) for name, t in tasks.items()}
     column = torch.arange(grid.shape[1])[None] // block
@@ -163,7 +162,7 @@ def score_scene(
         predicted, truth = (stack.enter_context(RasterReader(path)) for path in (classes, labels))
         source = stack.enter_context(RasterReader(image)) if image else None
         for strip in _strips_of_blocks(grid.shape, block):
-            p, t = _predicted(predicted, strip, at), truth.labels(strip)
+            p, t = predicted_at(predicted, strip, at), truth.labels(strip)
             for name, task in tasks.items():
                 band, guess = _band_of(truth, name), p[_band_of(predicted, name)]
                 pair = torch.from_numpy(np.where(guess == IGNORE, 0, guess)), torch.from_numpy(t[band])
@@ -172,33 +171,6 @@ def score_scene(
             if source is not None:
                 _add_histograms(histograms, source, strip, t[0])
     return SceneScore(blocks, grid, block, histograms)
-
-
-def _meeting(classes: Path, labels: Path, on: Literal["same", "labels"]) -> tuple[Ints, Ints] | None:
-    """Row and column of the map for each of the labels; None on one grid. Raises RasterError when they do not fit."""
-    ours, theirs = describe(labels).grid, describe(classes).grid
-    difference = ours.difference(theirs)
-    if difference is None:
-        return None
-    if on == "same":
-        raise RasterError(
-            f"{labels} and {classes}: not on one grid: {difference}. Rasterise the labels on this scene, or bring the "
-            'map to the grid of the labels with scoring.grid="labels".'
-        )
-    found = ours.middles_in(theirs)
-    if found is None:
-        raise RasterError(f"{labels} and {classes}: do not cover the same ground: {difference}. Pair other files.")
-    return found
-
-
-def _predicted(reader: RasterReader, strip: Window, at: tuple[Ints, Ints] | None) -> NDArray[np.uint8]:
-    """uint8 (bands, height, width) of the map on a strip of the labels' grid."""
-    if at is None:
-        return reader.labels(strip)
-    rows, cols = at[0][strip.slices[0]], at[1]
-    first, last = int(rows[0]), int(rows[-1])
-    read = reader.labels(Window(first, 0, last - first + 1, reader.info.grid.shape[1]))
-    return read[:, (rows - first)[:, None], cols]
 
 
 def _strips_of_blocks(shape: tuple[int, int], block: int) -> Iterator[Window]:
