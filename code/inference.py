@@ -6,6 +6,7 @@ if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from swath.engine.ranks import joined
 from swath.engine.records import Record, fetch_record
 from swath.engine.score_report import ScoreReport
 from swath.engine.score_table import ScoreTable
+from swath.engine.scored_maps import scored_maps
 
 
 def main() -> None:
@@ -41,6 +43,7 @@ def infer(run: tracking.Run | None, config: InferenceConfig, config_path: str, n
         return
     run.set_tags({"swath.training_run": config.run_id})
     labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}
+    others = {n: pair_masks(scenes, configs.absolute(path)) for n, path in config.also_score.items()} if labels else {}
     notes: list[str] = []
     if labels:
         judged = scoring.require_fair(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
@@ -48,7 +51,14 @@ def infer(run: tracking.Run | None, config: InferenceConfig, config_path: str, n
         notes = scoring.fairness_notes(judged.selection_set, leaks=judged.leaks)
     predict(run, config, config_path, record, scenes)
     if labels:
-        score(run, config, record, scenes, labels, notes)
+        output = configs.absolute(config.output_path)
+        table = scored_maps(scenes, labels, output, record, config.scoring, notes)
+        report(run, table, config.score_prefix, output)
+        on_theirs = replace(config.scoring, grid="labels")
+        for prefix, other in others.items():
+            print(f"\n{prefix}:")
+            table = scored_maps(scenes, other, output, record, on_theirs, notes)
+            report(run, table, prefix, output / prefix, prefix)
 
 
 def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record: Record, scenes: Any) -> None:
@@ -58,7 +68,8 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record
 
     def ready(row: Any) -> None:
         if row.key in shown:
-            picture = inference.quick_look(Path(row.image), scene_output(output, row.area, row.key).classes)
+            classes = scene_output(output, row.area, row.key).classes
+            picture = inference.quick_look(Path(row.image), classes, tasks=record.tasks)
             run.log_picture(picture, f"previews/{row.key}.png")
 
     about = tracking.provenance(config_path)
@@ -66,24 +77,15 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record
     run.log_metrics({"inference/scenes": len(scenes), "inference/done_now": done_now})
 
 
-def score(
-    run: tracking.Run, config: InferenceConfig, record: Record, scenes: Any, labels: dict[str, Path], notes: list[str]
-) -> None:
-    """Log the scores of all scenes together and broken down, beside what one threshold reaches on the same pixels."""
-    output = configs.absolute(config.output_path)
-    table = ScoreTable(record.tasks, config.scoring, notes)
-    for about in scenes.to_dict("records"):
-        classes = scene_output(output, about["area"], about["key"]).classes
-        truth, image = labels[about["key"]], Path(about["image"])
-        found = scoring.score_scene(classes, truth, image, record.tasks, config.scoring.block)
-        table.add(about["key"], about["area"], found, about)
-    run.log_metrics(table.metrics(config.score_prefix))
-    report = ScoreReport(table)
-    for path in report.write(output):
-        run.log_file(path)
-    for name, picture in report.pictures().items():
-        run.log_picture(picture, name)
-    print(report.text())
+def report(run: tracking.Run, table: ScoreTable, prefix: str, output: Path, folder: str = "") -> None:
+    """Log a table of scores as metrics, files and pictures, and print it."""
+    run.log_metrics(table.metrics(prefix))
+    found = ScoreReport(table)
+    for path in found.write(output):
+        run.log_file(path, folder=folder or None)
+    for name, picture in found.pictures().items():
+        run.log_picture(picture, f"{folder}/{name}".lstrip("/"))
+    print(found.text())
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def main() -> None:
     rules = PolygonRules(classes=config.classes, min_area=config.min_area, simplify=config.simplify)
     share = max(1, (config.workers or os.cpu_count() or 1) // len(rasters))  # few rasters: their strips in parallel
     jobs = [
-        PolygonJob(raster=r, output=output / f"{r.stem}.{config.format}", rules=rules, workers=share) for r in rasters
+        PolygonJob(raster=r, output=output / f"{r.stem}.{config.format}", rules=rules, workers=share, task=config.task)
+        for r in rasters
     ]
     items = [Item(key=j.raster.stem, job=j, inputs=(j.raster,), outputs=(j.output,)) for j in jobs]
     with tracking.run(config, config_path, "polygonize") as run:

@@ -33,7 +33,9 @@ def main() -> None:
         table = ScoreTable(config.tasks, config.scoring, notes=[*pairs.notes, *judgement.notes])
         scenes = about_scenes(config)
         for key, (predicted, labels) in pairs.found.items():
-            found = scoring.score_scene(predicted, labels, None, config.tasks, config.scoring.block)
+            found = scoring.score_scene(
+                predicted, labels, None, config.tasks, config.scoring.block, config.scoring.grid
+            )
             about = scenes.get(key.partition("/")[0], {"date": date_of(labels)})
             table.add(key, str(about.get("area", predicted.parent.name)), found, about)
         run.log_metrics(table.metrics("validation"))

@@ -23,6 +23,7 @@ from swath.engine.panels import (
     colors,
     confusion_figure,
     overlay,
+    palette_of,
     panel,
     stacked,
     stretch,
@@ -212,3 +213,17 @@ def test_c87_200_confusion_figures_leave_memory_flat() -> None:
         command, env=child_environment(Path("unused.db")), capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert int(done.stdout) < 30 * MEGABYTE
+
+
+def test_c87_steps_and_many_classes_have_a_colour_each_and_a_share_of_right_ones() -> None:
+    assert palette_of(8) is PALETTE
+    for classes, ordered in ((11, False), (11, True), (7, True)):
+        found = palette_of(classes, ordered)
+        assert len({tuple(color) for color in found}) == classes
+        brightness = found.astype(float) @ (0.299, 0.587, 0.114)
+        assert (np.diff(brightness) > 0).all()  # more is lighter
+        np.testing.assert_array_equal(colors(np.arange(classes), found), found)
+    shape = (40, 200)
+    truth = np.full(shape, 3, np.uint8)
+    one, other = (panel(image(shape), truth, np.full(shape, k)) for k in (3, 4))
+    assert (one[:CAPTION] != other[:CAPTION]).any()  # the IoU of the foreground alone is 1 for both

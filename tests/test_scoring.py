@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from affine import Affine
 
 from swath.data.catalog import place, read_scenes, read_table, write_table
 from swath.data.dataset import read_tiles
@@ -73,6 +75,40 @@ def test_c78_scores_on_two_grids_are_refused(tmp_path: Path) -> None:
     other = write_mask(tmp_path / "b.tif", blobs((20, 20)), grid((20, 20), origin=(400_010.0, 3_700_000.0)))
     with pytest.raises(RasterError, match="not on one grid"):
         score_scene(one, other, None, WATER)
+
+
+@pytest.mark.parametrize("pixel", [4.0, 10.0, 25.0, 30.0])
+def test_c76_a_map_of_other_pixels_is_scored_on_those_of_the_labels(tmp_path: Path, pixel: float) -> None:
+    truth, place = labels((63, 50), 2, seed=1).numpy(), grid((63, 50))  # 10 m
+    shape = (int(630 // pixel), int(500 // pixel))  # whole pixels only: the labels may go on beyond
+    guess = blobs(shape, seed=2)
+    paths = (
+        write_mask(tmp_path / "guess.tif", guess, grid(shape, pixel=pixel)),
+        write_mask(tmp_path / "truth.tif", truth, place),
+    )
+    expected = np.zeros((2, 2), int)
+    for (row, col), y in np.ndenumerate(truth):
+        at = [min(int((10 * i + 5) // pixel), n - 1) for i, n in zip((row, col), shape, strict=True)]
+        if y != 255:
+            expected[y, guess[*at]] += 1
+    for block in (512, 20):
+        found = score_scene(*paths, None, WATER, block, "labels")
+        assert found.grid.shape == (63, 50)
+        np.testing.assert_array_equal(found.matrices["water"], expected)
+
+
+def test_c76_a_map_that_is_turned_or_elsewhere_is_refused(tmp_path: Path) -> None:
+    truth = write_mask(tmp_path / "truth.tif", blobs((20, 20)), grid((20, 20)))
+    places = (
+        ("short", grid((5, 10), pixel=20.0)),
+        ("moved", grid((10, 10), origin=(400_100.0, 3_700_000.0), pixel=20.0)),
+        ("turned", replace(grid((20, 20)), transform=grid().transform @ Affine.rotation(5))),
+        ("unplaced", replace(grid((20, 20)), crs=None)),
+    )
+    for name, there in places:
+        other = write_mask(tmp_path / f"{name}.tif", blobs(there.shape), there)
+        with pytest.raises(RasterError, match="do not cover the same ground"):
+            score_scene(other, truth, None, WATER, on="labels")
 
 
 # --------------------------------------------------------------------------------------------------------------- table

@@ -64,6 +64,8 @@ class PolygonizeConfig(StepConfig):
     """Folder of class rasters, or one of them."""
     output_path: str
     """Folder for <name>.<format>."""
+    task: str | None = None
+    """Band of the rasters; None takes the first."""
     classes: tuple[int, ...] = (1,)
     """Classes that become polygons; their number is the attribute `id`."""
     min_area: float = 0.0
@@ -203,11 +205,12 @@ class PolygonJob:
     output: Path
     rules: PolygonRules
     workers: int = 1
+    task: str | None = None
 
 
 def polygonize_job(job: PolygonJob) -> int:
     """Write the polygons of one class raster; return their number."""
-    frame = polygonize_raster(job.raster, job.rules, job.workers)
+    frame = polygonize_raster(job.raster, job.rules, job.workers, job.task)
     write_vectors(job.output, frame)
     return len(frame)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
@@ -198,6 +199,43 @@ def read_tiles(folder: Path) -> gpd.GeoDataFrame:
     """The tiles of a folder with their statistics; skipped ones are left out."""
     table = read_table(folder / TILE_STATS, [*TILE_COLUMNS, "skip", "valid_ratio"], "generate_tiles_stats")
     return table[~table["skip"]].reset_index(drop=True)
+
+
+def read_folders(folders: Sequence[Path]) -> tuple[Path, gpd.GeoDataFrame]:
+    """(folder that paths count from, the tiles of several folders as one table).
+
+    Of several folders, keys end in ``@<folder>``, so that a scene may be in each of them at a resolution of its own.
+    Raises CatalogError for a folder that is named twice.
+    """
+    if len(folders) == 1:
+        return folders[0], read_tiles(folders[0])
+    names = _telling_names(folders)
+    parts = [
+        _absolute(read_tiles(folder), folder).assign(key=lambda t, name=name: t["key"] + f"@{name}")
+        for folder, name in zip(folders, names, strict=True)
+    ]
+    systems = {str(part.crs) for part in parts}
+    joined = pd.concat([pd.DataFrame(part) for part in parts], ignore_index=True)
+    crs = parts[0].crs if len(systems) == 1 else None
+    return folders[0], gpd.GeoDataFrame(joined, geometry="geometry", crs=crs)
+
+
+def _telling_names(folders: Sequence[Path]) -> list[str]:
+    """The first part of each path, from its end, that differs among the folders."""
+    if len(set(folders)) < len(folders):
+        raise CatalogError(f"data.tiles_path: {folders[0]} and others: a folder is named twice. Name each once.")
+    for parts in zip(*(reversed(folder.parts) for folder in folders), strict=False):
+        if len(set(parts)) == len(folders):
+            return list(parts)
+    return [str(i) for i in range(len(folders))]
+
+
+def _absolute(tiles: gpd.GeoDataFrame, root: Path) -> gpd.GeoDataFrame:
+    """The table with paths that do not depend on where it lies."""
+    moved = {
+        c: [str((root / p).resolve()) if isinstance(p, str) else None for p in tiles[c]] for c in ("image", "mask")
+    }
+    return tiles.assign(**moved)
 
 
 def tiles_from_folders(images: Path, masks: Path | None) -> gpd.GeoDataFrame:

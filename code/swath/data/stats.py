@@ -24,6 +24,9 @@ from swath.geo.grid import Window
 from swath.geo.raster import describe, read_image, read_labels
 from swath.labels import IGNORE
 
+CLASSES = "classes_"
+"""Columns of a table of tiles that begin so hold a task's pixels by class; those in an overlap count in each tile."""
+
 
 @configclass
 class StatsConfig(StepConfig):
@@ -115,6 +118,7 @@ def with_folds(table: gpd.GeoDataFrame, folds: Mapping[str, int] | GroupFolds | 
 def scene_statistics(job: SceneTiles) -> dict[str, Any]:
     """``{"tiles": [row, ...], "bands": {count, mean, m2, min, max, sketch}}`` of one scene, as JSON types."""
     tiles, bands = [], RunningMoments()
+    tasks = describe(next(filter(None, job.masks))).bands if any(job.masks) else ()
     for key, image_path, mask_path, place, missing in zip(
         job.keys, job.images, job.masks, job.places, job.missing, strict=True
     ):
@@ -122,8 +126,17 @@ def scene_statistics(job: SceneTiles) -> dict[str, Any]:
         moments = bands.add(image)
         mask = read_labels(mask_path, place) if mask_path else None
         row = tile_row(image, mask, moments, job.min_valid_ratio)
-        tiles.append({"key": key} | row | fingerprint(image))
+        counts = class_counts(mask, tasks) if mask is not None else {}
+        tiles.append({"key": key} | row | counts | fingerprint(image))
     return {"tiles": tiles, "bands": bands.total()}
+
+
+def class_counts(mask_THW: NDArray[np.uint8], tasks: Sequence[str]) -> dict[str, list[int]]:
+    """``classes_<task>``: pixels of class 0, 1, ... up to the highest there is; 255 is none."""
+    return {
+        f"{CLASSES}{task}": np.bincount(mask_HW[mask_HW != IGNORE]).tolist()
+        for task, mask_HW in zip(tasks, mask_THW, strict=True)
+    }
 
 
 def tile_row(

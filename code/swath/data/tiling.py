@@ -17,7 +17,7 @@ from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterInfo, RasterReader, RasterSpec, describe, write_raster
 from swath.geo.vector import footprints
-from swath.geo.windows import ConstantSize, ConstantStride, windows
+from swath.geo.windows import ConstantSize, Tiling, windows
 from swath.labels import IGNORE
 
 PLACE = ("row", "col", "height", "width")
@@ -34,8 +34,9 @@ class TilesConfig(StepConfig):
     """Folder for images/, masks/ and tiles.parquet."""
     masks_path: str | None = None
     """Folder of the scenes' label rasters; None cuts images only."""
-    tiling: ConstantSize | ConstantStride = ConstantSize(size=512, min_overlap=32)
-    """How scenes are divided: ConstantSize(size, min_overlap) or ConstantStride(size, stride, edge), in pixels."""
+    tiling: Tiling = ConstantSize(size=512, min_overlap=32)
+    """How scenes are divided: ConstantSize(size, min_overlap) or ConstantStride(size, stride, edge), in pixels;
+    Whole() leaves each scene in one piece."""
     write: bool = True
     """Write tiles to disk; False writes tiles.parquet alone, whose tiles are windows of the scenes and give the same
     samples. Scenes and masks have to stay where they are."""
@@ -53,7 +54,7 @@ class Cut:
     image: Path
     mask: Path | None
     output: Path
-    tiling: ConstantSize | ConstantStride
+    tiling: Tiling
     missing: tuple[float, ...] = ()
     """Values of the scene that mean no measurement, besides its nodata."""
     write: bool = True
@@ -64,7 +65,7 @@ def cut_jobs(
     scenes: gpd.GeoDataFrame,
     masks: Mapping[str, Path],
     output: Path,
-    tiling: ConstantSize | ConstantStride,
+    tiling: Tiling,
     missing: tuple[float, ...] = (),
     write: bool = True,
 ) -> list[Cut]:
@@ -155,7 +156,7 @@ def _cut_mask(job: Cut, window: Window, name: str) -> Path:
     return path
 
 
-def as_windows(tiles: gpd.GeoDataFrame, tiling: ConstantSize | ConstantStride) -> gpd.GeoDataFrame:
+def as_windows(tiles: gpd.GeoDataFrame, tiling: Tiling) -> gpd.GeoDataFrame:
     """The same ground by windows of tiles or whole scenes: a row per window, its core within that of its tile.
 
     Keys stay, so that what is counted on the windows of a tile is counted for the tile. No file is read.

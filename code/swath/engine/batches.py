@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset
 
 from swath.config import absolute, digest
 from swath.data.dataset import Crops, TileDataset, collate
-from swath.data.samplers import TargetPresence, TrainingDraws, Uniform
+from swath.data.samplers import Sampling, TrainingDraws, Uniform
 from swath.data.tiling import as_windows
 from swath.engine.folds import limited, read_folds, read_unlabelled
 from swath.engine.learner import seed_worker
@@ -95,7 +95,7 @@ class Batches:
         return Paired(labelled, self._drawn(others, tiles, Uniform(), config.unlabelled.batch, 1, first_step, epoch))
 
     def _drawn(
-        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Uniform | TargetPresence, batch: int, parts: int,
+        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Sampling, batch: int, parts: int,
         first_step: int, epoch: int | None,
     ) -> DataLoader[Any]:  # fmt: skip
         world, rank = idist.get_world_size(), idist.get_rank()

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from swath.engine.panels import panel
+from swath.engine.panels import palette_of, panel
 from swath.engine.ranks import of_all
-from swath.nn.heads import Task, predict_classes, probabilities
+from swath.nn.heads import Regression, Task, predict_classes, probabilities
 from swath.nn.losses import TaskLosses
 from swath.nn.metrics import combined, confusion_matrices, named, scores, tile_means
 
@@ -87,7 +87,7 @@ def evaluate(
                 _add(units, key, unit)
         for i, key in enumerate(batch["key"]):
             if key in show and key not in panels:
-                panels[key] = _panels(batch, predicted, i)
+                panels[key] = _panels(batch, predicted, i, tasks)
 
     model.eval()
     if len(loader):  # of few tiles, some ranks have none
@@ -97,7 +97,9 @@ def evaluate(
     return Evaluation(_sums(together, tasks), _means(together), drawn, together)
 
 
-def _panels(batch: Mapping[str, Any], predicted: Mapping[str, Tensor], i: int) -> NDArray[np.uint8]:
+def _panels(
+    batch: Mapping[str, Any], predicted: Mapping[str, Tensor], i: int, tasks: Mapping[str, Task]
+) -> NDArray[np.uint8]:
     """A panel per task of sample `i`, one below the other."""
     image, key = batch["image"][i].numpy(), batch["key"][i]
     rows = [
@@ -105,7 +107,8 @@ def _panels(batch: Mapping[str, Any], predicted: Mapping[str, Tensor], i: int) -
             image,
             batch["target"][task][i].numpy(),
             found[i].cpu().numpy(),
-            key if len(predicted) == 1 else f"{task} {key}",
+            key if len(predicted) == 1 else f"{key} {task}",  # a long caption loses its beginning
+            palette_of(len(tasks[task].classes), isinstance(tasks[task], Regression)),
         )
         for task, found in predicted.items()
     ]

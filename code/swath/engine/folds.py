@@ -11,15 +11,16 @@ import ignite.distributed as idist
 import numpy as np
 
 from swath.config import absolute
-from swath.data.dataset import TileDataset, read_tiles
+from swath.data.dataset import Crops, TileDataset, read_folders, read_tiles
 from swath.data.leaks import LeakKind
+from swath.data.samplers import Draw
 from swath.data.splits import divide
 from swath.engine.training_config import DataConfig
 from swath.errors import CatalogError
 from swath.nn.heads import SegmentationModel
 from swath.nn.masked import MaskedModel
 
-STATISTICS_TILES = 256
+STATISTICS_TILES, STATISTICS_SIDE = 256, 512
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Folds:
 
 def read_folds(config: DataConfig, seed: int) -> Folds:
     """Divide the table of tiles; LeakError when a side knows what another one is asked."""
-    root = absolute(config.tiles_path)
-    found = divide(read_tiles(root), config.split, config.allow_leaks)
+    root, tiles = read_folders([absolute(path) for path in config.tiles_path.split(";") if path])
+    found = divide(tiles, config.split, config.allow_leaks)
     sides = (config.subset.of(found.training), found.validation, found.test)
     train, validation, test = (limited(side, config.limit, seed) for side in sides)
     return Folds(root, train, validation, test, found.leaks)
@@ -65,11 +66,15 @@ def limited(tiles: gpd.GeoDataFrame, limit: int | None, seed: int) -> gpd.GeoDat
 
 
 def fit_preprocessing(model: SegmentationModel | MaskedModel, folds: Folds, tasks: Sequence[str], seed: int) -> None:
-    """Set the constants that the config left open from at most `STATISTICS_TILES` training tiles."""
-    tiles = limited(folds.train, STATISTICS_TILES, seed)
-    dataset = TileDataset(tiles, folds.root, tasks)
-    mine = range(idist.get_rank(), len(dataset), idist.get_world_size())
-    model.preprocess.fit(dataset[i]["image"] for i in mine)
+    """Set the constants that the config left open from at most `STATISTICS_TILES` training tiles.
+
+    Of tiles larger than `STATISTICS_SIDE`, such as whole scenes, that many random crops are looked at.
+    """
+    large = max(folds.train["height"].max(), folds.train["width"].max()) > STATISTICS_SIDE
+    tiles = folds.train if large else limited(folds.train, STATISTICS_TILES, seed)
+    dataset = TileDataset(tiles, folds.root, tasks, Crops(size=STATISTICS_SIDE) if large else None)
+    draws = [Draw(i % len(tiles), (seed, i)) for i in range(STATISTICS_TILES)] if large else list(range(len(tiles)))
+    model.preprocess.fit(dataset[i]["image"] for i in draws[idist.get_rank() :: idist.get_world_size()])
 
 
 def most_foreground(tiles: gpd.GeoDataFrame, count: int) -> list[str]:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from swath.engine.maps import (
     require_threshold,
     scene_output,
 )
-from swath.engine.panels import stretch
+from swath.engine.panels import colors, palette_of, stretch
 from swath.engine.ranks import Launcher, on_all_ranks, share
 from swath.engine.records import Record
 from swath.engine.scoring import ScoringConfig
@@ -43,7 +43,7 @@ from swath.errors import RasterError, SwathError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, RasterWriter, bounded_cache, describe, remove_partial
 from swath.labels import IGNORE
-from swath.nn.heads import Task
+from swath.nn.heads import Regression, Task
 
 
 @configclass
@@ -72,6 +72,9 @@ class InferenceConfig:
     """Pictures to log of the first so many scenes."""
     score_prefix: str = "test"
     """Scores are logged as <score_prefix>/iou_water and so on."""
+    also_score: dict[str, str] = field(default_factory=dict)
+    """Other labels of the same scenes, such as finer ones: name to folder. The maps are brought to their grid, scores
+    logged as <name>/iou_water, reports written to <output_path>/<name>."""
     allow_selection_set: bool = False
     """Score scenes that the training selected its weights on; the run is then marked as such."""
     allow_leaks: bool | tuple[LeakKind, ...] = False
@@ -242,19 +245,30 @@ def _band_order(reader: RasterReader, bands: Sequence[str]) -> list[int]:
 # ------------------------------------------------------------------------------------------------------------ pictures
 
 
-def quick_look(image: Path, classes: Path | None, side: int = 900) -> NDArray[np.uint8]:
-    """uint8 RGB of a whole scene, at most `side` px, with the predicted foreground's outline in red."""
+def quick_look(
+    image: Path, classes: Path | None, side: int = 900, tasks: Mapping[str, Task] | None = None
+) -> NDArray[np.uint8]:
+    """uint8 RGB of a whole scene, at most `side` px, with the predicted foreground's outline in red.
+
+    With `tasks` of which one has more than two classes, or several, the map of each in colours beside it.
+    """
     with RasterReader(image) as reader:
         step = max(1, math.ceil(max(reader.info.grid.shape) / side))
         picture = stretch(_thinned(reader.image, reader.info.grid.shape, step))
     if classes is None:
         return picture
     with RasterReader(classes) as reader:
-        mask = _thinned(lambda w: reader.labels(w)[:1], reader.info.grid.shape, step)[0]
+        bands = _thinned(reader.labels, reader.info.grid.shape, step)
+    maps = [
+        colors(band, palette_of(len(task.classes), isinstance(task, Regression)))
+        for band, task in zip(bands, (tasks or {}).values(), strict=False)
+        if len(bands) > 1 or not task.is_binary
+    ]
+    mask = bands[0]
     foreground = (mask > 0) & (mask != IGNORE)
     edge = foreground & ~_eroded(foreground)
     picture[edge] = (235, 30, 40)
-    return picture
+    return np.concatenate([picture, *maps], axis=1)
 
 
 def _thinned(read: Callable[[Window], NDArray[Any]], shape: tuple[int, int], step: int) -> NDArray[Any]:

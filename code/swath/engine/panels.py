@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -52,10 +53,17 @@ def _stretch_band(band_HW: NDArray[np.float32], low: float, high: float) -> NDAr
     return np.where(valid, scaled, 255).astype(np.uint8)
 
 
-def colors(labels_HW: NDArray[np.integer]) -> NDArray[np.uint8]:
+def palette_of(classes: int, ordered: bool = False) -> NDArray[np.uint8]:
+    """uint8 (N, 3): `PALETTE`; for steps of one quantity, or more classes than it has, a colour each from dark to light."""
+    if classes <= len(PALETTE) and not ordered:
+        return PALETTE
+    return (colormaps["viridis"](np.linspace(0, 1, classes))[:, :3] * 255).astype(np.uint8)
+
+
+def colors(labels_HW: NDArray[np.integer], palette: NDArray[np.uint8] = PALETTE) -> NDArray[np.uint8]:
     """uint8 RGB of class numbers; 255 is white."""
     safe = np.where(labels_HW == IGNORE, 0, labels_HW)
-    return np.where((labels_HW == IGNORE)[..., None], UNLABELLED, PALETTE[safe % len(PALETTE)]).astype(np.uint8)
+    return np.where((labels_HW == IGNORE)[..., None], UNLABELLED, palette[safe % len(palette)]).astype(np.uint8)
 
 
 def overlay(
@@ -77,14 +85,24 @@ def panel(
     labels_HW: NDArray[np.uint8],
     predicted_HW: NDArray[np.integer],
     caption: str = "",
+    palette: NDArray[np.uint8] = PALETTE,
 ) -> NDArray[np.uint8]:
-    """uint8 RGB: image, label, prediction and overlay in a row, with the foreground IoU written above."""
+    """uint8 RGB: image, label, prediction and overlay in a row, with the foreground IoU written above; of more than two
+    classes also the share of labelled pixels that have the right one.
+    """
     picture = stretch(image_CHW)
     valid = labels_HW != IGNORE
     both = (valid & (labels_HW > 0) & (predicted_HW > 0)).sum()
     either = (valid & ((labels_HW > 0) | (predicted_HW > 0))).sum()
     score = f"IoU {both / either:.3f}" if either else "no foreground"
-    cells = [picture, colors(labels_HW), colors(predicted_HW), overlay(picture, labels_HW, predicted_HW)]
+    if valid.any() and max(labels_HW[valid].max(), predicted_HW[valid].max()) > 1:
+        score += f"  right {(labels_HW == predicted_HW)[valid].mean():.0%}"
+    cells = [
+        picture,
+        colors(labels_HW, palette),
+        colors(predicted_HW, palette),
+        overlay(picture, labels_HW, predicted_HW),
+    ]
     titles = [caption, "label", "prediction", f"overlay  {score}"]
     return side_by_side(cells, titles)
 

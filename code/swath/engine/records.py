@@ -14,6 +14,7 @@ import geopandas as gpd
 
 from swath import config as configs
 from swath.data.catalog import read_table, write_table
+from swath.data.stats import CLASSES
 from swath.engine.checkpoint import load_weights, save_weights
 from swath.errors import TrackingError
 from swath.nn.heads import SegmentationModel, Task, build_model
@@ -59,7 +60,7 @@ def write_record(training: Training, folder: Path) -> list[Path]:
     sides = [side.assign(side=name) for name, side in
              (("training", folds.train), (held_out, folds.validation), ("test", folds.test))]  # fmt: skip
     used = gpd.pd.concat([side for side in sides if not side.empty])
-    write_table(folder / TILES, gpd.GeoDataFrame(used[[column for column in TILE_RECORD if column in used]]))
+    write_table(folder / TILES, gpd.GeoDataFrame(used[[c for c in used if c in TILE_RECORD or c.startswith(CLASSES)]]))
     return [folder / name for name in (WEIGHTS, DESCRIPTION, TILES, *kept)]
 
 

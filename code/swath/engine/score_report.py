@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.data.catalog import write_table
+from swath.engine.combined_table import combined_frame, combined_text
 from swath.engine.panels import Bar, bars_figure, confusion_figure
 from swath.engine.score_table import ScoreTable
 from swath.engine.units import stacked_matrices
@@ -36,6 +37,10 @@ class ScoreReport:
     def conditions(self) -> pd.DataFrame:
         return self.table.conditions()
 
+    @cached_property
+    def combined(self) -> pd.DataFrame:
+        return combined_frame(self.table)
+
     def text(self) -> str:
         """The scores as a text for people: 0.781 [0.752, 0.806]."""
         lines = [HEADER]
@@ -46,6 +51,7 @@ class ScoreReport:
             if column != "area" and len(part) > 1:  # areas stand above; one value is no breakdown
                 lines.append(f"{task} by {column}")
                 lines += [_line(f"    {row['value']}", row) for row in as_dicts(part)]
+        lines += combined_text(self.combined, self.table.settings.combined)
         return "\n".join([*lines, *self._footnotes()]) + "\n"
 
     def _footnotes(self) -> list[str]:
@@ -81,10 +87,12 @@ class ScoreReport:
         )
 
     def write(self, folder: Path) -> list[Path]:
-        """Write scores.txt, scores.csv, scores_by_condition.csv and scores.parquet (the units); return their paths."""
+        """Write scores.txt, scores.csv, scores_by_condition.csv, scores.parquet (the units) and, of several tasks with
+        a combined score, scores_combined.csv; return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "scores.txt").write_text(self.text())
         tables = {"scores.csv": self.frame, "scores_by_condition.csv": self.conditions}
+        tables |= {} if self.combined.empty else {"scores_combined.csv": self.combined}
         for name, table in tables.items():
             table.to_csv(folder / name, index=False, float_format="%.6f")
         write_table(folder / UNITS, self.table.rows)

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.engine.conditions import by_condition, summary
+from swath.engine.constants import constant_metrics
 from swath.engine.scoring import SceneScore, ScoringConfig, best_band_threshold
 from swath.engine.units import sampling_units, scene_rows, stacked_matrices, sums_by
 from swath.errors import CatalogError
@@ -34,6 +35,8 @@ class ScoreTable:
     """Sentences that belong beside the numbers."""
     parts: list[gpd.GeoDataFrame] = field(default_factory=list)
     histograms: list[dict[str, NDArray[np.int64]]] = field(default_factory=list)
+    constants: Mapping[str, int] = field(default_factory=dict)
+    """By task, the class that one names everywhere who only knows the training labels: see `constant_guesses`."""
 
     def add(self, key: str, area: str, score: SceneScore, about: Mapping[str, Any] | None = None) -> None:
         """Take in a scored scene; `about` is its row in the table of scenes."""
@@ -65,12 +68,15 @@ class ScoreTable:
         return [task for task in self.tasks if task in have]
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Scores under ``<prefix>/...``, their intervals, means over tiles, and ``baseline/threshold_iou_fg``."""
+        """Scores under ``<prefix>/...``, their intervals, means over tiles, those of a constant guess
+        (``<prefix>/constant_...``), and ``baseline/threshold_iou_fg``."""
         table: dict[str, float] = {}
-        for task, matrix in self.totals().items():
+        totals = self.totals()
+        for task, matrix in totals.items():
             table |= named(scores(matrix, self.tasks[task].classes), prefix, task, len(self.tasks))
         table |= combined(table, self.settings.combined, prefix)
         table |= self.interval_metrics(prefix) | self._tile_means(prefix)
+        table |= constant_metrics(totals, self.constants, self.tasks, self.settings.combined, prefix)
         threshold = self.threshold()
         return table | ({"baseline/threshold_iou_fg": threshold[0]} if threshold else {})
 

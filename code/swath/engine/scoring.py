@@ -17,6 +17,7 @@ from swath.config import configclass
 from swath.data.catalog import by_key, place
 from swath.data.leaks import Leak, LeakKind, kinds_of
 from swath.data.probes import scene_leaks
+from swath.engine.meeting import Where, meeting, predicted_at
 from swath.errors import CatalogError, ConfigError, LeakError, RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, describe
@@ -47,6 +48,9 @@ class ScoringConfig:
     """Columns to break the scores down by: any of `swath.engine.units.COLUMNS` or of the table of scenes or tiles."""
     bins: int = 4
     """Numeric columns are cut into so many quantiles."""
+    grid: Where = "same"
+    """Where maps and labels meet: "same", on the one grid that both have to have, or "labels", on that of the labels,
+    whose pixels each take the map's value at their middle: a coarse map is then scored at full resolution."""
     combined: dict[str, float] = field(default_factory=dict)
     """Scores and their weights in one mean, logged as <prefix>/combined: {"SIC/r2": 2, "SOD/f1_weighted": 2}. With one
     task without its name: {"iou_fg": 1, "f1_fg": 1}."""
@@ -137,18 +141,19 @@ EDGES = np.linspace(-50.0, 20.0, THRESHOLD_BINS + 1)
 
 
 def score_scene(
-    classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Task], block: int = 512
-) -> SceneScore:
+    classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Task], block: int = 512,
+    on: Where = "same",
+) -> SceneScore:  # fmt: skip
     """Compare a predicted scene with its labels, strip by strip, and count by blocks of `block` pixels.
 
-    Raises RasterError when the two are not on one grid, ConfigError for blocks without pixels. Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not forgiven.
+    Raises RasterError when the two are not on one grid (or, `on` "labels", do not cover the same ground), ConfigError
+    for blocks without pixels. Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not
+    forgiven.
     """
     if block < 1:
         raise ConfigError(f"scoring.block={block}: blocks need at least one pixel, such as 512")
     grid = describe(labels).grid
-    difference = grid.difference(describe(classes).grid)
-    if difference:
-        raise RasterError(f"{labels} and {classes}: not on one grid: {difference}. Rasterise the labels on this scene.")
+    at = meeting(classes, labels, on)
     rows, cols = (-(-length // block) for length in grid.shape)
     blocks = {name: np.zeros((rows, cols, len(t.classes), len(t.classes)), np.int64) for name, t in tasks.items()}
     column = torch.arange(grid.shape[1])[None] // block
@@ -157,7 +162,7 @@ def score_scene(
         predicted, truth = (stack.enter_context(RasterReader(path)) for path in (classes, labels))
         source = stack.enter_context(RasterReader(image)) if image else None
         for strip in _strips_of_blocks(grid.shape, block):
-            p, t = predicted.labels(strip), truth.labels(strip)
+            p, t = predicted_at(predicted, strip, at), truth.labels(strip)
             for name, task in tasks.items():
                 band, guess = _band_of(truth, name), p[_band_of(predicted, name)]
                 pair = torch.from_numpy(np.where(guess == IGNORE, 0, guess)), torch.from_numpy(t[band])

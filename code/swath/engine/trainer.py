@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from swath.engine.averaging import Averages
 from swath.engine.batches import Batches
 from swath.engine.checkpoint import load_weights, save_weights, warm_start
+from swath.engine.constants import constant_guesses
 from swath.engine.devices import device_of
 from swath.engine.evaluator import Evaluation, evaluate
 from swath.engine.folds import Folds, fit_preprocessing, most_foreground
@@ -261,6 +262,7 @@ class Training:
             loader = self.batches.whole_tiles(tiles)
             if loader is not None:
                 table = ScoreTable(self.config.tasks, self.config.validation.scoring)
+                table.constants = constant_guesses(self.folds.train, self.config.tasks)
                 table.extend(tile_rows(self._judge(self.judged, loader), tiles))
                 tables[name] = table
         return tables

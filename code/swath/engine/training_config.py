@@ -10,13 +10,13 @@ import torch
 from swath.config import Factory, configclass
 from swath.data.channels import Bands, Fill, ZScore
 from swath.data.leaks import LeakKind
-from swath.data.samplers import TargetPresence, Uniform
+from swath.data.samplers import Sampling, Uniform
 from swath.data.sources import Cache
 from swath.data.splits import ByArea, Split
 from swath.data.subsets import Subset
 from swath.engine.ranks import Launcher
 from swath.engine.scoring import ScoringConfig
-from swath.geo.windows import ConstantSize, ConstantStride
+from swath.geo.windows import Tiling
 from swath.nn.consistency import LinearRamp, TurnConsistency
 from swath.nn.heads import Task
 from swath.nn.losses import TaskLosses
@@ -29,7 +29,8 @@ class DataConfig:
     """Where tiles are, who judges, and how samples are drawn."""
 
     tiles_path: str
-    """Folder with tile_stats.parquet."""
+    """Folder with tile_stats.parquet; several, separated by ``;``, are one data set, such as scenes at several
+    resolutions. Tiles of one scene are on one side of the split, whichever folder they are in."""
     split: Split = ByArea()
     """Who trains, judges and reports: ByArea(validation_areas=...), ByFold(...), RandomSplit(...), BlockFolds(...).
     Without validation tiles all train and the last weights are kept."""
@@ -51,15 +52,16 @@ class DataConfig:
     min_labelled: float = 0.0
     """Share of pixels with a label that every crop has to have, for whole scenes of which only a part is labelled;
     above 0, no crop is without a label."""
-    validation_tiling: ConstantSize | ConstantStride | None = None
+    validation_tiling: Tiling | None = None
     """Evaluate tiles, or whole scenes, by such windows, each pixel in one of them; None: each tile at once."""
     cache: Cache = "off"
     """Where pixels are kept from their first use on: "mmap" in files of `cache_path` that other trainings use as well,
     "ram" in memory, read at the start. Samples are the same."""
     cache_path: str = "output/cache"
     """Folder for cache="mmap", on a fast local disk; may be deleted when nothing runs."""
-    sampler: Uniform | TargetPresence = Uniform()
-    """Which tiles are drawn: Uniform() or TargetPresence(without=..., with_target=...)."""
+    sampler: Sampling = Uniform()
+    """Which tiles are drawn: Uniform(), TargetPresence(without=..., with_target=...), ShiftCorrection(test_path=...,
+    fields=...) or InverseSize(by=...)."""
     augmentation: tuple[Factory, ...] = ()
     """Transforms of training batches, in order: partial(D4), partial(RandomAffine, degrees=10), ..."""
     workers: int = 0

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 
@@ -92,6 +93,26 @@ class Grid:
         if np.abs(self.corners - other.corners).max() > tolerance:
             return f"transform {tuple(self.transform)[:6]} against {tuple(other.transform)[:6]}"
         return None
+
+    def middles_in(self, other: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """int64 (height,) rows and (width,) columns of `other` that hold the middles of this grid's pixels.
+
+        Middles beyond the edge of `other` by less than one of its pixels belong to its outermost ones: it may have
+        been cut to whole pixels. None when they are further away, or the two differ in CRS or are turned.
+        """
+        turned = any(t.b or t.d for t in (self.transform, other.transform))
+        if self.crs != other.crs or turned:
+            return None
+        found = []
+        for start, step, there, size, n, cells in (
+            (self.transform.f, self.transform.e, other.transform.f, other.transform.e, self.shape[0], other.shape[0]),
+            (self.transform.c, self.transform.a, other.transform.c, other.transform.a, self.shape[1], other.shape[1]),
+        ):
+            place = (start + (np.arange(n) + 0.5) * step - there) / size
+            if place.min() < -1 or place.max() >= cells + 1:
+                return None
+            found.append(np.clip(np.floor(place + 1e-6), 0, cells - 1).astype(np.int64))
+        return found[0], found[1]
 
 
 def _size(grid: Grid) -> str:

@@ -14,7 +14,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from swath.errors import VectorError
+from swath.errors import RasterError, VectorError
 from swath.geo.grid import Grid, Window
 from swath.geo.outlines import Ints, Rings, Vertices, rings, vertices
 from swath.geo.raster import RasterReader, describe
@@ -41,17 +41,23 @@ def polygonize(mask_HW: NDArray[np.uint8], grid: Grid, rules: PolygonRules | Non
     return polygonize_strips(lambda window: mask_HW[window.slices], grid, rules or PolygonRules())
 
 
-def polygonize_raster(path: Path, rules: PolygonRules, workers: int = 1) -> gpd.GeoDataFrame:
-    """Polygons of the first band of a uint8 raster.
+def polygonize_raster(
+    path: Path, rules: PolygonRules, workers: int = 1, task: str | None = None
+) -> gpd.GeoDataFrame:  # fmt: skip
+    """Polygons of the band of a uint8 raster that `task` names, or of its first one.
 
-    Memory: `workers` strips of 512 rows, and the corners of the outlines.
+    Raises RasterError for a name that no band has. Memory: `workers` strips of 512 rows, and the corners of the outlines.
     """
 
     def read(window: Window) -> NDArray[np.uint8]:
         with RasterReader(path) as reader:  # one per strip: a reader is not for two threads
-            return reader.labels(window)[0]
+            return reader.labels(window)[band]
 
-    return polygonize_strips(read, describe(path).grid, rules, workers)
+    info = describe(path)
+    if task is not None and task not in info.bands:
+        raise RasterError(f"{path}: no band {task}; it has {', '.join(info.bands)}. Set `task` to one of them.")
+    band = 0 if task is None else info.bands.index(task)
+    return polygonize_strips(read, info.grid, rules, workers)
 
 
 def polygonize_strips(

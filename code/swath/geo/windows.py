@@ -57,6 +57,9 @@ class ConstantSize:
     def offsets(self, length: int) -> list[int]:
         return constant_size_offsets(length, self.size, self.min_overlap)
 
+    def side(self, length: int) -> int:
+        return self.size
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantStride:
@@ -69,8 +72,22 @@ class ConstantStride:
     def offsets(self, length: int) -> list[int]:
         return constant_stride_offsets(length, self.size, self.stride, self.edge)
 
+    def side(self, length: int) -> int:
+        return self.size
 
-Tiling = ConstantSize | ConstantStride
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """One window, of the size of the raster: crops are then drawn from all of a scene, and scenes are judged whole."""
+
+    def offsets(self, length: int) -> list[int]:
+        return [0]
+
+    def side(self, length: int) -> int:
+        return length
+
+
+Tiling = ConstantSize | ConstantStride | Whole
 
 
 def windows(shape: tuple[int, int], tiling: Tiling) -> Iterator[tuple[Window, Window]]:
@@ -80,17 +97,18 @@ def windows(shape: tuple[int, int], tiling: Tiling) -> Iterator[tuple[Window, Wi
     count every pixel once. Neighbours meet in the middle of their overlap.
     """
     cols = list(_with_cores(shape[1], tiling))
+    sides = tiling.side(shape[0]), tiling.side(shape[1])
     for row, core_row, core_height in _with_cores(shape[0], tiling):
         for col, core_col, core_width in cols:
             yield (
-                Window(row, col, tiling.size, tiling.size),
+                Window(row, col, *sides),
                 Window(core_row, core_col, core_height, core_width),
             )
 
 
 def _with_cores(length: int, tiling: Tiling) -> Iterator[tuple[int, int, int]]:
-    offsets = tiling.offsets(length)
-    ends = [min(o + tiling.size, length) for o in offsets]
+    offsets, side = tiling.offsets(length), tiling.side(length)
+    ends = [min(o + side, length) for o in offsets]
     cuts = [0, *((start + end) // 2 for start, end in zip(offsets[1:], ends[:-1], strict=True)), length]
     for offset, start, stop in zip(offsets, cuts[:-1], cuts[1:], strict=True):
         yield offset, start, stop - start

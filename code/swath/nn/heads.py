@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from swath.config import Factory, configclass
@@ -41,6 +43,10 @@ class Classification:
         p = probability_BKHW
         return (p[:, 1] >= 0.5).long() if self.is_binary else p.argmax(dim=1)
 
+    def constant(self, counts: NDArray[np.integer]) -> int:
+        """The class to name everywhere without looking, from pixels by class: the commonest."""
+        return int(counts.argmax())
+
 
 @configclass
 class Regression:
@@ -66,6 +72,10 @@ class Regression:
     def decide(self, value_B1HW: Tensor) -> Tensor:
         """int64 (B, H, W): rounded, then clamped to the steps there are; -1.2 is step 0."""
         return ordinal_classes(value_B1HW, len(self.classes))
+
+    def constant(self, counts: NDArray[np.integer]) -> int:
+        """The step to name everywhere without looking, from pixels by step: the nearest to the mean."""
+        return round(float(np.average(np.arange(len(counts)), weights=counts)))
 
 
 Task = Classification | Regression

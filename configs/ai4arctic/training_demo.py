@@ -1,0 +1,37 @@
+"""The winners' recipe in small, on generated scenes at 200 m: three decoders, concentration as a number.
+
+mlflow run . --env-manager local -P config_path=configs/ai4arctic/training_demo.py
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from torch.optim import AdamW
+
+from swath.data.splits import RandomSplit
+from swath.data.transforms import D4
+from swath.nn.schedules import OneCycle
+from swath.nn.unet import UNet
+
+from .training_winners import config as winners
+
+config = replace(
+    winners,
+    name="winners' recipe in small",
+    data=replace(
+        winners.data,
+        tiles_path="output/ai4arctic/demo/whole",
+        split=RandomSplit(fractions=(0.75, 0.25, 0.0), by="scene"),
+        crop=96,
+        batch=8,
+        samples_per_epoch=320,
+        min_labelled=0.25,
+        augmentation=(partial(D4),),
+    ),
+    model=partial(winners.model, network=partial(UNet, filters=(8, 16, 32, 32))),
+    optimizer=partial(AdamW, lr=6e-3, weight_decay=1e-2),
+    schedule=partial(OneCycle, warm_up=0.2),
+    epochs=6,
+    validation=replace(winners.validation, every=2),
+    output_path="output/ai4arctic/demo/training",
+)
