@@ -1,6 +1,9 @@
 """The winners' recipe in small, on generated scenes at 200 m: three decoders, concentration as a number.
 
 mlflow run . --env-manager local -P config_path=configs/ai4arctic/training_demo.py
+
+240 steps, about a minute and a half of one CPU core; expect validation/combined of about 0.77 on three scenes, where a
+constant guess has -0.03.
 """
 
 from dataclasses import replace
@@ -29,7 +32,7 @@ config = replace(
         augmentation=(partial(D4),),
     ),
     model=partial(winners.model, network=partial(UNet, filters=(8, 16, 32, 32))),
-    optimizer=partial(AdamW, lr=6e-3, weight_decay=1e-2),
+    optimizer=partial(AdamW, lr=4e-3, weight_decay=1e-2),
     schedule=partial(OneCycle, warm_up=0.2),
     epochs=6,
     validation=replace(winners.validation, every=2),
