@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -177,9 +178,11 @@ def _write(path: Path, frame: gpd.GeoDataFrame, layer: str) -> int:
 
         frame.to_parquet(path, index=False)
         return int(read_metadata(path).num_rows)
-    pyogrio.write_dataframe(
-        frame, path, driver=DRIVERS[path.suffix], layer=layer, geometry_type="Polygon", promote_to_multi=False
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided")  # of a scene without one: a fact, not an oversight
+        pyogrio.write_dataframe(
+            frame, path, driver=DRIVERS[path.suffix], layer=layer, geometry_type="Polygon", promote_to_multi=False
+        )
     return int(pyogrio.read_info(path, force_feature_count=True)["features"])
 
 
