@@ -44,7 +44,7 @@ def forward(scene: Path) -> float:
     """Seconds of the forward pass over the scene's pixels, each once: nothing read, blended or written. As swath sets it up."""
     import torch
 
-    from swath.engine.devices import keep_freed_memory
+    from swath.engine.memory import keep_freed_memory
 
     keep_freed_memory()
     return bare(network().to(memory_format=torch.channels_last), scene)
@@ -75,9 +75,9 @@ def ours(scene: Path, tta: str = "off") -> float:
     import torch
 
     from swath.data.channels import Bands, Fill, Preprocess, ZScore
-    from swath.engine.devices import keep_freed_memory
     from swath.engine.inference import ScenePredictor
     from swath.engine.maps import scene_output
+    from swath.engine.memory import keep_freed_memory
     from swath.engine.sliding import SlidingConfig
     from swath.engine.tta import predictor
     from swath.nn.heads import Classification, SegmentationModel

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
 import venv
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "output" / "benchmarks"
+PEERS = Path(__file__).resolve().parent / "peers"
 sys.path.insert(
     1, str(ROOT / "code")
 )  # behind the scripts' own folder; they import this module first, swath in their functions
@@ -61,19 +64,28 @@ def _version(package: str) -> str | None:
         return None
 
 
-def python_with(package: str, *others: str) -> Path:
-    """An interpreter with `package` in an environment of its own, made on the first start; torch is that of swath."""
-    home = CACHE / f"env-{package}"
-    python = home / "bin" / "python"
-    if not (home / "ready").is_file():
+class NoPeerError(RuntimeError):
+    """A peer could not be installed: its rows say so."""
+
+
+def python_with(peer: str) -> Path:
+    """An interpreter with what peers/<peer>.txt pins, in an environment of its own, made on the first start.
+
+    What swath's environment has is there, too, so that both sides run the same torch; where a pin differs, the peer's
+    own package comes first. Raises NoPeerError with the installer's words.
+    """
+    pins, home = PEERS / f"{peer}.txt", CACHE / "env" / peer
+    python, ready = home / "bin" / "python", home / "ready"
+    if not ready.is_file() or ready.read_text() != pins.read_text():
+        shutil.rmtree(home, ignore_errors=True)
         venv.create(home, with_pip=True)
-        own = subprocess.run(
-            [sys.executable, "-c", "import site; print(site.getsitepackages()[0])"], capture_output=True, text=True, check=True
-        ).stdout.strip()  # fmt: skip
         packages = next((home / "lib").glob("python*")) / "site-packages"
-        (packages / "swath-packages.pth").write_text(own + "\n")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", package, *others], check=True)
-        (home / "ready").touch()
+        (packages / "swath-packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pins)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NoPeerError(f"{peer} cannot be installed: {done.stderr.strip()[-500:]}")
+        ready.write_text(pins.read_text())
     return python
 
 

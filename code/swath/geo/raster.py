@@ -38,6 +38,8 @@ CACHE_BYTES = 128 * 2**20
 """GDAL's block cache in a process that writes: streams do not come back to a block, and a share of the machine's memory,
 its default, would be filled for nothing. Holds two rows of 256 px high blocks of float32, 60,000 px wide."""
 
+LARGEST = float(np.finfo(np.float32).max)
+
 SUFFIXES = (".tif", ".tiff", ".TIF", ".TIFF")
 
 
@@ -134,19 +136,27 @@ class RasterReader:
             return np.full((len(bands or self.info.bands), *window.shape), np.nan, np.float32)
         with self._guard():
             data = self._open().read(list(bands) if bands else None, window=_window(inside))
-        image = data.astype(np.float32, copy=False)
-        gaps = ~np.isfinite(image)
-        if self.info.nodata is not None:
-            gaps |= data == np.asarray(self.info.nodata).astype(data.dtype)
-        for value in self.missing:
-            gaps |= data == float(value)  # not cast: -99999 is no uint8, and no value of one
-        np.copyto(image, np.float32(np.nan), where=gaps)
+        image = self._with_gaps(data)
         if inside == window:
             return image
         out = np.full((len(image), *window.shape), np.nan, np.float32)
         rows, cols = inside.relative_to(window).slices
         out[:, rows, cols] = image
         return out
+
+    def _with_gaps(self, data: NDArray[Any]) -> NDArray[np.float32]:
+        """Pixels as float32, NaN where they are no measurement; looked for only where the extremes leave room for one."""
+        image = data.astype(np.float32, copy=False)
+        none: list[Any] = [] if self.info.nodata is None else [np.asarray(self.info.nodata).astype(data.dtype)]
+        none += [float(value) for value in self.missing]  # not cast: -99999 is no uint8, and no value of one
+        low, high = float(data.min()), float(data.max())  # NaN when there is one
+        if max(-low, high) <= LARGEST and not any(low <= float(value) <= high for value in none):
+            return image
+        gaps = ~np.isfinite(image)
+        for value in none:
+            gaps |= data == value
+        np.copyto(image, np.float32(np.nan), where=gaps)
+        return image
 
     def labels(self, window: Window | None = None) -> NDArray[np.uint8]:
         """uint8 (bands, height, width); 255 outside the raster. Raises RasterError when the file is not uint8."""
