@@ -16,7 +16,7 @@ from swath.config import StepConfig, configclass
 from swath.data.sources import place_of
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import RasterInfo, RasterReader, RasterSpec, describe, write_raster
+from swath.geo.raster import RasterInfo, RasterReader, RasterSpec, describe, remove_orphans, write_raster
 from swath.geo.threads import ahead, behind
 from swath.geo.vector import footprints
 from swath.geo.windows import ConstantSize, ConstantStride, windows
@@ -91,6 +91,8 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
         if job.mask is not None:
             _same_grid(job.image, grid, job.mask)
         places = list(windows(grid.shape, job.tiling))
+        for folder in {path.parent for path in _files(job, places[:1])}:
+            remove_orphans(folder)
         rows = _cut_tiles(job, image, places) if job.write else [_window_row(job, image, *place) for place in places]
     outlines, geometry_crs = footprints(grid, [Window(*(row[name] for name in PLACE)) for row in rows])
     where = {"crs": grid.crs.to_string() if grid.crs else None, "geometry_crs": geometry_crs}
@@ -101,8 +103,12 @@ def tile_files(job: Cut) -> list[Path]:
     """The files that `cut_scene` leaves. Raises RasterError when the scene cannot be read."""
     if not job.write:
         return []
-    names = [f"tile_{w.col}_{w.row}" for w, _ in windows(describe(job.image).grid.shape, job.tiling)]
+    return _files(job, list(windows(describe(job.image).grid.shape, job.tiling)))
+
+
+def _files(job: Cut, places: Sequence[tuple[Window, Window]]) -> list[Path]:
     kinds = [("images", job.image), *([("masks", job.mask)] if job.mask else [])]
+    names = [f"tile_{window.col}_{window.row}" for window, _ in places]
     return [tile_path(job.output / folder, scene, name) for folder, scene in kinds for name in names]
 
 

@@ -359,11 +359,30 @@ def part_of(path: Path) -> Path:
 
 
 def remove_partial(path: Path) -> None:
-    """Remove what killed processes left half written of `path`."""
-    name = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.part{re.escape(path.suffix)}.*")
+    """Remove what killed processes of this host left half written of `path`."""
+    name = re.compile(rf"\.{re.escape(path.stem)}\.({re.escape(platform.node())}-)?\d+\.part{re.escape(path.suffix)}.*")
     for left in path.parent.glob(".*"):
         if name.fullmatch(left.name):
             left.unlink()
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove what processes of this host that are gone left half written in a folder; what others write stays."""
+    name = re.compile(rf"\..+\.{re.escape(platform.node())}-(\d+)\.part\..*")
+    for left in folder.glob(".*.part.*"):
+        found = name.fullmatch(left.name)
+        if found and not _alive(int(found[1])):
+            left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_raster(path: Path, array: NDArray[Any], spec: RasterSpec) -> None:
