@@ -158,7 +158,9 @@ def rastervision(root: Path, samples: int, crop: int) -> float:
         return Scene(path.stem, RasterioSource(str(path)), SemanticSegmentationLabelSource(labels, classes))
 
     data = [
-        SemanticSegmentationRandomWindowGeoDataset(scene(path), size_lims=(crop, crop + 1), out_size=crop)
+        SemanticSegmentationRandomWindowGeoDataset(
+            scene(path), size_lims=(crop, crop + 1), out_size=crop, max_windows=samples
+        )
         for path in sorted((root / "images").glob("*.tif"))
     ]
     for _ in range(2):

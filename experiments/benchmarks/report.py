@@ -67,7 +67,7 @@ def section(name: str, result: Result) -> str:
     about = ", ".join(f"{k} {v}" for k, v in result.get("about", {}).items() if k not in ("curves", "sides"))
     where = (
         f"commit {result['commit']}, {result['date']}, load average {result['load'][0]} before and {result['load'][1]} after, "
-        f"{result['seconds']} s in all"
+        f"{result['seconds']} s in all" + ("; **smaller sizes (--quick)**" if result["quick"] else "")
     )
     head = "| row | ours | peer | ratio (lowest to highest) | memory, MB | target | |\n" + "|---" * 7 + "|"
     lines = [f"## {name}", "", head, *map(line, result["rows"]), "", *reasons(result["rows"])]

@@ -37,21 +37,25 @@ class Step:
     name: str
     script: str
     arguments: Sequence[str] = ()
+    quick: Sequence[str] = ()
+    """What --quick says besides: sizes for a look on a busy machine. The last of two equal options holds."""
     rounds: int | None = None
     """Rounds of its own, where one takes long; as given on the command line otherwise."""
 
 
 STEPS = (
-    Step("bands", "preparation.py", ["--only", "bands"]),
-    Step("tiles", "preparation.py", ["--only", "tiles"]),
-    Step("statistics", "preparation.py", ["--only", "statistics"]),
+    Step("bands", "preparation.py", ["--only", "bands"], ["--shape", "2048", "2048"]),
+    Step("tiles", "preparation.py", ["--only", "tiles"], ["--shape", "2048", "2048"]),
+    Step("statistics", "preparation.py", ["--only", "statistics"], ["--shape", "2048", "2048"]),
     *(Step(name, "vectors.py", ["--only", name]) for name in ("rasterize", "merge", "polygonise")),
-    Step("loader", "loader.py"),
-    Step("inference", "inference.py", ["--size", "2048", "--tall", "8192"]),
-    Step("training", "training.py", ["--steps", "40", "--batch", "4", "--crop", "128"]),
-    Step("metrics", "metrics.py"),
+    Step("loader", "loader.py", [], ["--tiles", "16", "--samples", "400"]),
+    Step("inference", "inference.py", ["--size", "2048", "--tall", "8192"], ["--size", "1024", "--tall", "2048"]),
+    Step(
+        "training", "training.py", ["--steps", "40", "--batch", "4", "--crop", "128"], ["--steps", "20", "--crop", "64"]
+    ),
+    Step("metrics", "metrics.py", [], ["--megapixels", "10"]),
     Step("start", "start.py"),
-    Step("growth", "growth.py", rounds=2),
+    Step("growth", "growth.py", [], ["--sides", "1024", "2048", "4096"], rounds=2),
     Step("table", "table.py", rounds=2),
 )
 
@@ -91,11 +95,17 @@ def commit() -> str:
     return subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
-def measure(step: Step, rounds: int) -> dict[str, Any]:
+def measure(step: Step, rounds: int, quick: bool) -> dict[str, Any]:
     """Run a step's script; what it found, or why it did not."""
     found, before, started = CACHE / f"{step.name}.json", os.getloadavg()[0], time.time()
     found.unlink(missing_ok=True)
-    command = [sys.executable, str(HERE / step.script), *step.arguments, f"--rounds={step.rounds or rounds}"]
+    command = [
+        sys.executable,
+        str(HERE / step.script),
+        *step.arguments,
+        *(step.quick if quick else ()),
+        f"--rounds={min(rounds, step.rounds or rounds)}",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     print(f"== {step.name}", file=sys.stderr, flush=True)
     done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, env=environment)
@@ -105,7 +115,7 @@ def measure(step: Step, rounds: int) -> dict[str, Any]:
     if done.returncode or not result["rows"]:
         result["error"] = " ".join(done.stderr.strip().splitlines()[-3:])[-600:] or f"exit status {done.returncode}"
     return result | {
-        "machine": machine(), "versions": versions(), "commit": commit(), "date": str(datetime.date.today()),
+        "quick": quick, "machine": machine(), "versions": versions(), "commit": commit(), "date": str(datetime.date.today()),
         "load": [round(before, 1), round(os.getloadavg()[0], 1)], "seconds": round(time.time() - started),
     }  # fmt: skip
 
@@ -115,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)}; all without one")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds, after one that warms up")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes: a look, no result to quote")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     given = parser.parse_args()
     unknown = [name for name in given.rows if name not in names]
@@ -123,7 +134,9 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     for step in STEPS if not given.report else ():
         if step.name in (given.rows or names):
-            (RESULTS / f"{step.name}.json").write_text(json.dumps(measure(step, given.rounds), indent=1) + "\n")
+            (RESULTS / f"{step.name}.json").write_text(
+                json.dumps(measure(step, given.rounds, given.quick), indent=1) + "\n"
+            )
             write_report(RESULTS, names)
     write_report(RESULTS, names)
     write_figure(RESULTS, ROOT / "docs" / "benchmarks.png")

@@ -26,6 +26,7 @@ from swath.engine.evaluator import Evaluation, evaluate
 from swath.engine.folds import Folds, fit_preprocessing, most_foreground
 from swath.engine.learner import Learner, mix, seed_everything
 from swath.engine.losses_log import LossLog
+from swath.engine.memory import keep_freed_memory
 from swath.engine.ranks import first, of_all
 from swath.engine.score_table import ScoreTable
 from swath.engine.selection import Patience, Selection
@@ -156,6 +157,7 @@ class Training:
 
         Raises TrainingError when the loss is not finite or another process runs the same training.
         """
+        keep_freed_memory()  # batches, too, are blocks that are made anew at each step
         try:
             return self._run()
         finally:
