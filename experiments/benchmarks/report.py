@@ -13,16 +13,13 @@ Result = dict[str, Any]
 WHY = {
     "statistics of tiles": "the pass also makes each tile's digest (BLAKE2) and thumbnail (block medians, sorted), which take "
     "more time than statistics and reading together; two tiles are worked on at a time, so a second free core matters",
-    "rasterize": "reading the shapefile into geometries and handing them to GDAL as GeoJSON costs what gdal_rasterize saves "
-    "by reading them in C; the burning itself takes the same time",
-    "samples mmap": "each crop draws its window from a generator of its own, so that workers and restarts agree",
-    "samples ram": "each crop draws its window from a generator of its own, so that workers and restarts agree",
-    "samples off": "windows go through GDAL's block cache, and each crop draws from a generator of its own",
+    "rasterize": "burning and writing are GDAL's own on both sides; what is left is the mask, which is made in memory as a "
+    "whole, so that pixels do not depend on a cache's size",
+    "samples": "the crop is copied into the sample as by the limit; beside that, each draws its window from a generator of its "
+    "own, so that workers and restarts agree",
     "2 workers / 0": "on data in memory, batches that cross processes cost more than making them, and two workers need two "
     "free cores beside the trainer's",
     "2 processes / 1": "needs two free cores",
-    "slope of time": "the smallest square takes a fraction of a second, in which fixed costs and the machine's other load show",
-    "table": "",
 }
 """Why a target is missed, by the start or a part of the row's name."""
 
@@ -59,7 +56,8 @@ def line(row: Mapping[str, Any]) -> str:
 def reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each row that misses its target and whose reason is known."""
     missed = [row["name"] for row in rows if met(row) is False]
-    return [f"- {name}: {why}." for name in missed for part, why in WHY.items() if part in name and why]
+    known = {name: next((why for part, why in WHY.items() if part in name), "not looked into") for name in missed}
+    return [f"- {name}: {why}." for name, why in known.items()]
 
 
 def section(name: str, result: Result) -> str:
@@ -70,7 +68,12 @@ def section(name: str, result: Result) -> str:
         f"{result['seconds']} s in all" + ("; **smaller sizes (--quick)**" if result["quick"] else "")
     )
     head = "| row | ours | peer | ratio (lowest to highest) | memory, MB | target | |\n" + "|---" * 7 + "|"
+    busy = result["load"][0] > result["machine"]["cores"] / 2
     lines = [f"## {name}", "", head, *map(line, result["rows"]), "", *reasons(result["rows"])]
+    if busy:
+        lines.append(
+            "- Other programs had much of the processor: measure again on a quiet machine before quoting a number."
+        )
     if "error" in result:
         lines += [f"Not measured in full: `{result['error'].replace('`', '')}`"]
     return "\n".join([*lines, "", f"{where}; {about}" if about else where, ""])
@@ -92,8 +95,8 @@ median of the rounds' ratios with the lowest and the highest. Ours stands above 
 rates above 1, is in our favour. Memory is the highest resident size of the process, ours (above what imports take) and the
 peer's. Page cache warm. Where the load average is well above 0, other programs had their share of the processor.
 
-Of {len(verdicts)} rows with {sum(v is not None for v in verdicts)} targets, {sum(v is True for v in verdicts)} are met
-and {sum(v is False for v in verdicts)} missed.
+Of {sum(v is not None for v in verdicts)} targets {sum(v is True for v in verdicts)} are met and
+{sum(v is False for v in verdicts)} missed. Not measured yet: {", ".join(n for n in names if n not in results) or "none"}.
 
 {machine}
 
@@ -123,7 +126,10 @@ def write_figure(folder: Path, path: Path) -> None:
     for kind, axes, label in (("seconds", middle, "seconds"), ("memory", right, "peak memory above imports, MB")):
         for name, curve in growth["curves"].items():
             axes.plot(pixels, curve[kind], "o-", markersize=3, label=name)
-        axes.set(xscale="log", xlabel="megapixels", title=label)
+        axes.set(
+            xscale="log", xlabel="megapixels", title=label, xticks=pixels, xticklabels=[f"{p:.0f}" for p in pixels]
+        )
+        axes.minorticks_off()
     middle.set_yscale("log")
     middle.plot(pixels, [pixels[0] ** -1 * p * 0.02 for p in pixels], "k:", label="linear")
     right.set_ylim(bottom=0)
@@ -145,5 +151,7 @@ def _ratios(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.plot(wanted, range(len(names)), "k|", markersize=9)
     axes.axvline(1, color="0.6", linewidth=0.8)
     axes.set(xscale="log", title="times as fast as the peer (bar), target (tick)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=6.5)

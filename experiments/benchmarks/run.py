@@ -56,7 +56,7 @@ STEPS = (
     Step("metrics", "metrics.py", [], ["--megapixels", "10"]),
     Step("start", "start.py"),
     Step("growth", "growth.py", [], ["--sides", "1024", "2048", "4096"], rounds=2),
-    Step("table", "table.py", rounds=2),
+    Step("table", "table.py", [], ["--tiles", "100000"], rounds=2),
 )
 
 

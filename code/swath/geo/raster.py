@@ -306,7 +306,8 @@ class RasterWriter:
         rows, cols = inside.relative_to(window).slices
         with self._guard():
             for number, band in enumerate(array[:, rows, cols], start=1):  # one at a time: half the memory
-                self._dataset.write(self._stored(band), number, window=_window(inside))
+                band_1HW = self._stored(band)[None]  # rasterio would copy two dimensions into three
+                self._dataset.write(band_1HW, [number], window=_window(inside))
 
     def _stored(self, band_HW: NDArray[Any]) -> NDArray[Any]:
         """A band as the file holds it."""
