@@ -4,7 +4,7 @@ VENV := .venv
 PORT ?= 5000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-all check ui lock clean
+.PHONY: demo test test-all check bench ui lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make ui        the dashboard on http://127.0.0.1:$(PORT)"
 	@echo "make test      the tests; make test-all: with the slow ones"
 	@echo "make check     ruff, mypy and the house test"
+	@echo "make bench     side by side with peers; make bench ROWS=\"tiles loader\" for some rows; needs gdal-bin"
 
 $(VENV)/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -36,6 +37,9 @@ check: $(VENV)/.installed
 	ruff format --check .
 	mypy
 	python -m pytest tests/test_house.py
+
+bench: $(VENV)/.installed
+	python experiments/benchmarks/run.py $(ROWS)
 
 ui: $(VENV)/.installed
 	mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from swath.data.channels import Bands, Fill, Preprocess, ZScore
-from swath.engine.devices import keep_freed_memory
 from swath.engine.inference import ScenePredictor
 from swath.engine.maps import scene_output
+from swath.engine.memory import keep_freed_memory
 from swath.engine.ranks import on_all_ranks
 from swath.engine.sliding import SlidingConfig
 from swath.engine.tta import predictor

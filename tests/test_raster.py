@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -26,8 +27,11 @@ from swath.geo.raster import (
     RasterWriter,
     describe,
     find_rasters,
+    part_of,
     read_image,
     read_labels,
+    remove_orphans,
+    remove_partial,
     warped,
     write_raster,
 )
@@ -331,3 +335,18 @@ def test_c96_warping_needs_a_crs(tmp_path: Path) -> None:
         pass
     with warped(path, Grid(None, here.transform, here.shape), "nearest") as view:
         assert np.array_equal(view.image(), backscatter((20, 30)), equal_nan=True)
+
+
+def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_and_other_hosts_stay(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    dead = part_of(tmp_path / "a.tif").with_name(
+        part_of(tmp_path / "a.tif").name.replace(f"-{os.getpid()}.", f"-{gone.pid}.")
+    )
+    kept = [part_of(tmp_path / "a.tif"), tmp_path / f".a.elsewhere-{gone.pid}.part.tif", tmp_path / "a.tif"]
+    for path in (dead, *kept):
+        path.touch()
+    remove_orphans(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    remove_partial(tmp_path / "a.tif")
+    assert sorted(tmp_path.iterdir()) == sorted(kept[1:])

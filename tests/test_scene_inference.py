@@ -29,11 +29,11 @@ from swath.engine.maps import SceneOutput, scene_output
 from swath.engine.ranks import share
 from swath.engine.sliding import SlidingConfig, predict_rows, window_rows
 from swath.engine.strips import Strips
-from swath.engine.threads import ahead, behind
 from swath.engine.tta import predictor
 from swath.errors import RasterError
 from swath.geo.grid import Window
 from swath.geo.raster import read_image, read_labels, remove_partial
+from swath.geo.threads import ahead, behind
 from swath.geo.windows import blend_weights, constant_stride_offsets
 from swath.nn.heads import Classification
 from tests.conftest import ROOT, Script, child_environment

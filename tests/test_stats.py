@@ -68,6 +68,25 @@ def test_c22_merged_statistics_equal_numpy_on_all_pixels(seed: int, count: int, 
             assert values.min() <= found[name] <= values.max()
 
 
+@pytest.mark.parametrize("kind", ["speckle", "smooth", "columns"])
+def test_c22_quantiles_of_a_large_image_are_within_half_a_percentile(kind: str) -> None:
+    rng, shape = np.random.default_rng(3), (600, 512)
+    image = {
+        "speckle": lambda: rng.gamma(0.5, 3, shape),
+        "smooth": lambda: np.add.outer(np.linspace(0, 1, shape[0]), np.linspace(0, 2, shape[1])),
+        "columns": lambda: (
+            np.tile(np.arange(shape[1]) % 8, (shape[0], 1)) + rng.random(shape)
+        ),  # what a stride could miss
+    }[kind]().astype(np.float32)
+    image[7:9] = np.nan
+    values = image[np.isfinite(image)]
+    found = band_statistics(band_moments(image[None]), ("a",))["a"]
+    assert (found["count"], found["min"], found["max"]) == (values.size, values.min(), values.max())
+    assert found["mean"] == pytest.approx(values.astype(np.float64).mean(), rel=1e-9)
+    for name, share in (("q01", 0.01), ("q50", 0.5), ("q99", 0.99)):
+        assert rank_error(values, found[name], share) <= 0.005
+
+
 @LAW
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.5, 1.0]))
 def test_c15_skip_rule_is_constant_empty_or_too_little_seen(seed: int, threshold: float) -> None:

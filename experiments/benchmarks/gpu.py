@@ -71,7 +71,7 @@ def feeding(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], fl
 def mapping(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], float]]:
     """A scene from file to files, and the forward pass over as many pixels."""
     from swath.engine.devices import device_of
-    from swath.engine.inference import predict_scene
+    from swath.engine.inference import ScenePredictor
     from swath.engine.maps import scene_output
     from swath.engine.sliding import SlidingConfig
     from swath.engine.tta import predictor
@@ -101,9 +101,8 @@ def mapping(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], fl
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                predict_scene(
-                    scene, scene_output(Path(folder), "area", "scene"), ("vh", "vv"), predict, config.tasks, sliding
-                )
+                work = ScenePredictor(bands=("vh", "vv"), predict=predict, tasks=config.tasks, sliding=sliding)
+                work(scene, scene_output(Path(folder), "area", "scene"))
             return side * side / 1e6 / (time.perf_counter() - started)
 
     def forward() -> float:
@@ -150,10 +149,8 @@ def main() -> None:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as output:
         found = in_turn(feeding(given, replace(config, output_path=output)) | mapping(given, config), given.rounds)
-    rows = [
-        row("training from disk / from the device, samples/s", found["from disk"], found["from the device"], ">= 0.95"),
-        row("scene / forward pass, MPix/s", found["scene"], found["forward"], ">= 0.95 x share without overlap"),
-    ]
+    pairs = [("from disk", "from the device", ">= 0.95", "samples/s"), ("scene", "forward", ">= 0.95", "MPix/s")]
+    rows = [row(f"{a} / {b}", found[a], found[b], target, unit) for a, b, target, unit in pairs]
     name = torch.cuda.get_device_name() if given.device.startswith("cuda") else "cpu"
     write("gpu", rows, device=name, **{k: v for k, v in vars(given).items() if k != "device"})
 

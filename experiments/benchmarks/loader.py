@@ -3,8 +3,8 @@
     python experiments/benchmarks/loader.py --rounds 5
 
 Tiles of 512 px with 2 float32 bands and a uint8 label, windows of 256 px with their labels. The limit copies a window
-out of a memory map and drops it: no batch, no random draw that a restart can repeat. torchgeo lives in an environment of
-its own below output/benchmarks, made on the first start; leave it out with --without-torchgeo.
+out of a memory map and drops it: no batch, no random draw that a restart can repeat. torchgeo and Raster Vision live in
+environments of their own below output/benchmarks, made on the first start; `--peers` without a name leaves them out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rounds import CACHE, elsewhere, in_turn, python_with, row, write
+from rounds import CACHE, NoPeerError, elsewhere, in_turn, python_with, row, write
 
 SIDE, BANDS = 512, ("vh", "vv")
 
@@ -139,20 +139,57 @@ def torchgeo(root: Path, samples: int, crop: int) -> float:
     return samples / (time.perf_counter() - started)
 
 
+def rastervision(root: Path, samples: int, crop: int) -> float:
+    """Raster Vision's data sets of random windows, one per scene, here per tile; one warm-up epoch."""
+    from rastervision.core.data import (  # type: ignore[import-not-found]
+        ClassConfig,
+        RasterioSource,
+        Scene,
+        SemanticSegmentationLabelSource,
+    )
+    from rastervision.pytorch_learner import (  # type: ignore[import-not-found]
+        SemanticSegmentationRandomWindowGeoDataset,
+    )
+
+    classes = ClassConfig(names=["land", "water"], null_class="land")
+
+    def scene(path: Path) -> Any:
+        labels = RasterioSource(str(root / "masks" / path.name))
+        return Scene(path.stem, RasterioSource(str(path)), SemanticSegmentationLabelSource(labels, classes))
+
+    data = [
+        SemanticSegmentationRandomWindowGeoDataset(
+            scene(path), size_lims=(crop, crop + 1), out_size=crop, max_windows=samples
+        )
+        for path in sorted((root / "images").glob("*.tif"))
+    ]
+    for _ in range(2):
+        started = time.perf_counter()
+        for n in range(samples):
+            data[n % len(data)][n]
+    return samples / (time.perf_counter() - started)
+
+
+PEERS = {"torchgeo": torchgeo, "rastervision": rastervision}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--tiles", type=int, default=64)
     options.add_argument("--samples", type=int, default=2000)
     options.add_argument("--crop", type=int, default=256)
-    options.add_argument("--without-torchgeo", action="store_true")
-    options.add_argument("--measure-torchgeo", action="store_true", help=argparse.SUPPRESS)
+    options.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    options.add_argument("--measure", choices=PEERS, help=argparse.SUPPRESS)
     given = options.parse_args()
     samples, crop = given.samples, given.crop
     root = make_tiles(given.tiles)
-    if given.measure_torchgeo:
-        print(torchgeo(root, samples // 20, crop))
+    if given.measure:
+        print(PEERS[given.measure](root, samples // 20, crop))
         return
+    from swath.engine.memory import keep_freed_memory
+
+    keep_freed_memory()  # as a training does
     measurements: dict[str, Callable[[], float]] = {
         "limit": partial(limit, root, given.tiles, samples, crop),
         "rasterio": partial(open_handles, root, given.tiles, samples // 4, crop),
@@ -163,31 +200,28 @@ def main() -> None:
     for workers in (0, 2):
         for cache in ("off", "ram", "mmap"):
             measurements[f"loader {cache} {workers}"] = partial(swath(root, cache, workers), samples, crop)
-    if not given.without_torchgeo:
-        python, arguments = (
-            python_with("torchgeo"),
-            [f"--tiles={given.tiles}", f"--samples={samples}", f"--crop={crop}"],
-        )
-        measurements["torchgeo"] = partial(elsewhere, python, Path(__file__), "--measure-torchgeo", *arguments)
+    same = [f"--tiles={given.tiles}", f"--samples={samples}", f"--crop={crop}"]
+    missing = []
+    for peer in given.peers:
+        try:
+            measurements[peer] = partial(elsewhere, python_with(peer), Path(__file__), f"--measure={peer}", *same)
+        except NoPeerError as error:
+            missing.append(str(error))
     found = in_turn(measurements, given.rounds)
-    rows = [
-        row(f"{name} / memmap crop", found[name], found["limit"], ">= 0.8")
-        for name in found
-        if name.startswith("samples")
-    ]
+    pairs = [(f"samples {c}", "limit", ">= 0.8" if c != "off" else "") for c in ("off", "ram", "mmap")]
+    pairs += [(f"loader {c} {w}", "limit", "") for w in (0, 2) for c in ("off", "ram", "mmap")]
+    pairs += [("samples off", "rasterio", ">= 0.9")]
+    goals = {"torchgeo": ">= 10", "rastervision": ""}
+    pairs += [(f"loader {c} 0", peer, goals[peer]) for peer in PEERS if peer in found for c in ("off", "mmap")]
+    named = {"limit": "memmap crop", "rasterio": "rasterio, open handles"}
+    rows = [row(f"{a} / {named.get(b, b)}", found[a], found[b], target, "samples/s") for a, b, target in pairs]
     rows += [
-        row(f"{name} / memmap crop", found[name], found["limit"], "") for name in found if name.startswith("loader")
-    ]
-    rows += [row("samples off / rasterio", found["samples off"], found["rasterio"], ">= 0.9")]
-    rows += [
-        row(f"{c}: 2 workers / 0", found[f"loader {c} 2"], found[f"loader {c} 0"], ">= 1")
+        row(f"loader {c}: 2 workers / 0", found[f"loader {c} 2"], found[f"loader {c} 0"], ">= 1", "samples/s")
         for c in ("off", "ram", "mmap")
     ]
-    if "torchgeo" in found:
-        rows += [
-            row(f"loader {c} / torchgeo", found[f"loader {c} 0"], found["torchgeo"], ">= 10") for c in ("off", "mmap")
-        ]
-    write("loader", rows, tiles=given.tiles, samples=samples, crop=crop, state="warm")
+    write("loader", rows, tiles=given.tiles, samples=samples, crop=crop, rounds=given.rounds, state="warm")
+    if missing:
+        raise SystemExit("; ".join(missing))
 
 
 if __name__ == "__main__":

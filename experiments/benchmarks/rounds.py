@@ -1,21 +1,27 @@
-"""Rounds of two or more measurements in turn (A B A B ...), and what they come to: rows of name, ours, peer, ratio."""
+"""Rounds of two or more measurements in turn (A B A B ...), what they come to (rows), and the peers' environments."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
+import resource
+import shlex
+import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
+import tempfile
+import time
 import venv
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "output" / "benchmarks"
+PEERS = Path(__file__).resolve().parent / "peers"
 sys.path.insert(
     1, str(ROOT / "code")
 )  # behind the scripts' own folder; they import this module first, swath in their functions
@@ -33,47 +39,98 @@ def in_turn(measurements: Mapping[str, Callable[[], float]], rounds: int) -> dic
     return found
 
 
-def row(name: str, ours: Sequence[float], peer: Sequence[float], target: str) -> dict[str, Any]:
-    """Medians, the median of the ratios of each round, and how far these ratios lie apart."""
+def row(
+    name: str, ours: Sequence[float], peer: Sequence[float], target: str, unit: str, memory: Sequence[float] = ()
+) -> dict[str, Any]:
+    """Medians, the median of the ratios of each round, the lowest and the highest; `memory` in MB, ours and the peer's."""
     ratios = [a / b for a, b in zip(ours, peer, strict=True)]
     return {
-        "name": name, "ours": statistics.median(ours), "peer": statistics.median(peer),
-        "ratio": statistics.median(ratios), "spread": max(ratios) - min(ratios), "target": target,
+        "name": name, "ours": statistics.median(ours), "peer": statistics.median(peer), "unit": unit,
+        "ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios), "target": target,
+        "memory": list(memory),
+    }  # fmt: skip
+
+
+def value(name: str, found: Sequence[float], target: str, unit: str) -> dict[str, Any]:
+    """A row of a number that has no peer: its target is about the number."""
+    return {
+        "name": name, "ours": statistics.median(found), "unit": unit, "target": target, "low": min(found),
+        "high": max(found),
     }  # fmt: skip
 
 
 def write(name: str, rows: Sequence[Mapping[str, Any]], **about: Any) -> None:
-    """Print the rows and keep them, with versions and cores, in output/benchmarks."""
+    """Print the rows and keep them in output/benchmarks, where run.py takes them from."""
     for line in rows:
         print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in line.items()))
-    packages = ("torch", "pytorch-ignite", "rasterio", "numpy", "lightning", "torchgeo")
-    versions = {package: found for package in packages if (found := _version(package))}
-    machine = {"cores": len(os.sched_getaffinity(0)), "processor": platform.processor() or platform.machine()}
     CACHE.mkdir(parents=True, exist_ok=True)
-    table = {"rows": list(rows), "versions": versions, **machine, "gdal_cachemax": os.environ.get("GDAL_CACHEMAX")}
-    (CACHE / f"{name}.json").write_text(json.dumps(table | about, indent=2) + "\n")
+    (CACHE / f"{name}.json").write_text(json.dumps({"rows": list(rows), "about": about}, indent=2) + "\n")
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+@dataclass(frozen=True)
+class Cost:
+    """What one process took: seconds of work, and its maximum resident size in MB, above its start where it says that."""
+
+    seconds: float
+    megabytes: float
 
 
-def python_with(package: str, *others: str) -> Path:
-    """An interpreter with `package` in an environment of its own, made on the first start; torch is that of swath."""
-    home = CACHE / f"env-{package}"
-    python = home / "bin" / "python"
-    if not (home / "ready").is_file():
+def environment() -> dict[str, str]:
+    """For child processes: swath and these scripts can be imported, and a process computes in one thread."""
+    return dict(os.environ) | {"PYTHONPATH": f"{ROOT / 'code'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+
+
+def cost(command: Sequence[str]) -> Cost:
+    """Run a command; what `timed` prints in it overrules the time from start to end, and takes off what imports need."""
+    started = time.perf_counter()
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            raise SystemExit(f"{shlex.join(command)}: exit status {process.returncode}\n{errors.read()[-2000:]}")
+    told = [line.split()[1:] for line in said.splitlines() if line.startswith("timed ")]
+    seconds, start = map(float, told[-1]) if told else (time.perf_counter() - started, 0.0)
+    return Cost(seconds, usage.ru_maxrss / 1024 - start)
+
+
+def timed(work: Callable[[], Any]) -> None:
+    """Do the work and print its seconds, and the process's memory before it in MB, the way `cost` reads them."""
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    started = time.perf_counter()
+    work()
+    print("timed", time.perf_counter() - started, start)
+
+
+class NoPeerError(RuntimeError):
+    """A peer could not be installed: its rows say so."""
+
+
+def python_with(peer: str) -> Path:
+    """An interpreter with what peers/<peer>.txt pins, in an environment of its own, made on the first start.
+
+    What swath's environment has is there, too, so that both sides run the same torch; where a pin differs, the peer's
+    own package comes first. Raises NoPeerError with the installer's words.
+    """
+    pins, home = PEERS / f"{peer}.txt", CACHE / "env" / peer
+    python, ready = home / "bin" / "python", home / "ready"
+    if not ready.is_file() or ready.read_text() != pins.read_text():
+        shutil.rmtree(home, ignore_errors=True)
         venv.create(home, with_pip=True)
-        own = subprocess.run(
-            [sys.executable, "-c", "import site; print(site.getsitepackages()[0])"], capture_output=True, text=True, check=True
-        ).stdout.strip()  # fmt: skip
         packages = next((home / "lib").glob("python*")) / "site-packages"
-        (packages / "swath-packages.pth").write_text(own + "\n")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", package, *others], check=True)
-        (home / "ready").touch()
+        (packages / "swath-packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pins)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NoPeerError(f"{peer} cannot be installed: {done.stderr.strip()[-500:]}")
+        ready.write_text(pins.read_text())
     return python
 
 

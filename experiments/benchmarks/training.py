@@ -3,8 +3,8 @@
     python experiments/benchmarks/training.py --rounds 5
 
 The same Unet, loss, optimiser, tiles, draws and batches for all; a step is counted from the tenth on, after which
-nothing is set up any more. Lightning lives in an environment of its own below output/benchmarks, made on the first
-start; leave it out with --without-lightning. --profile shows where swath's steps spend their time.
+nothing is set up any more. Lightning and torchgeo live in environments of their own below output/benchmarks, made on the
+first start; `--peers` without a name leaves them out. --profile shows where swath's steps spend their time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from loader import make_tiles
-from rounds import elsewhere, in_turn, python_with, row, write
+from rounds import NoPeerError, elsewhere, in_turn, python_with, row, write
 
 WARM = 10
 
@@ -132,13 +133,65 @@ def lightning(config: Any, steps: int) -> float:
         def on_train_batch_end(self, outputs: Any, batch: Any, number: int) -> None:
             clock.tick(number + 1)
 
+    fit(L, Module(), batches)
+    return clock.rate
+
+
+def torchgeo(config: Any, steps: int) -> float:
+    """torchgeo's segmentation task, which brings loss, metrics and logging, with the same network under Lightning."""
+    import lightning as L  # type: ignore[import-not-found]
+    from torchgeo.trainers import SemanticSegmentationTask  # type: ignore[import-not-found]
+
+    model, _, optimizer, batches = prepared(config)
+    clock = Clock(steps)
+
+    class Task(SemanticSegmentationTask):  # type: ignore[misc]
+        def configure_optimizers(self) -> Any:
+            return optimizer
+
+        def on_train_batch_end(self, outputs: Any, batch: Any, number: int) -> None:
+            clock.tick(number + 1)
+
+    class Network(torch.nn.Module):
+        """One task's logits, as torchgeo takes a network for one target."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, image: Any) -> Any:
+            return self.model(image)["water"]
+
+    def named(batch: Any) -> Any:
+        return {"image": batch["image"], "mask": batch["target"]["water"].long()}
+
+    task = Task(model="unet", backbone="resnet18", in_channels=2, num_classes=2, loss="ce", ignore_index=255)
+    task.model = Network()
+    fit(L, task, Renamed(batches, named))
+    return clock.rate
+
+
+class Renamed:
+    """A loader whose batches have other names."""
+
+    def __init__(self, batches: Any, rename: Any) -> None:
+        self.batches, self.rename = batches, rename
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        return map(self.rename, self.batches)
+
+
+def fit(L: Any, module: Any, batches: Any) -> None:
+    """One epoch under Lightning's trainer."""
     with tempfile.TemporaryDirectory() as output:
         trainer = L.Trainer(
             max_epochs=1, accelerator="cpu", devices=1, enable_progress_bar=False, log_every_n_steps=WARM,
             default_root_dir=output, enable_checkpointing=False, enable_model_summary=False, use_distributed_sampler=False,
         )  # fmt: skip
-        trainer.fit(Module(), batches)
-    return clock.rate
+        trainer.fit(module, batches)
 
 
 def several(config: Any, steps: int) -> float:
@@ -155,7 +208,9 @@ def several(config: Any, steps: int) -> float:
     return clock.rate
 
 
-MEASUREMENTS = {"ours": ours, "bare": bare, "lightning": lightning, "several": several}
+MEASUREMENTS = {"ours": ours, "bare": bare, "lightning": lightning, "torchgeo": torchgeo, "several": several}
+
+PEERS = ("lightning", "torchgeo")
 
 
 def main() -> None:
@@ -166,7 +221,7 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=8)
     options.add_argument("--crop", type=int, default=256)
     options.add_argument("--encoder", default="resnet18")
-    options.add_argument("--without-lightning", action="store_true")
+    options.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     options.add_argument("--profile", action="store_true")
     options.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -189,14 +244,26 @@ def main() -> None:
     for count in (1, 2):
         ranks = ["--standalone", f"--nproc_per_node={count}", str(here), "--measure=several", *same]
         measurements[f"{count} processes"] = partial(elsewhere, Path(sys.executable), torchrun, *ranks)
-    if not given.without_lightning:
-        measurements["lightning"] = partial(elsewhere, python_with("lightning"), here, "--measure=lightning", *same)
+    missing = []
+    for peer in given.peers:
+        try:
+            measurements[peer] = partial(elsewhere, python_with(peer), here, f"--measure={peer}", *same)
+        except NoPeerError as error:
+            missing.append(str(error))
     found = in_turn(measurements, given.rounds)
-    rows = [row("engine / bare loop", found["ours"], found["bare"], ">= 0.98")]
-    rows += [row("2 processes / 1", found["2 processes"], found["1 processes"], ">= 1.6 on two free cores")]
-    if "lightning" in found:
-        rows += [row("engine / lightning", found["ours"], found["lightning"], ">= 1.1")]
-    write("training", rows, unit="steps/s", **{name: getattr(given, name) for name in names})
+    pairs = [("ours", "bare", ">= 0.98"), ("2 processes", "1 processes", ">= 1.6")]
+    pairs += [("ours", peer, ">= 1.1") for peer in PEERS if peer in found]
+    known = {
+        "ours": "engine",
+        "bare": "bare loop",
+        "1 processes": "1",
+        "lightning": "Lightning",
+        "torchgeo": "torchgeo's task",
+    }
+    rows = [row(f"{known.get(a, a)} / {known[b]}", found[a], found[b], target, "steps/s") for a, b, target in pairs]
+    write("training", rows, rounds=given.rounds, **{name: getattr(given, name) for name in names})
+    if missing:
+        raise SystemExit("; ".join(missing))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from swath.config import configclass
 from swath.data.fingerprints import CONTENT, thumbnails
-from swath.data.ground import shared_ground
+from swath.data.ground import overlaps
 from swath.errors import CatalogError
 
 log = logging.getLogger("swath.data")
@@ -72,8 +72,8 @@ def _firm_pairs(tiles: gpd.GeoDataFrame, grouping: Grouping) -> Iterator[Pairs]:
             codes = pd.factorize(tiles[column].iloc[at])[0]
             yield at, at[first_with(codes)]
     if grouping.ground:
-        found = np.array(shared_ground(tiles, tiles), np.int64).reshape(-1, 2)
-        yield found[:, 0], found[:, 1]
+        i, j, _ = overlaps(tiles, tiles)
+        yield i, j
 
 
 def first_with(labels: NDArray[np.int64]) -> NDArray[np.int64]:

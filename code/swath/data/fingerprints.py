@@ -42,10 +42,13 @@ def content_digest(image_CHW: NDArray[np.float32]) -> str | None:
     None when no band holds two different values: empty and constant tiles resemble each other for no reason.
     """
     finite = np.isfinite(image_CHW)
-    pixels = np.where(finite, image_CHW + np.float32(0), np.float32(np.nan))  # + 0: one zero, one kind of NaN
-    if not any(_varies(band[seen]) for band, seen in zip(image_CHW, finite, strict=True)):
+    whole = bool(finite.all())
+    if not any(_varies(band if whole else band[seen]) for band, seen in zip(image_CHW, finite, strict=True)):
         return None
-    bands = sorted(hashlib.blake2b(band.tobytes(), digest_size=16).digest() for band in pixels)
+    pixels = np.add(image_CHW, np.float32(0), order="C")  # one zero
+    if not whole:
+        pixels[~finite] = np.nan  # one kind of NaN
+    bands = sorted(hashlib.blake2b(band, digest_size=16).digest() for band in pixels)
     return hashlib.blake2b(b"".join([str(pixels.shape).encode(), *bands]), digest_size=16).hexdigest()
 
 
@@ -73,10 +76,13 @@ def block_medians(image_CHW: NDArray[np.float32]) -> NDArray[np.float32]:
     tall, wide = height // SIDE, width // SIDE
     top, left = (height - tall * SIDE) // 2, (width - wide * SIDE) // 2
     inside = image_CHW[:, top : top + tall * SIDE, left : left + wide * SIDE].reshape(count, SIDE, tall, SIDE, wide)
-    blocks = np.where(np.isfinite(inside), inside, np.nan).transpose(0, 1, 3, 2, 4).reshape(count, SIDE**2, -1)
-    ordered = np.sort(blocks, axis=-1)  # NaN last
-    seen = np.isfinite(ordered).sum(axis=-1)
-    middle = np.take_along_axis(ordered, np.maximum((seen - 1) // 2, 0)[..., None], axis=-1)[..., 0]
+    blocks = inside.transpose(0, 1, 3, 2, 4).copy().reshape(count, SIDE**2, -1)
+    finite = np.isfinite(blocks)
+    if not finite.all():
+        blocks[~finite] = np.nan
+    blocks.sort(axis=-1)  # NaN last
+    seen = np.count_nonzero(finite, axis=-1)
+    middle = np.take_along_axis(blocks, np.maximum((seen - 1) // 2, 0)[..., None], axis=-1)[..., 0]
     return np.where(seen >= LEAST_SEEN * blocks.shape[-1], middle, np.float32(np.nan))
 
 

@@ -4,7 +4,9 @@
 min, max and a sketch of the quantiles. Count, extremes, mean and deviations merge exactly, to rounding in float64.
 
 A sketch holds `SKETCH` values at equally spaced ranks. Each merge moves a quantile by at most 1 / (SKETCH - 1) of the
-pixels, about 0.1 percentile, so four merges deep still means less than half a percentile.
+pixels, about 0.1 percentile, so four merges deep still means less than half a percentile. Of images beyond `SAMPLE` pixels
+every third, fifth, ... is sorted: for noise that moves the median by a standard deviation of 0.14 percentile, other
+quantiles by less, and the many images of a data set by less again.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ Moments = dict[str, list[Any]]
 SKETCH = 1025
 """Values of a quantile sketch."""
 
+SAMPLE = 1 << 16
+"""Pixels of a band, at least, that give its sketch: sorting all of a tile would take longer than reading it."""
+
 FAN_IN = 64
 """Parts that are merged at once in a stream: four merges deep are 16 million images."""
 
@@ -32,7 +37,9 @@ _WEIGHTS = np.r_[0.5, np.ones(SKETCH - 2), 0.5] / (SKETCH - 1)
 
 def band_moments(image_CHW: NDArray[np.float32]) -> Moments:
     """Moments per band over finite pixels."""
-    bands = [_moments(band[np.isfinite(band)]) for band in image_CHW]
+    seen = np.isfinite(image_CHW)
+    whole = bool(seen.all())
+    bands = [_moments(band.ravel() if whole else band[valid]) for band, valid in zip(image_CHW, seen, strict=True)]
     return {name: [band[name] for band in bands] for name in bands[0]}
 
 
@@ -40,14 +47,22 @@ def _moments(values: NDArray[np.float32]) -> dict[str, Any]:
     if not values.size:
         nan = float("nan")
         return {"count": 0, "mean": nan, "m2": 0.0, "min": nan, "max": nan, "sketch": []}
-    ordered = np.sort(values).astype(np.float64)
-    mean = float(ordered.mean())
-    deviations = ordered - mean
+    deviations = values.astype(np.float64)
+    mean = float(deviations.mean())
+    deviations -= mean
+    low, high = float(values.min()), float(values.max())
+    sketch = _sketch(np.sort(_sample(values)).astype(np.float64))
+    sketch[0], sketch[-1] = low, high
     return {
-        "count": int(ordered.size), "mean": mean, "m2": float(deviations @ deviations),
-        "min": float(ordered[0]), "max": float(ordered[-1]),
-        "sketch": _sketch(ordered).tolist(),
+        "count": int(values.size), "mean": mean, "m2": float(deviations @ deviations),
+        "min": low, "max": high, "sketch": sketch.tolist(),
     }  # fmt: skip
+
+
+def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """All values, or every n-th: n is odd, so that it meets each column of images whose width is even."""
+    step = values.size // SAMPLE
+    return values if step < 2 else values[:: step - 1 + step % 2]
 
 
 def _sketch(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,17 +122,18 @@ class RunningMoments:
     def add(self, image_CHW: NDArray[np.float32]) -> Moments:
         """Count an image in, and return its own moments; NaN and infinities are no measurement."""
         found = band_moments(image_CHW)
-        self._push(found, 0)
+        self.push(found)
         return found
 
-    def _push(self, part: Moments, depth: int) -> None:
+    def push(self, part: Moments, depth: int = 0) -> None:
+        """Count the moments of an image in."""
         if depth == len(self._waiting):
             self._waiting.append([])
         here = self._waiting[depth]
         here.append(part)
         if len(here) == FAN_IN:
             self._waiting[depth] = []
-            self._push(merge_moments(here), depth + 1)
+            self.push(merge_moments(here), depth + 1)
 
     def total(self) -> Moments | None:
         """Moments of all images so far; None before the first."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from swath.data.duplicates import Grouping, group_tiles
 from swath.data.fingerprints import fingerprint
 from swath.data.flags import skip_reasons
 from swath.data.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
-from swath.data.moments import RunningMoments, band_statistics, merge_moments
+from swath.data.moments import Moments, RunningMoments, band_moments, band_statistics, merge_moments
 from swath.geo.grid import Window
 from swath.geo.raster import describe, read_image, read_labels
 from swath.labels import IGNORE
@@ -44,6 +46,10 @@ class StatsConfig(StepConfig):
     """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
     max_target_ratio: float | None = None
     """Tiles with a larger target share are skipped, as their labels are doubtful: 0.4 for rare targets. None: none is."""
+
+
+ABREAST = 2
+"""Tiles of a scene that are worked on at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,16 +125,21 @@ def scene_statistics(job: SceneTiles) -> dict[str, Any]:
     """``{"tiles": [row, ...], "bands": {count, mean, m2, min, max, sketch}}`` of one scene, as JSON types."""
     tiles, bands = [], RunningMoments()
     tasks = describe(next(filter(None, job.masks))).bands if any(job.masks) else ()
-    for key, image_path, mask_path, place, missing in zip(
-        job.keys, job.images, job.masks, job.places, job.missing, strict=True
-    ):
-        image = read_image(image_path, place, missing)
-        moments = bands.add(image)
-        mask = read_labels(mask_path, place) if mask_path else None
-        row = tile_row(image, mask, moments, job.min_valid_ratio)
-        counts = class_counts(mask, tasks) if mask is not None else {}
-        tiles.append({"key": key} | row | counts | fingerprint(image))
+    with ThreadPoolExecutor(ABREAST) as pool:  # reading, sorting and hashing let go of the interpreter's lock
+        for row, moments in pool.map(partial(_tile, job, tasks), range(len(job.keys))):
+            tiles.append(row)
+            bands.push(moments)
     return {"tiles": tiles, "bands": bands.total()}
+
+
+def _tile(job: SceneTiles, tasks: Sequence[str], number: int) -> tuple[dict[str, Any], Moments]:
+    place, mask_path = job.places[number], job.masks[number]
+    image = read_image(job.images[number], place, job.missing[number])
+    moments = band_moments(image)
+    mask = read_labels(mask_path, place) if mask_path else None
+    counts = class_counts(mask, tasks) if mask is not None else {}
+    row = tile_row(image, mask, moments, job.min_valid_ratio) | counts
+    return {"key": job.keys[number]} | row | fingerprint(image), moments
 
 
 def class_counts(mask_THW: NDArray[np.uint8], tasks: Sequence[str]) -> dict[str, list[int]]:
@@ -149,7 +160,8 @@ def tile_row(
 
     `skip`: no valid pixel, all valid pixels equal in every band, or valid_ratio below the threshold.
     """
-    valid_ratio = float(np.isfinite(image_CHW).all(axis=0).mean())
+    whole = min(moments["count"]) == image_CHW[0].size
+    valid_ratio = 1.0 if whole else float(np.isfinite(image_CHW).all(axis=0).mean())
     constant = moments["min"] == moments["max"]
     row: dict[str, Any] = {
         "valid_ratio": valid_ratio,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from swath.config import StepConfig, configclass
 from swath.data.catalog import place_of
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import RasterInfo, RasterReader, RasterSpec, describe, write_raster
+from swath.geo.raster import RasterInfo, RasterReader, RasterSpec, describe, remove_orphans, write_raster
+from swath.geo.threads import ahead, behind
 from swath.geo.vector import footprints
 from swath.geo.windows import ConstantSize, Tiling, windows
 from swath.labels import IGNORE
@@ -89,8 +91,10 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
         grid = image.info.grid
         if job.mask is not None:
             _same_grid(job.image, grid, job.mask)
-        cut = _cut_tile if job.write else _window_row
-        rows = [cut(job, image, window, core) for window, core in windows(grid.shape, job.tiling)]
+        places = list(windows(grid.shape, job.tiling))
+        for folder in {path.parent for path in _files(job, places[:1])}:
+            remove_orphans(folder)
+        rows = _cut_tiles(job, image, places) if job.write else [_window_row(job, image, *place) for place in places]
     outlines, geometry_crs = footprints(grid, [Window(*(row[name] for name in PLACE)) for row in rows])
     where = {"crs": grid.crs.to_string() if grid.crs else None, "geometry_crs": geometry_crs}
     return [row | where | {"geometry": outline.wkt} for row, outline in zip(rows, outlines, strict=True)]
@@ -100,8 +104,12 @@ def tile_files(job: Cut) -> list[Path]:
     """The files that `cut_scene` leaves. Raises RasterError when the scene cannot be read."""
     if not job.write:
         return []
-    names = [f"tile_{w.col}_{w.row}" for w, _ in windows(describe(job.image).grid.shape, job.tiling)]
+    return _files(job, list(windows(describe(job.image).grid.shape, job.tiling)))
+
+
+def _files(job: Cut, places: Sequence[tuple[Window, Window]]) -> list[Path]:
     kinds = [("images", job.image), *([("masks", job.mask)] if job.mask else [])]
+    names = [f"tile_{window.col}_{window.row}" for window, _ in places]
     return [tile_path(job.output / folder, scene, name) for folder, scene in kinds for name in names]
 
 
@@ -111,16 +119,28 @@ def _same_grid(image: Path, grid: Grid, mask: Path) -> None:
         raise RasterError(f"{mask}: not on the grid of {image}: {difference}. Rasterise the labels on this scene.")
 
 
-def _cut_tile(job: Cut, image: RasterReader, window: Window, core: Window) -> dict[str, Any]:
-    info = image.info
-    name = f"tile_{window.col}_{window.row}"
-    image_path = tile_path(job.output / "images", job.image, name)
-    data = image.image(window)
+def _cut_tiles(job: Cut, image: RasterReader, places: Sequence[tuple[Window, Window]]) -> list[dict[str, Any]]:
+    """The next tile is read while one is written."""
+    info, rows = image.info, []
     nodata = -99999.0 if info.nodata is None or not np.isfinite(np.float32(info.nodata)) else info.nodata
-    spec = RasterSpec(grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=nodata, block=None)
-    write_raster(image_path, data, spec)
-    mask_path = _cut_mask(job, window, name) if job.mask else None
-    return _row(job, info, window, core, image_path, mask_path)
+    with RasterReader(job.mask) if job.mask else nullcontext() as mask, behind(write_raster) as write:
+        pixels = ahead((image.image(w), mask.labels(w) if mask else None) for w, _ in places)
+        for (window, core), (data, labels) in zip(places, pixels, strict=True):
+            spec = RasterSpec(grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=nodata, block=None)
+            image_path = tile_path(job.output / "images", job.image, f"tile_{window.col}_{window.row}")
+            write(image_path, data, spec)
+            mask_path = None
+            if mask is not None and job.mask is not None:
+                mask_path = tile_path(job.output / "masks", job.mask, image_path.stem)
+                write(mask_path, labels, _mask_spec(mask.info, window))
+            rows.append(_row(job, info, window, core, image_path, mask_path))
+    return rows
+
+
+def _mask_spec(mask: RasterInfo, window: Window) -> RasterSpec:
+    return RasterSpec(
+        grid=mask.grid.at(window), bands=mask.bands, dtype="uint8", nodata=IGNORE, block=None, compress=True
+    )
 
 
 def _window_row(job: Cut, image: RasterReader, window: Window, core: Window) -> dict[str, Any]:
@@ -138,22 +158,6 @@ def _row(job: Cut, info: RasterInfo, window: Window, core: Window, image: Path, 
         "scene_height": info.grid.shape[0], "scene_width": info.grid.shape[1],
         "scene_transform": list(info.grid.transform)[:6],
     }  # fmt: skip
-
-
-def _cut_mask(job: Cut, window: Window, name: str) -> Path:
-    assert job.mask is not None
-    with RasterReader(job.mask) as mask:
-        spec = RasterSpec(
-            grid=mask.info.grid.at(window),
-            bands=mask.info.bands,
-            dtype="uint8",
-            nodata=IGNORE,
-            block=None,
-            compress=True,
-        )
-        path = tile_path(job.output / "masks", job.mask, name)
-        write_raster(path, mask.labels(window), spec)
-    return path
 
 
 def as_windows(tiles: gpd.GeoDataFrame, tiling: Tiling) -> gpd.GeoDataFrame:

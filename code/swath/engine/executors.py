@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from swath.config import PROJECT_ROOT
+from swath.engine.memory import keep_freed_memory
 from swath.errors import ConfigError, StepError
 
 CLUSTER = "dask://"
@@ -46,7 +47,9 @@ def executor(kind: str, workers: int | None) -> Iterator[Executor]:
     count = workers or os.cpu_count() or 1
     makers: dict[str, Callable[[], Executor]] = {
         "threads": lambda: ThreadPoolExecutor(count),
-        "processes": lambda: ProcessPoolExecutor(count, mp_context=get_context("spawn")),  # no handle crosses a fork
+        "processes": lambda: ProcessPoolExecutor(  # spawned: no handle crosses a fork
+            count, mp_context=get_context("spawn"), initializer=keep_freed_memory
+        ),
         "serial": SerialExecutor,
     }
     if kind not in makers:

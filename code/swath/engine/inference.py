@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from swath.config import configclass, leaves, resolve
 from swath.data.leaks import LeakKind
-from swath.engine.devices import device_of, keep_freed_memory
+from swath.engine.devices import device_of
 from swath.engine.mapper import Item, Ledger, SerialExecutor, run_items
 from swath.engine.maps import (
     SceneOutput,
@@ -31,17 +31,18 @@ from swath.engine.maps import (
     require_threshold,
     scene_output,
 )
+from swath.engine.memory import keep_freed_memory
 from swath.engine.panels import colors, palette_of, stretch
 from swath.engine.ranks import Launcher, on_all_ranks, share
 from swath.engine.records import Record
 from swath.engine.scoring import ScoringConfig
 from swath.engine.sliding import CPU, SlidingConfig, predict_rows, window_rows
 from swath.engine.strips import Strips
-from swath.engine.threads import ahead, behind
 from swath.engine.tta import Precision, Predict, predictor
 from swath.errors import RasterError, SwathError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, RasterWriter, bounded_cache, describe, remove_partial
+from swath.geo.threads import ahead, behind
 from swath.labels import IGNORE
 from swath.nn.heads import Regression, Task
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from swath.config import configclass
-from swath.engine.threads import ahead
 from swath.engine.tta import Merge, Predict, Views
 from swath.errors import ConfigError
 from swath.geo.grid import Window
+from swath.geo.threads import ahead
 from swath.geo.windows import blend_weights, constant_stride_offsets
 from swath.nn.heads import Task
 

@@ -38,6 +38,8 @@ CACHE_BYTES = 128 * 2**20
 """GDAL's block cache in a process that writes: streams do not come back to a block, and a share of the machine's memory,
 its default, would be filled for nothing. Holds two rows of 256 px high blocks of float32, 60,000 px wide."""
 
+LARGEST = float(np.finfo(np.float32).max)
+
 SUFFIXES = (".tif", ".tiff", ".TIF", ".TIFF")
 
 
@@ -134,19 +136,27 @@ class RasterReader:
             return np.full((len(bands or self.info.bands), *window.shape), np.nan, np.float32)
         with self._guard():
             data = self._open().read(list(bands) if bands else None, window=_window(inside))
-        image = data.astype(np.float32, copy=False)
-        gaps = ~np.isfinite(image)
-        if self.info.nodata is not None:
-            gaps |= data == np.asarray(self.info.nodata).astype(data.dtype)
-        for value in self.missing:
-            gaps |= data == float(value)  # not cast: -99999 is no uint8, and no value of one
-        np.copyto(image, np.float32(np.nan), where=gaps)
+        image = self._with_gaps(data)
         if inside == window:
             return image
         out = np.full((len(image), *window.shape), np.nan, np.float32)
         rows, cols = inside.relative_to(window).slices
         out[:, rows, cols] = image
         return out
+
+    def _with_gaps(self, data: NDArray[Any]) -> NDArray[np.float32]:
+        """Pixels as float32, NaN where they are no measurement; looked for only where the extremes leave room for one."""
+        image = data.astype(np.float32, copy=False)
+        none: list[Any] = [] if self.info.nodata is None else [np.asarray(self.info.nodata).astype(data.dtype)]
+        none += [float(value) for value in self.missing]  # not cast: -99999 is no uint8, and no value of one
+        low, high = float(data.min()), float(data.max())  # NaN when there is one
+        if max(-low, high) <= LARGEST and not any(low <= float(value) <= high for value in none):
+            return image
+        gaps = ~np.isfinite(image)
+        for value in none:
+            gaps |= data == value
+        np.copyto(image, np.float32(np.nan), where=gaps)
+        return image
 
     def labels(self, window: Window | None = None) -> NDArray[np.uint8]:
         """uint8 (bands, height, width); 255 outside the raster. Raises RasterError when the file is not uint8."""
@@ -296,7 +306,8 @@ class RasterWriter:
         rows, cols = inside.relative_to(window).slices
         with self._guard():
             for number, band in enumerate(array[:, rows, cols], start=1):  # one at a time: half the memory
-                self._dataset.write(self._stored(band), number, window=_window(inside))
+                band_1HW = self._stored(band)[None]  # rasterio would copy two dimensions into three
+                self._dataset.write(band_1HW, [number], window=_window(inside))
 
     def _stored(self, band_HW: NDArray[Any]) -> NDArray[Any]:
         """A band as the file holds it."""
@@ -349,11 +360,30 @@ def part_of(path: Path) -> Path:
 
 
 def remove_partial(path: Path) -> None:
-    """Remove what killed processes left half written of `path`."""
-    name = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.part{re.escape(path.suffix)}.*")
+    """Remove what killed processes of this host left half written of `path`."""
+    name = re.compile(rf"\.{re.escape(path.stem)}\.({re.escape(platform.node())}-)?\d+\.part{re.escape(path.suffix)}.*")
     for left in path.parent.glob(".*"):
         if name.fullmatch(left.name):
             left.unlink()
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove what processes of this host that are gone left half written in a folder; what others write stays."""
+    name = re.compile(rf"\..+\.{re.escape(platform.node())}-(\d+)\.part\..*")
+    for left in folder.glob(".*.part.*"):
+        found = name.fullmatch(left.name)
+        if found and not _alive(int(found[1])):
+            left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_raster(path: Path, array: NDArray[Any], spec: RasterSpec) -> None:

@@ -1,0 +1,157 @@
+"""RESULTS.md and the figure, from the JSON of each row."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+
+WHY = {
+    "statistics of tiles": "the pass also makes each tile's digest (BLAKE2) and thumbnail (block medians, sorted), which take "
+    "more time than statistics and reading together; two tiles are worked on at a time, so a second free core matters",
+    "rasterize": "burning and writing are GDAL's own on both sides; what is left is the mask, which is made in memory as a "
+    "whole, so that pixels do not depend on a cache's size",
+    "samples": "the crop is copied into the sample as by the limit; beside that, each draws its window from a generator of its "
+    "own, so that workers and restarts agree",
+    "2 workers / 0": "on data in memory, batches that cross processes cost more than making them, and two workers need two "
+    "free cores beside the trainer's",
+    "2 processes / 1": "needs two free cores",
+}
+"""Why a target is missed, by the start or a part of the row's name."""
+
+
+def load(folder: Path, names: Sequence[str]) -> dict[str, Result]:
+    """The results there are, in the order of `names`."""
+    paths = {name: folder / f"{name}.json" for name in names}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+
+
+def met(row: Mapping[str, Any]) -> bool | None:
+    """Whether a row's ratio, or its number where there is no peer, reaches its target; None without one."""
+    found = re.match(r"(<=|>=) ([\d.]+)|([\d.]+) \+- ([\d.]+)", row["target"])
+    if not found:
+        return None
+    number = row.get("ratio", row["ours"])
+    if found[1]:
+        return bool(number <= float(found[2]) if found[1] == "<=" else number >= float(found[2]))
+    return abs(number - float(found[3])) <= float(found[4])
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A row of the table."""
+    unit = row["unit"]
+    spread = f" ({row['low']:.3g} to {row['high']:.3g})"
+    ratio = f"**{row['ratio']:.3g}**{spread}" if "ratio" in row else ""
+    ours = f"{row['ours']:.3g} {unit}" + ("" if "ratio" in row or row["low"] == row["high"] else spread)
+    peer = f"{row['peer']:.3g} {unit}" if "peer" in row else ""
+    memory = ", ".join(f"{m:.0f}" for m in row.get("memory", []))
+    verdict = {True: "met", False: "missed", None: ""}[met(row)]
+    return f"| {row['name']} | {ours} | {peer} | {ratio} | {memory} | {row['target']} | {verdict} |"
+
+
+def reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each row that misses its target and whose reason is known."""
+    missed = [row["name"] for row in rows if met(row) is False]
+    known = {name: next((why for part, why in WHY.items() if part in name), "not looked into") for name in missed}
+    return [f"- {name}: {why}." for name, why in known.items()]
+
+
+def section(name: str, result: Result) -> str:
+    """What one step found, and where."""
+    about = ", ".join(f"{k} {v}" for k, v in result.get("about", {}).items() if k not in ("curves", "sides"))
+    where = (
+        f"commit {result['commit']}, {result['date']}, load average {result['load'][0]} before and {result['load'][1]} after, "
+        f"{result['seconds']} s in all" + ("; **smaller sizes (--quick)**" if result["quick"] else "")
+    )
+    head = "| row | ours | peer | ratio (lowest to highest) | memory, MB | target | |\n" + "|---" * 7 + "|"
+    busy = result["load"][0] > result["machine"]["cores"] / 2
+    lines = [f"## {name}", "", head, *map(line, result["rows"]), "", *reasons(result["rows"])]
+    if busy:
+        lines.append(
+            "- Other programs had much of the processor: measure again on a quiet machine before quoting a number."
+        )
+    if "error" in result:
+        lines += [f"Not measured in full: `{result['error'].replace('`', '')}`"]
+    return "\n".join([*lines, "", f"{where}; {about}" if about else where, ""])
+
+
+def write_report(folder: Path, names: Sequence[str]) -> None:
+    """RESULTS.md beside the folder of results."""
+    results = load(folder, names)
+    if not results:
+        return
+    rows = [row for result in results.values() for row in result["rows"]]
+    verdicts = [met(row) for row in rows]
+    newest = max(results.values(), key=lambda result: result["date"])
+    machine, versions = (", ".join(f"{k} {v}" for k, v in newest[part].items()) for part in ("machine", "versions"))
+    text = f"""# Benchmarks
+
+Written by `make bench`; do not edit. Ours and the peer in turn on the same data and model, one round to warm up, then the
+median of the rounds' ratios with the lowest and the highest. Ours stands above the line: a ratio of times below 1, or of
+rates above 1, is in our favour. Memory is the highest resident size of the process, ours (above what imports take) and the
+peer's. Page cache warm. Where the load average is well above 0, other programs had their share of the processor.
+
+Of {sum(v is not None for v in verdicts)} targets {sum(v is True for v in verdicts)} are met and
+{sum(v is False for v in verdicts)} missed. Not measured yet: {", ".join(n for n in names if n not in results) or "none"}.
+
+{machine}
+
+{versions}
+
+"""
+    (folder.parent / "RESULTS.md").write_text(text + "\n".join(section(*item) for item in results.items()))
+
+
+def write_figure(folder: Path, path: Path) -> None:
+    """Ratios against their targets, and growth of time and memory; nothing without results of both."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    results = {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
+    rows = [row for result in results.values() for row in result["rows"] if "ratio" in row and met(row) is not None]
+    growth = results.get("growth", {}).get("about", {})
+    if not rows or "curves" not in growth:
+        return
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(13, 4.6), width_ratios=(1.5, 1, 1), layout="constrained"
+    )
+    _ratios(left, rows)
+    pixels = [side**2 / 1e6 for side in growth["sides"]]
+    for kind, axes, label in (("seconds", middle, "seconds"), ("memory", right, "peak memory above imports, MB")):
+        for name, curve in growth["curves"].items():
+            axes.plot(pixels, curve[kind], "o-", markersize=3, label=name)
+        axes.set(
+            xscale="log", xlabel="megapixels", title=label, xticks=pixels, xticklabels=[f"{p:.0f}" for p in pixels]
+        )
+        axes.minorticks_off()
+    middle.set_yscale("log")
+    middle.plot(pixels, [pixels[0] ** -1 * p * 0.02 for p in pixels], "k:", label="linear")
+    right.set_ylim(bottom=0)
+    middle.legend(fontsize=7, frameon=False)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=90, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _ratios(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Bars of how many times as fast as the peer, and the targets as ticks."""
+    names = [row["name"] for row in rows]
+    upward = [row["target"].startswith(">=") for row in rows]
+    goals = [float(row["target"].split()[1]) for row in rows]
+    faster = [row["ratio"] if up else 1 / row["ratio"] for row, up in zip(rows, upward, strict=True)]
+    wanted = [goal if up else 1 / goal for goal, up in zip(goals, upward, strict=True)]
+    colours = ["#3b7dd8" if a >= b else "#c9a227" for a, b in zip(faster, wanted, strict=True)]
+    axes.barh(names, faster, color=colours, height=0.6)
+    axes.plot(wanted, range(len(names)), "k|", markersize=9)
+    axes.axvline(1, color="0.6", linewidth=0.8)
+    axes.set(xscale="log", title="times as fast as the peer (bar), target (tick)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=6.5)
