@@ -9,6 +9,7 @@ import torch
 
 from swath.data.channels import Bands, Fill, Preprocess
 from swath.data.normalisers import ZScore
+from tests.dask_cluster import free_port
 
 
 def tiles(count: int, seed: int = 0) -> list[torch.Tensor]:
@@ -32,5 +33,7 @@ def work(rank: int, folder: str) -> None:
 if __name__ == "__main__":
     for processes in (2, 4):
         # forked: libraries are imported once
-        with idist.Parallel(backend="gloo", nproc_per_node=processes, start_method="fork") as parallel:
+        with idist.Parallel(
+            backend="gloo", nproc_per_node=processes, start_method="fork", master_port=free_port()
+        ) as parallel:
             parallel.run(work, sys.argv[1])

@@ -13,6 +13,7 @@ import ignite.distributed as idist
 import torch
 from torch import Tensor
 
+from experiments.benchmarks.rounds import peak
 from swath.data.channels import Bands, Fill, Preprocess, ZScore
 from swath.engine.inference import ScenePredictor
 from swath.engine.maps import scene_output
@@ -22,6 +23,7 @@ from swath.engine.sliding import SlidingConfig
 from swath.engine.tta import predictor
 from swath.errors import SwathError
 from swath.nn.heads import Classification, SegmentationModel
+from tests.dask_cluster import free_port
 from tests.limits import limit_file_size
 from tests.synthetic import TinyNet
 
@@ -76,7 +78,9 @@ def fail(rank: int) -> None:
 
 def ranks(image: str, folder: str) -> None:
     for count in (2, 4):
-        with idist.Parallel(backend="gloo", nproc_per_node=count, start_method="fork") as parallel:
+        with idist.Parallel(
+            backend="gloo", nproc_per_node=count, start_method="fork", master_port=free_port()
+        ) as parallel:
             parallel.run(as_rank, image, folder)
 
 
@@ -97,18 +101,14 @@ def full_disk(image: str, folder: str) -> list[str]:
 
 
 def peaks(folder: str, *images: str) -> list[float]:
-    """Peak memory in megabytes after each scene; it can only grow, so the smallest scene goes first."""
+    """Peak memory in megabytes after each scene; it can only grow, so the smallest scene goes first, and once before
+    it counts: caches fill, and freed blocks find their places.
+    """
     found = []
-    for image in images:
+    for image in (images[0], *images):
         work(tiny(), 512, 32)(Path(image), scene_output(Path(folder) / "peak", "area", Path(image).stem))
         found.append(peak())
-    return found
-
-
-def peak() -> float:
-    """Largest resident size so far in megabytes. `ru_maxrss` would count what started this process, too."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    return found[1:]
 
 
 def faults() -> int:
@@ -123,8 +123,8 @@ def faults() -> int:
 def report(image: str, folder: str, *tall: str) -> None:
     """All of it in one process, as starting one takes longer than its work."""
     found: dict[str, object] = {"faults": [faults(), keep_freed_memory() and faults()]}
+    ranks(image, folder)  # forks, which a process must not after GDAL has started threads
     found["peaks"] = peaks(folder, *tall)
-    ranks(image, folder)
     found["full_disk"] = full_disk(image, f"{folder}/full")
     print(json.dumps(found))
 

@@ -211,9 +211,9 @@ def finished(folder: Path) -> list[str]:
 def test_c13_a_stopped_step_leaves_whole_files_and_goes_on(
     store: str, script: Script, tmp_path: Path, number: signal.Signals, kind: str
 ) -> None:
-    scenes = write_scenes(tmp_path / "scenes", 7, (256, 256))
+    scenes = write_scenes(tmp_path / "scenes", 10, (256, 256))
     paths = {"input_path": tmp_path / "scenes", "output_path": tmp_path / "tiles"}
-    tiling = {"tiling__size": 48, "tiling__stride": 24}
+    tiling = {"tiling__size": 48, "tiling__stride": 16}
     config = "configs/demo/generate_test_tiles.py"
     step = start(store, "generate_tiles", config, **paths, **tiling, executor=kind, workers=1)
     while not finished(tmp_path / "tiles") and step.poll() is None:
@@ -241,7 +241,7 @@ def test_c13_a_stopped_step_leaves_whole_files_and_goes_on(
     again = {name for name in before if not Path(name).name.startswith(".") and after[name] != before[name]}
     assert not [name for name in again if Path(name).parent.name.removesuffix("_tiles").replace("_3b", "") in done]
     table = read_table(tmp_path / "tiles" / TILES, TILE_COLUMNS, "generate_tiles")
-    assert len(table) == len(scenes) * 100
+    assert len(table) == len(scenes) * 196
     assert sorted(str(tmp_path / "tiles" / p) for p in table["image"]) == [
         str(p) for p in find_rasters(tmp_path / "tiles")
     ]

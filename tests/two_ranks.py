@@ -15,6 +15,7 @@ from swath.engine.evaluator import evaluate
 from swath.engine.ranks import of_all
 from swath.engine.trainer import Training
 from swath.engine.training_config import TrainingConfig, ValidationConfig
+from tests.dask_cluster import free_port
 from tests.synthetic import PixelNet, TinyNet
 from tests.trainings import AllLabelled, killed_at, quiet, small
 
@@ -71,5 +72,7 @@ if __name__ == "__main__":
     tiles_path, output_path = sys.argv[1:3]
     torch.set_num_threads(1)
     work(0, tiles_path, output_path)
-    with idist.Parallel(backend="gloo", nproc_per_node=2, start_method="fork") as parallel:  # imports happen once
+    with idist.Parallel(
+        backend="gloo", nproc_per_node=2, start_method="fork", master_port=free_port()
+    ) as parallel:  # imports happen once
         parallel.run(work, tiles_path, output_path)

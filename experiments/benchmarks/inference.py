@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from rounds import CACHE, ROOT, python_with, row, value, write
+from rounds import CACHE, ROOT, peak, python_with, row, value, write
 
 BANDS = ("vh", "vv")
 WINDOW, OVERLAP, BATCH = 512, 32, 4
@@ -126,9 +125,9 @@ def measured(name: str, scene: Path) -> dict[str, float]:
 
     if name.startswith("ours"):
         import swath.engine.inference  # noqa: F401
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = peak()
     seconds = MEASUREMENTS[name](scene)
-    return {"seconds": seconds, "start": start, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"seconds": seconds, "start": start, "peak": peak()}
 
 
 # ------------------------------------------------------------------------------------------------------------- the rounds

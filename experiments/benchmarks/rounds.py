@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shlex
 import shutil
 import statistics
@@ -97,16 +96,20 @@ def cost(command: Sequence[str]) -> Cost:
             errors.seek(0)
             raise SystemExit(f"{shlex.join(command)}: exit status {process.returncode}\n{errors.read()[-2000:]}")
     told = [line.split()[1:] for line in said.splitlines() if line.startswith("timed ")]
-    seconds, start = map(float, told[-1]) if told else (time.perf_counter() - started, 0.0)
-    return Cost(seconds, usage.ru_maxrss / 1024 - start)
+    return Cost(*map(float, told[-1])) if told else Cost(time.perf_counter() - started, usage.ru_maxrss / 1024)
 
 
 def timed(work: Callable[[], Any]) -> None:
-    """Do the work and print its seconds, and the process's memory before it in MB, the way `cost` reads them."""
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    started = time.perf_counter()
+    """Do the work and print its seconds and the memory that it took on top, in MB, the way `cost` reads them."""
+    start, started = peak(), time.perf_counter()
     work()
-    print("timed", time.perf_counter() - started, start)
+    print("timed", time.perf_counter() - started, peak() - start)
+
+
+def peak() -> float:
+    """Largest resident size of this process so far in MB. `ru_maxrss` would count what started it, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 class NoPeerError(RuntimeError):
