@@ -159,7 +159,7 @@ torch.save = torn
 """
 
 
-@pytest.mark.parametrize("moment", [1, 4])
+@pytest.mark.parametrize("moment", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_c88_killed_while_it_writes_a_checkpoint_ends_as_if_it_had_not(
     tiles: Path, tmp_path: Path, shared: Server, moment: int
 ) -> None:

@@ -206,13 +206,13 @@ def test_c87_confusion_figures_leave_memory_flat() -> None:
     program = (
         "import numpy as np\nfrom swath.engine.panels import confusion_figure\nfrom tests.test_panels import growth\n"
         "matrix = np.array([[90, 10], [0, 50]])\n"
-        "print(growth(lambda i: confusion_figure(matrix + i, ('land', 'water'), f'epoch {i}'), 60))\n"
+        "print(growth(lambda i: confusion_figure(matrix + i, ('land', 'water'), f'epoch {i}'), 20))\n"
     )
     command = [sys.executable, "-c", program]
     done = subprocess.run(
         command, env=child_environment(Path("unused.db")), capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert int(done.stdout) < 10 * MEGABYTE
+    assert int(done.stdout) < 4 * MEGABYTE
 
 
 def test_c87_steps_and_many_classes_have_a_colour_each_and_a_share_of_right_ones() -> None:

@@ -337,9 +337,15 @@ def test_c96_warping_needs_a_crs(tmp_path: Path) -> None:
         assert np.array_equal(view.image(), backscatter((20, 30)), equal_nan=True)
 
 
-def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_and_other_hosts_stay(tmp_path: Path) -> None:
-    with subprocess.Popen(["true"]) as gone:
+@pytest.mark.parametrize("reaped", [True, False])
+def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_and_other_hosts_stay(
+    tmp_path: Path, reaped: bool
+) -> None:
+    gone = subprocess.Popen(["true"])
+    if reaped:
         gone.wait()
+    else:  # it has ended, its number stays taken until its parent asks
+        os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
     dead = part_of(tmp_path / "a.tif").with_name(
         part_of(tmp_path / "a.tif").name.replace(f"-{os.getpid()}.", f"-{gone.pid}.")
     )
@@ -347,6 +353,7 @@ def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_and_other_
     for path in (dead, *kept):
         path.touch()
     remove_orphans(tmp_path)
+    gone.wait()
     assert sorted(tmp_path.iterdir()) == sorted(kept)
     remove_partial(tmp_path / "a.tif")
     assert sorted(tmp_path.iterdir()) == sorted(kept[1:])

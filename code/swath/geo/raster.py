@@ -377,6 +377,9 @@ def remove_orphans(folder: Path) -> None:
 
 
 def _alive(process: int) -> bool:
+    with suppress(OSError):  # a system without /proc; the state stands behind the name, which may hold anything
+        if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+            return False  # ended, and its parent has not looked yet
     try:
         os.kill(process, 0)
     except ProcessLookupError:
