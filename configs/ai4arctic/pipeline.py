@@ -2,7 +2,7 @@
 
 mlflow run . -e pipeline --env-manager local -P config_path=configs/ai4arctic/pipeline.py
 
-Made for less than four minutes on two idle CPU cores; a second start does only what is missing.
+About three minutes on two CPU cores; a second start does only what is missing.
 """
 
 from swath.engine.pipeline import PipelineConfig, PipelineStep
