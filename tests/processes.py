@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.conftest import ROOT, child_environment
+from tests.dask_cluster import free_port
 
 CONFIG = '''"""A small training."""
 from functools import partial
@@ -138,10 +138,7 @@ class Server:
 @contextmanager
 def server(folder: Path) -> Iterator[Server]:
     """A running server for the length of a block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    running = Server(folder, port)
+    running = Server(folder, free_port())
     running.start()
     try:
         yield running

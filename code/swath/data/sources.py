@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from swath.data.catalog import Row, missing_of, place_of, whole
-from swath.errors import ConfigError, RasterError
+from swath.errors import ConfigError
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader
 from swath.labels import IGNORE
@@ -117,15 +117,7 @@ class Files:
 
 def _order(reader: RasterReader, bands: Sequence[str]) -> list[int] | None:
     """Where this raster has the bands that the first tile has; None when they stand in the same order."""
-    have = reader.info.bands
-    if have == bands:
-        return None
-    missing = [band for band in bands if band not in have]
-    if missing:
-        raise RasterError(
-            f"{reader.path}: no band {', '.join(missing)}; it has {', '.join(have)}. Cut it from like scenes."
-        )
-    return [have.index(band) + 1 for band in bands]
+    return None if reader.info.bands == bands else reader.numbers_of(bands, "Cut it from like scenes.")
 
 
 def _placed(

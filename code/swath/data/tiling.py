@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,16 +124,19 @@ def _cut_tiles(job: Cut, image: RasterReader, places: Sequence[tuple[Window, Win
     info, rows = image.info, []
     nodata = -99999.0 if info.nodata is None or not np.isfinite(np.float32(info.nodata)) else info.nodata
     with RasterReader(job.mask) if job.mask else nullcontext() as mask, behind(write_raster) as write:
-        pixels = ahead((image.image(w), mask.labels(w) if mask else None) for w, _ in places)
-        for (window, core), (data, labels) in zip(places, pixels, strict=True):
-            spec = RasterSpec(grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=nodata, block=None)
-            image_path = tile_path(job.output / "images", job.image, f"tile_{window.col}_{window.row}")
-            write(image_path, data, spec)
-            mask_path = None
-            if mask is not None and job.mask is not None:
-                mask_path = tile_path(job.output / "masks", job.mask, image_path.stem)
-                write(mask_path, labels, _mask_spec(mask.info, window))
-            rows.append(_row(job, info, window, core, image_path, mask_path))
+        made = ahead((image.image(w), mask.labels(w) if mask else None) for w, _ in places)
+        with closing(made) as pixels:  # done before its readers close
+            for (window, core), (data, labels) in zip(places, pixels, strict=True):
+                spec = RasterSpec(
+                    grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=nodata, block=None
+                )
+                image_path = tile_path(job.output / "images", job.image, f"tile_{window.col}_{window.row}")
+                write(image_path, data, spec)
+                mask_path = None
+                if mask is not None and job.mask is not None:
+                    mask_path = tile_path(job.output / "masks", job.mask, image_path.stem)
+                    write(mask_path, labels, _mask_spec(mask.info, window))
+                rows.append(_row(job, info, window, core, image_path, mask_path))
     return rows
 
 

@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from swath.engine.scoring import ScoringConfig
 from swath.engine.sliding import CPU, SlidingConfig, predict_rows, window_rows
 from swath.engine.strips import Strips
 from swath.engine.tta import Precision, Predict, predictor
-from swath.errors import RasterError, SwathError
+from swath.errors import SwathError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, RasterWriter, bounded_cache, describe, remove_partial
 from swath.geo.threads import ahead, behind
@@ -165,13 +165,15 @@ class ScenePredictor:
 
     def _compute(self, image: Path, strips: Strips, parts: Sequence[range]) -> None:
         with RasterReader(image) as reader, behind(strips.save) as save:
-            order, shape = _band_order(reader, self.bands), reader.info.grid.shape
+            order = reader.numbers_of(self.bands, f"The model was trained on {', '.join(self.bands)}.")
+            shape = reader.info.grid.shape
             read = partial(reader.image, bands=order)
             for part in parts:
-                found = predict_rows(read, shape, self.predict, self.tasks, self.sliding, self.device, part)
-                for number, (_, probability) in zip(part, found, strict=True):
-                    soft = probability_bands(probability, self.tasks)
-                    save(number, soft if self.probabilities else class_bands(soft, self.tasks, self.threshold))
+                rows = predict_rows(read, shape, self.predict, self.tasks, self.sliding, self.device, part)
+                with closing(rows) as found:
+                    for number, (_, probability) in zip(part, found, strict=True):
+                        soft = probability_bands(probability, self.tasks)
+                        save(number, soft if self.probabilities else class_bands(soft, self.tasks, self.threshold))
 
     def _join(self, grid: Grid, strips: Strips, output: SceneOutput) -> None:
         rows = window_rows(grid.shape[0], self.sliding)
@@ -231,16 +233,6 @@ def scene_predictor(config: InferenceConfig, record: Record) -> ScenePredictor:
         bands=record.bands, predict=predictor(record.model, sliding.tta, device, sliding.merge, config.precision),
         tasks=record.tasks, sliding=sliding, threshold=config.threshold, probabilities=config.probabilities, device=device,
     )  # fmt: skip
-
-
-def _band_order(reader: RasterReader, bands: Sequence[str]) -> list[int]:
-    have = reader.info.bands
-    missing = [band for band in bands if band not in have]
-    if missing:
-        raise RasterError(
-            f"{reader.path}: no band {', '.join(missing)}; it has {', '.join(have)}. The model was trained on {', '.join(bands)}."
-        )
-    return [have.index(band) + 1 for band in bands]
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures

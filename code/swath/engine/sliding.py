@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -96,7 +97,7 @@ def window_rows(height: int, sliding: SlidingConfig) -> list[int]:
 def predict_rows(
     read: Read, shape: tuple[int, int], predict: Predict, tasks: Mapping[str, Task], sliding: SlidingConfig,
     device: torch.device = CPU, part: range | None = None,
-) -> Iterator[tuple[Window, NDArray[np.float32]]]:  # fmt: skip
+) -> Generator[tuple[Window, NDArray[np.float32]], None, None]:  # fmt: skip
     """Yield (strip, probabilities (K of all tasks, rows, width)) from the top of a scene to its bottom.
 
     Pixels without any measurement are NaN in the result; windows without one are not computed. The last window of a
@@ -111,18 +112,20 @@ def predict_rows(
     first = next(i for i, row in enumerate(rows) if row + size > rows[part.start])  # the halo: windows that reach in
     weights = torch.from_numpy(blend_weights((size, size), sliding.blend)).to(device)
     buffer = Accumulator(shape[1], size, sum(task.channels for task in tasks.values()), rows[first], device)
-    bands = ahead(_bands(read, rows[first : part.stop], size, max(shape[1], size)))
-    for i, (band, gap) in zip(range(first, part.stop), bands, strict=True):
-        for cols, images in _batches(torch.from_numpy(band).to(device), gap, sliding, shape[1]):
-            joined = torch.cat(list(predict(images).values()), dim=1)
-            for col, probability in zip(cols, joined, strict=True):
-                buffer.add(probability, weights, Window(rows[i], col, size, size), shape[0])
-        strip = Window(rows[i], 0, (rows[i + 1] if i + 1 < len(rows) else shape[0]) - rows[i], shape[1])
-        done = buffer.flush(strip.row + strip.height)
-        if i in part:
-            found = done.cpu().numpy()
-            found[:, gap[: strip.height, : shape[1]]] = np.nan
-            yield strip, found
+    with closing(
+        ahead(_bands(read, rows[first : part.stop], size, max(shape[1], size)))
+    ) as bands:  # done before its reader closes
+        for i, (band, gap) in zip(range(first, part.stop), bands, strict=True):
+            for cols, images in _batches(torch.from_numpy(band).to(device), gap, sliding, shape[1]):
+                joined = torch.cat(list(predict(images).values()), dim=1)
+                for col, probability in zip(cols, joined, strict=True):
+                    buffer.add(probability, weights, Window(rows[i], col, size, size), shape[0])
+            strip = Window(rows[i], 0, (rows[i + 1] if i + 1 < len(rows) else shape[0]) - rows[i], shape[1])
+            done = buffer.flush(strip.row + strip.height)
+            if i in part:
+                found = done.cpu().numpy()
+                found[:, gap[: strip.height, : shape[1]]] = np.nan
+                yield strip, found
 
 
 def _bands(

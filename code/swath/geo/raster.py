@@ -158,6 +158,14 @@ class RasterReader:
         np.copyto(image, np.float32(np.nan), where=gaps)
         return image
 
+    def numbers_of(self, bands: Sequence[str], remedy: str) -> list[int]:
+        """Numbers of the bands with these names, counted from 1. Raises RasterError, which ends with `remedy`."""
+        have = self.info.bands
+        missing = [band for band in bands if band not in have]
+        if missing:
+            raise RasterError(f"{self.path}: no band {', '.join(missing)}; it has {', '.join(have)}. {remedy}")
+        return [have.index(band) + 1 for band in bands]
+
     def labels(self, window: Window | None = None) -> NDArray[np.uint8]:
         """uint8 (bands, height, width); 255 outside the raster. Raises RasterError when the file is not uint8."""
         if self.info.dtype != "uint8":
