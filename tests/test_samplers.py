@@ -10,8 +10,9 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare, kstest
 
-from swath.data.samplers import TargetPresence, TrainingDraws, Uniform
+from swath.data.samplers import Dice, TargetPresence, TrainingDraws, Uniform
 from swath.errors import CatalogError
 
 
@@ -53,6 +54,24 @@ def test_c52_uniform_draws_every_tile_equally_often(count: int, drawn: int, seed
     assert times.max() - times.min() <= 1
     first = indices[: min(count, drawn)]
     assert len(set(first.tolist())) == len(first)
+
+
+@pytest.mark.parametrize("end", [2, 7, 257])
+def test_c38_the_numbers_of_draws_are_uniform_and_independent_of_their_neighbours(end: int) -> None:
+    rolls = np.array([[dice.below(end), dice.below(end)] for n in range(60_000) for dice in [Dice(3, n, 1)]])
+    table = np.histogram2d(*rolls.T, bins=[min(end, 16)] * 2, range=[[0, end]] * 2)[0]
+    widths = np.histogram(np.arange(end), bins=min(end, 16), range=(0, end))[0] / end
+    assert chisquare(table.ravel(), np.outer(widths, widths).ravel() * len(rolls)).pvalue > 1e-4
+    assert abs(np.corrcoef(rolls[:-1, 0], rolls[1:, 0])[0, 1]) < 0.02
+    shares = np.array([Dice(n).share() for n in range(20_000)])
+    assert kstest(shares, "uniform").pvalue > 1e-4
+    assert 0 <= shares.min() <= shares.max() < 1
+
+
+def test_c38_numbers_of_a_draw_are_its_own_and_never_end() -> None:
+    first, second = ([dice.below(1000) for _ in range(50)] for dice in (Dice(1, 2), Dice(1, 2)))
+    assert first == second != [Dice(1, 3).below(1000) for _ in range(50)]
+    assert len(set(first)) > 40  # more than the eight of one digest
 
 
 def plan(**changes: object) -> TrainingDraws:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from swath.data.catalog import TILE_COLUMNS, TILES, read_scenes, read_table
 from swath.data.dataset import Crops, TileDataset, collate, tiles_from_folders
+from swath.data.loader import AHEAD, Loader
 from swath.data.samplers import Draw
 from swath.data.tiling import as_windows
 from swath.errors import CatalogError, ConfigError
@@ -125,7 +128,7 @@ def test_c40_a_batch_is_its_samples(cut: Path, tmp_path: Path, mode: str, crop: 
 def test_c40_workers_of_either_kind_read_what_one_process_reads(
     cut: Path, tmp_path: Path, source: str, mode: str, method: str
 ) -> None:
-    data = dataset(cut / source, 16, cache=mode, cache_path=tmp_path, shared=True)
+    data = dataset(cut / source, 16, cache=mode, cache_path=tmp_path)
     draws = items(16, len(data))
     expected = [data[draw] for draw in draws]  # handles and mappings are open before the workers start
     loader = DataLoader(data, 4, sampler=draws, num_workers=2, collate_fn=collate, multiprocessing_context=method)
@@ -133,6 +136,60 @@ def test_c40_workers_of_either_kind_read_what_one_process_reads(
         for i, want in enumerate(expected[start : start + 4]):
             assert np.array_equal(batch["image"][i].numpy(), want["image"].numpy(), equal_nan=True)
             assert torch.equal(batch["target"]["water"][i], want["target"]["water"])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("source", "mode"), [("windows", "off"), ("tiles", "off"), ("tiles", "ram"), ("windows", "mmap")]
+)
+def test_c40_threads_make_the_same_batches_in_the_same_order(
+    cut: Path, tmp_path: Path, source: str, mode: str, workers: int
+) -> None:
+    data = dataset(cut / source, 16, cache=mode, cache_path=tmp_path, threads=workers)
+    draws = items(16, len(data))
+    expected = [dataset(cut / source, 16).__getitems__(draws[i : i + 4]) for i in range(0, len(draws), 4)]
+    loader = Loader(data, 4, draws, workers)
+    assert len(loader) == len(expected)
+    for _ in range(2):
+        for batch, want in zip(loader, expected, strict=True):
+            assert np.array_equal(batch["image"].numpy(), want["image"].numpy(), equal_nan=True)
+            assert torch.equal(batch["target"]["water"], want["target"]["water"])
+            assert (batch["key"], batch["window"]) == (want["key"], want["window"])
+
+
+class Numbers:
+    """Samples that are their positions; number 7 cannot be read."""
+
+    def __init__(self) -> None:
+        self.made: list[int] = []
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitems__(self, at: list[int]) -> dict[str, Any]:
+        self.made += at
+        if 7 in at:
+            raise CatalogError("tile 7 is broken")
+        return {"image": torch.tensor(at), "target": {}}
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_c40_an_error_comes_in_its_batch_s_turn_and_ends_the_threads(workers: int) -> None:
+    data, before = Numbers(), threading.active_count()
+    seen: list[int] = []
+    with pytest.raises(CatalogError, match="tile 7 is broken"):
+        seen.extend(int(n) for batch in Loader(data, 2, workers=workers) for n in batch["image"])
+    assert seen == [0, 1, 2, 3, 4, 5]
+    assert threading.active_count() == before
+    assert len(data.made) <= 8 + 2 * (AHEAD + 1) * workers  # no epoch's worth of work for nobody
+
+
+def test_c40_who_stops_in_the_middle_leaves_no_thread() -> None:
+    before, batches = threading.active_count(), iter(Loader(Numbers(), 1, workers=2))
+    assert [int(next(batches)["image"]) for _ in range(3)] == [0, 1, 2]
+    assert threading.active_count() == before + 2
+    batches.close()
+    assert threading.active_count() == before
 
 
 def write_pair(root: Path, value: float) -> gpd.GeoDataFrame:
@@ -219,8 +276,9 @@ def test_c40_memory_that_workers_cannot_share_is_refused(tmp_path: Path, monkeyp
 
     tiles = write_pair(tmp_path, 1.0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    data = TileDataset(tiles, tmp_path, ["water"], cache="ram")
     with pytest.raises(ConfigError, match="more than /dev/shm has free"):
-        TileDataset(tiles, tmp_path, ["water"], cache="ram", shared=True)
+        ForkingPickler.dumps(data)
 
 
 # --------------------------------------------------------------------------------------------------- crops of scenes

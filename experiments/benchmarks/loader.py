@@ -79,10 +79,9 @@ def open_handles(root: Path, count: int, samples: int, crop: int) -> float:
 
 
 def swath(root: Path, cache: str, workers: int) -> Callable[[int, int], float]:
-    """swath's data set behind PyTorch's loader, in batches of 8; workers and caches are warm after the first call."""
-    from torch.utils.data import DataLoader
-
-    from swath.data.dataset import Crops, TileDataset, collate, tiles_from_folders
+    """swath's data set and loader, in batches of 8; caches are warm after the first call."""
+    from swath.data.dataset import Crops, TileDataset, tiles_from_folders
+    from swath.data.loader import Loader
     from swath.data.samplers import Draw
 
     tiles = tiles_from_folders(root / "images", root / "masks")
@@ -90,12 +89,8 @@ def swath(root: Path, cache: str, workers: int) -> Callable[[int, int], float]:
 
     def measure(samples: int, crop: int) -> float:
         if (samples, crop) not in loaders:
-            data = TileDataset(tiles, root, ["water"], Crops(size=crop), cache, root / "cache", shared=workers > 0)  # type: ignore[arg-type]
-            draws = [Draw(n % len(data), (0, n)) for n in range(samples)]
-            loaders[samples, crop] = DataLoader(
-                data, 8, sampler=draws, num_workers=workers, collate_fn=collate, persistent_workers=workers > 0,
-                multiprocessing_context="spawn" if workers else None,
-            )  # fmt: skip
+            data = TileDataset(tiles, root, ["water"], Crops(size=crop), cache, root / "cache", max(1, workers))  # type: ignore[arg-type]
+            loaders[samples, crop] = Loader(data, 8, [Draw(n % len(data), (0, n)) for n in range(samples)], workers)
         started = time.perf_counter()
         for _ in loaders[samples, crop]:
             pass

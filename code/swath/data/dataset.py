@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from swath.data.catalog import TILE_COLUMNS, TILE_STATS, read_table
-from swath.data.samplers import Draw
+from swath.data.samplers import Dice, Draw
 from swath.data.sources import Cache, source_of
 from swath.errors import CatalogError, ConfigError
 from swath.geo.grid import Window
@@ -42,16 +42,16 @@ class Crops:
 
 
 class TileDataset(Dataset[Sample]):
-    """Tiles of a table, whole or as random crops; opened when they are read, so it is safe in forked and spawned workers.
+    """Tiles of a table, whole or as random crops; safe in threads and in forked and spawned processes.
 
     With `crops`, items are `Draw`s and give a random window of the tile. Without, items are positions and give the whole
     tile, labels outside its core set to 255, so that scores over all tiles count each pixel of the scene once. `cache`:
-    where pixels are kept from their first use on, in `cache_path` or in memory (`shared` with workers).
+    where pixels are kept from their first use on, in `cache_path` or in memory. `threads`: how many read at once.
     """
 
     def __init__(
         self, tiles: gpd.GeoDataFrame, root: Path, tasks: Sequence[str], crops: Crops | None = None,
-        cache: Cache = "off", cache_path: Path | None = None, shared: bool = False,
+        cache: Cache = "off", cache_path: Path | None = None, threads: int = 1,
     ) -> None:  # fmt: skip
         """Raises CatalogError that lists missing files, ConfigError when the masks lack a task."""
         if tiles.empty:
@@ -62,7 +62,7 @@ class TileDataset(Dataset[Sample]):
         self.bands = describe(root / self.rows[0]["image"]).bands
         self.task_bands = self._task_bands(tasks)
         bands = list(self.task_bands.values())
-        self.source = source_of(self.rows, root, self.bands, bands, cache, cache_path, shared)
+        self.source = source_of(self.rows, root, self.bands, bands, cache, cache_path, threads)
 
     def _require_files(self) -> None:
         paths = dict.fromkeys(self.root / row[name] for row in self.rows for name in ("image", "mask") if row[name])
@@ -89,52 +89,49 @@ class TileDataset(Dataset[Sample]):
         row = self.rows[tile]
         drawn = isinstance(item, Draw) and self.crops is not None
         window = self._random_window(item) if drawn else Window(0, 0, row["height"], row["width"])  # type: ignore[arg-type]
-        image = self.source.image(tile, window)
+        image = torch.from_numpy(_own(self.source.image(tile, window)))
         target = self._target(tile, window, whole=not isinstance(item, Draw))
-        here = window.within(corner_of(row))
-        return {"image": torch.from_numpy(image), "target": target, "key": row["key"], "window": here}
+        return {"image": image, "target": target, "key": row["key"], "window": window.within(corner_of(row))}
 
     def __getitems__(self, items: Sequence[int | Draw]) -> list[Sample] | dict[str, Any]:
-        """A whole batch, as PyTorch's loader asks for it: random crops are read straight into their place in it."""
+        """A whole batch, as PyTorch's loader asks for it: random crops are copied into it at once, without the
+        interpreter's lock, as threads would spend more time on taking turns than on copies."""
         draws = [item for item in items if isinstance(item, Draw)]
         if self.crops is None or len(draws) < len(items):
             return [self[item] for item in items]
-        size, tasks = self.crops.size, list(self.task_bands) if self.rows[draws[0].tile]["mask"] else []
-        image = torch.empty(len(draws), len(self.bands), size, size)
-        target = torch.empty(len(tasks), len(draws), size, size, dtype=torch.uint8)
-        windows = [self._random_window(draw) for draw in draws]
-        images, targets = image.numpy(), target.numpy()
-        for i, (draw, window) in enumerate(zip(draws, windows, strict=True)):
-            self.source.image(draw.tile, window, images[i])
-            if tasks:
-                self.source.labels(draw.tile, window, targets[:, i])
-        rows = [self.rows[draw.tile] for draw in draws]
+        rows, windows = [self.rows[draw.tile] for draw in draws], [self._random_window(draw) for draw in draws]
+        places = [(draw.tile, window) for draw, window in zip(draws, windows, strict=True)]
+        target: dict[str, torch.Tensor] = {}
+        if rows[0]["mask"]:
+            labels = torch.stack([torch.from_numpy(self.source.labels(*place)) for place in places], dim=1)
+            target = dict(zip(self.task_bands, labels, strict=True))
         return {
-            "image": image, "target": dict(zip(tasks, target, strict=True)), "key": [row["key"] for row in rows],
+            "image": torch.stack([torch.from_numpy(self.source.image(*place)) for place in places]),
+            "target": target, "key": [row["key"] for row in rows],
             "window": [w.within(corner_of(row)) for w, row in zip(windows, rows, strict=True)],
         }  # fmt: skip
 
     def _random_window(self, draw: Draw) -> Window:
         """Raises CatalogError for a tile without a label where every crop has to have some."""
         assert self.crops is not None
-        row, crops, rng = self.rows[draw.tile], self.crops, np.random.default_rng([*draw.seed, 1])
+        row, crops, dice = self.rows[draw.tile], self.crops, Dice(*draw.seed, 1)
         if not row["mask"]:
-            return _crop(row, crops.size, rng)
-        seeking = rng.random() < crops.seek_target
+            return _crop(row, crops.size, dice)
+        seeking = bool(crops.seek_target) and dice.share() < crops.seek_target
         if not seeking and not crops.min_labelled:
-            return _crop(row, crops.size, rng)
+            return _crop(row, crops.size, dice)
         found = None
         for _ in range(SEEK_TRIES):
-            window = _crop(row, crops.size, rng)
+            window = _crop(row, crops.size, dice)
             labels = self.source.labels(draw.tile, window)
             if (labels != IGNORE).any(axis=0).mean() < crops.min_labelled:
                 continue
             found = window
             if not seeking or _target_share(labels[0]) >= SEEK_SHARE:
                 break
-        return found or self._around_a_label(draw.tile, rng)
+        return found or self._around_a_label(draw.tile, dice)
 
-    def _around_a_label(self, tile: int, rng: np.random.Generator) -> Window:
+    def _around_a_label(self, tile: int, dice: Dice) -> Window:
         """A window that holds a labelled pixel, each with the same chance, at a random place within it."""
         assert self.crops is not None
         row, size = self.rows[tile], self.crops.size
@@ -142,9 +139,9 @@ class TileDataset(Dataset[Sample]):
         places = np.flatnonzero((labels != IGNORE).any(axis=0))
         if not len(places):
             raise CatalogError(f"{row['mask']}: {row['key']} has no labelled pixel to train on. Leave it out.")
-        at = divmod(int(places[rng.integers(len(places))]), row["width"])
+        at = divmod(int(places[dice.below(len(places))]), row["width"])
         corner = [
-            int(rng.integers(max(0, p - size + 1), max(0, min(p, row[side] - size)) + 1))
+            (low := max(0, p - size + 1)) + dice.below(max(0, min(p, row[side] - size)) + 1 - low)
             for p, side in zip(at, ("height", "width"), strict=True)
         ]
         return Window(corner[0], corner[1], size, size)
@@ -154,8 +151,7 @@ class TileDataset(Dataset[Sample]):
         if not row["mask"]:
             return {}
         labels = self.source.labels(tile, window)
-        if whole:
-            labels = only_core(labels, row)
+        labels = only_core(labels, row) if whole else _own(labels)
         return {task: torch.from_numpy(labels[band]) for band, task in enumerate(self.task_bands)}
 
 
@@ -164,14 +160,19 @@ def corner_of(row: Mapping[str, Any]) -> Window:
     return Window(row["row"], row["col"], row["height"], row["width"])
 
 
+def _own(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The pixels as an array that nothing else looks at."""
+    return pixels if pixels.flags.owndata else pixels.copy()
+
+
 def _target_share(labels_HW: NDArray[np.uint8]) -> float:
     return float(((labels_HW > 0) & (labels_HW != IGNORE)).mean())
 
 
-def _crop(row: Mapping[str, Any], size: int, rng: np.random.Generator) -> Window:
+def _crop(row: Mapping[str, Any], size: int, dice: Dice) -> Window:
     """A window at a uniformly random place; at the corner of a tile that is smaller."""
-    offsets = [int(rng.integers(0, max(0, row[side] - size) + 1)) for side in ("height", "width")]
-    return Window(offsets[0], offsets[1], size, size)
+    tall, wide = (dice.below(max(0, row[side] - size) + 1) for side in ("height", "width"))
+    return Window(tall, wide, size, size)
 
 
 def only_core(labels_THW: NDArray[np.uint8], row: Mapping[str, Any]) -> NDArray[np.uint8]:

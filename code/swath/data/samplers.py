@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import NamedTuple
 
 import geopandas as gpd
@@ -23,6 +25,32 @@ class Draw(NamedTuple):
 
     tile: int
     seed: tuple[int, int]
+
+
+class Dice:
+    """Uniform numbers that follow from a seed: the 64-bit words of BLAKE2b digests of seed and counter.
+
+    A NumPy generator of its own would take a sample ten times as long to start, a quarter of what copying its pixels takes.
+    """
+
+    def __init__(self, *seed: int) -> None:
+        self._seed, self._made = struct.pack(f"<{len(seed)}q", *seed), 0
+        self._words: Iterator[int] = iter(())
+
+    def _word(self) -> int:
+        for word in self._words:
+            return word
+        self._words = iter(struct.unpack("<8Q", blake2b(self._seed + self._made.to_bytes(8, "little")).digest()))
+        self._made += 1
+        return next(self._words)
+
+    def below(self, end: int) -> int:
+        """One of 0 to `end` - 1; the bias, `end` in 2**64, shows nowhere."""
+        return self._word() * end >> 64
+
+    def share(self) -> float:
+        """From 0 up to, not including, 1."""
+        return (self._word() >> 11) * 2.0**-53
 
 
 @dataclass(frozen=True, kw_only=True)

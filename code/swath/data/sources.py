@@ -2,7 +2,7 @@
 
 A tile is a file of its own or, where its row has `at_row` and `at_col`, a window of a larger file at that place: a
 scene, which then needs no tiles on disk.
-Nothing that is open crosses a fork, and nothing that is open is sent to a spawned process.
+Nothing that is open crosses a fork, is sent to a spawned process, or is read by two threads.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +23,13 @@ from numpy.typing import NDArray
 from swath.data.catalog import Row, missing_of, place_of, whole
 from swath.errors import ConfigError
 from swath.geo.grid import Window
-from swath.geo.raster import RasterReader
+from swath.geo.raster import Pixel, RasterReader, padded
 from swath.labels import IGNORE
 
 Cache = Literal["off", "ram", "mmap"]
 
 OPEN_FILES = 128
-"""Rasters that a process keeps open."""
+"""Rasters that the threads of a process keep open together."""
 MAPPED_FILES = 16_384
 """Files that a process keeps mapped; Linux allows 65,530 in all."""
 LAYOUT = 1
@@ -38,24 +39,24 @@ LAYOUT = 1
 class Source(Protocol):
     """Pixels by the tile's position in the table; windows count from the tile's corner and may leave the tile.
 
-    They are written into `out` where it is given, such as a sample's place in a batch.
+    What they give may be the stored pixels themselves: to be copied before it is changed or given away.
     """
 
-    def image(self, tile: int, window: Window, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def image(self, tile: int, window: Window) -> NDArray[np.float32]:
         """float32 (bands, height, width); NaN where nodata or outside the tile."""
 
-    def labels(self, tile: int, window: Window, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
         """uint8 (tasks, height, width); 255 where there is no label or outside the tile."""
 
 
 def source_of(
     rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int],
-    cache: Cache = "off", folder: Path | None = None, shared: bool = False,
+    cache: Cache = "off", folder: Path | None = None, threads: int = 1,
 ) -> Source:  # fmt: skip
-    """Pixels of the tiles in `rows`: from their files, from memory (`shared` with workers), or mapped from `folder`."""
-    files = Files(rows, root, bands, task_bands)
+    """Pixels of the tiles in `rows`: from their files, from memory, or mapped from `folder`; read by so many threads."""
+    files = Files(rows, root, bands, task_bands, threads)
     if cache == "ram":
-        return InMemory(files, shared)
+        return InMemory(files)
     if cache == "mmap":
         if folder is None:
             raise ConfigError("data.cache=mmap needs data.cache_path: a folder on a fast local disk.")
@@ -63,41 +64,54 @@ def source_of(
     return files
 
 
+class _Handles(threading.local):
+    """The rasters that one thread has open."""
+
+    def __init__(self) -> None:
+        self.readers: OrderedDict[tuple[str, tuple[float, ...]], RasterReader] = OrderedDict()
+
+
 class Files:
-    """Rasters as they are on disk; handles stay open, those used longest ago are closed."""
+    """Rasters as they are on disk; each thread's handles stay open, those used longest ago are closed."""
 
-    def __init__(self, rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int]) -> None:
+    def __init__(
+        self, rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int], threads: int = 1
+    ) -> None:
         self.rows, self.root, self.bands, self.task_bands = rows, root, tuple(bands), list(task_bands)
-        self._open: OrderedDict[tuple[str, tuple[float, ...]], RasterReader] = OrderedDict()
+        self.most = max(2, OPEN_FILES // threads)
+        self._open = _Handles()
 
-    def image(self, tile: int, window: Window, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def image(self, tile: int, window: Window) -> NDArray[np.float32]:
         row = self.rows[tile]
         reader = self._reader(row["image"], missing_of(row))
         order, place = _order(reader, self.bands), place_of(row)
         inside = window.intersect(Window(0, 0, *place.shape))
         read = reader.image(inside.within(place), order)
-        return _placed(read, inside, window, np.nan, out)
+        return padded(read, inside, window, np.nan)
 
-    def labels(self, tile: int, window: Window, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
         row = self.rows[tile]
         place = place_of(row)
         inside = window.intersect(Window(0, 0, *place.shape))
         read = self._reader(row["mask"]).labels(inside.within(place))[self.task_bands]
-        return _placed(read, inside, window, IGNORE, out)
+        return padded(read, inside, window, IGNORE)
 
     def _reader(self, path: str, missing: tuple[float, ...] = ()) -> RasterReader:
-        key = (path, missing)
-        reader = self._open.get(key)
+        key, readers = (path, missing), self._open.readers
+        reader = readers.get(key)
         if reader is None:
-            reader = self._open[key] = RasterReader(self.root / path, missing)
-            if len(self._open) > OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
+            reader = readers[key] = RasterReader(self.root / path, missing)
+            if len(readers) > self.most:
+                readers.popitem(last=False)[1].close()
         else:
-            self._open.move_to_end(key)
+            readers.move_to_end(key)
         return reader
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name != "_open"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_open": _Handles()}
 
     def size(self, tile: int) -> tuple[int, int]:
         """Bytes of the tile's image and of its labels."""
@@ -120,76 +134,86 @@ def _order(reader: RasterReader, bands: Sequence[str]) -> list[int] | None:
     return None if reader.info.bands == bands else reader.numbers_of(bands, "Cut it from like scenes.")
 
 
-def _placed(
-    read: NDArray[Any], inside: Window, window: Window, outside: float, out: NDArray[Any] | None = None
-) -> NDArray[Any]:
-    """What was read of the part of `window` that lies inside, with `outside` around it."""
-    if inside == window and out is None:
-        return np.ascontiguousarray(read)
-    if out is None:
-        out = np.empty((len(read), *window.shape), read.dtype)
-    if inside != window:
-        out.fill(outside)
-    if not inside.is_empty:
-        rows, cols = inside.relative_to(window).slices
-        out[:, rows, cols] = read
-    return out
-
-
 class _Stored:
     """Tiles as arrays in memory or in mapped files, in the layout of `Files.content`."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
+        self._fresh()
 
-    def _bytes(self, tile: int) -> NDArray[np.uint8]:
+    def _fresh(self) -> None:
+        self._arrays: OrderedDict[int, tuple[NDArray[np.float32], NDArray[np.uint8]]] = OrderedDict()
+        self._making = threading.Lock()
+
+    def _content(self, tile: int) -> NDArray[np.uint8]:
+        """The tile's bytes, to be kept; called by one thread at a time."""
         raise NotImplementedError
 
-    def image(self, tile: int, window: Window, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def image(self, tile: int, window: Window) -> NDArray[np.float32]:
+        return _cut((self._arrays.get(tile) or self._make(tile))[0], window, np.nan)
+
+    def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
+        return _cut((self._arrays.get(tile) or self._make(tile))[1], window, IGNORE)
+
+    def _make(self, tile: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         row, size = self.files.rows[tile], self.files.size(tile)[0]
-        return _cut(self._bytes(tile)[:size].view(np.float32), row, window, np.nan, out)
+        shape = -1, row["height"], row["width"]
+        with self._making:
+            content = self._content(tile)
+            arrays = content[:size].view(np.float32).reshape(shape), content[size:].reshape(shape)
+            self._arrays[tile] = arrays
+            if len(self._arrays) > MAPPED_FILES:
+                self._arrays.popitem(last=False)
+        return arrays
 
-    def labels(self, tile: int, window: Window, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        row, size = self.files.rows[tile], self.files.size(tile)[0]
-        return _cut(self._bytes(tile)[size:], row, window, IGNORE, out)
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_arrays", "_making")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._fresh()
 
 
-def _cut(flat: NDArray[Any], row: Row, window: Window, outside: float, out: NDArray[Any] | None = None) -> NDArray[Any]:
-    """A window of a tile that is stored whole: one copy, into `out` or anew; never the stored pixels themselves."""
-    height, width = row["height"], row["width"]
-    inside = window.intersect(Window(0, 0, height, width))
+def _cut(stored: NDArray[Pixel], window: Window, outside: float) -> NDArray[Pixel]:
+    """A window of a tile that is stored whole, without a copy where it lies inside."""
+    top, left, bottom, right = window.row, window.col, window.row + window.height, window.col + window.width
+    if (
+        0 <= top <= bottom <= stored.shape[1] and 0 <= left <= right <= stored.shape[2]
+    ):  # nearly always: worth a short cut
+        return stored[:, top:bottom, left:right]
+    inside = window.intersect(Window(0, 0, *stored.shape[1:]))
     rows, cols = inside.slices
-    if out is None:
-        out = np.empty((len(flat) // (height * width), *window.shape), flat.dtype)
-    return _placed(flat.reshape(-1, height, width)[:, rows, cols], inside, window, outside, out)
+    return padded(stored[:, rows, cols], inside, window, outside)
 
 
 class InMemory(_Stored):
-    """All tiles in memory, read once at the start; workers use the same memory when it is `shared`."""
+    """All tiles in memory, read once at the start; loader processes, forked or spawned, use the same memory."""
 
-    def __init__(self, files: Files, shared: bool) -> None:
+    def __init__(self, files: Files) -> None:
         super().__init__(files)
         sizes = [sum(files.size(tile)) for tile in range(len(files.rows))]
         self.starts = np.cumsum([0, *(-(-size // 16) * 16 for size in sizes)])
-        _require_room(int(self.starts[-1]), shared)
         self.pool = torch.empty(int(self.starts[-1]), dtype=torch.uint8)
-        if shared:
-            self.pool.share_memory_()
         for tile, size in enumerate(sizes):
             self.pool.numpy()[self.starts[tile] : self.starts[tile] + size] = files.content(tile)
 
-    def _bytes(self, tile: int) -> NDArray[np.uint8]:
+    def _content(self, tile: int) -> NDArray[np.uint8]:
         start = int(self.starts[tile])
         return self.pool.numpy()[start : start + sum(self.files.size(tile))]
 
+    def __getstate__(self) -> dict[str, Any]:
+        if not self.pool.is_shared():  # pickled tensors are moved to shared memory
+            _require_room(len(self.pool))
+        return super().__getstate__()
 
-def _require_room(size: int, shared: bool) -> None:
+
+def _require_room(size: int) -> None:
     """Linux kills who writes beyond the end of shared memory, which in containers is often 64 MB, without a word."""
     memory = Path("/dev/shm")
-    if shared and memory.is_dir() and shutil.disk_usage(memory).free < size:
+    if memory.is_dir() and shutil.disk_usage(memory).free < size:
         raise ConfigError(
             f"data.cache=ram: the tiles take {size / 1e9:.2f} GB, more than {memory} has free for sharing them with "
-            "workers. Use cache=mmap, workers=0, or a larger shared memory (docker run --shm-size)."
+            "spawned processes. Use cache=mmap, threads, or a larger shared memory (docker run --shm-size)."
         )
 
 
@@ -205,7 +229,6 @@ class Mapped(_Stored):
         super().__init__(files)
         self.folder = folder
         self.names = [self._name(row) for row in files.rows]
-        self._mapped: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
 
     def _name(self, row: Row) -> str:
         files = self.files
@@ -216,20 +239,11 @@ class Mapped(_Stored):
         made_from = [LAYOUT, stamps, window, list(missing_of(row)), list(files.bands), files.task_bands]
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
-    def _bytes(self, tile: int) -> NDArray[np.uint8]:
-        found = self._mapped.get(tile)
-        if found is not None:
-            return found
+    def _content(self, tile: int) -> NDArray[np.uint8]:
         path = self.folder / self.names[tile][:2] / f"{self.names[tile]}.tile"
         size = sum(self.files.size(tile))
         if not path.is_file() or path.stat().st_size != size:
             with whole(path) as part:
                 self.files.content(tile).tofile(part)
         # unlike numpy's, torch's mapping keeps no file open: there may be more tiles than a process may open
-        found = self._mapped[tile] = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
-        if len(self._mapped) > MAPPED_FILES:
-            self._mapped.popitem(last=False)
-        return found
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_mapped": OrderedDict()}
+        return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()

@@ -11,14 +11,14 @@ from typing import Any
 import geopandas as gpd
 import ignite.distributed as idist
 import torch
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from swath.config import absolute, digest
-from swath.data.dataset import Crops, TileDataset, collate
+from swath.data.dataset import Crops, TileDataset
+from swath.data.loader import Loader
 from swath.data.samplers import Sampling, TrainingDraws, Uniform
 from swath.data.tiling import as_windows
 from swath.engine.folds import limited, read_folds, read_unlabelled
-from swath.engine.learner import seed_worker
 from swath.engine.pretrain_config import PretrainConfig
 from swath.engine.training_config import TrainingConfig
 from swath.errors import ConfigError, TrainingError
@@ -55,7 +55,7 @@ class Batches:
     def _tiles(self, tiles: gpd.GeoDataFrame, root: Path, tasks: list[str], crops: Crops | None = None) -> TileDataset:
         data = self.config.data
         tiles = tiles if tasks else tiles.assign(mask=None)  # labels that nobody asks for are not looked at
-        return TileDataset(tiles, root, tasks, crops, data.cache, absolute(data.cache_path), shared=data.workers > 0)
+        return TileDataset(tiles, root, tasks, crops, data.cache, absolute(data.cache_path), max(1, data.workers))
 
     def _require_labels(self) -> None:
         unlabelled = [row["key"] for row in self.train_set.rows if not row["mask"] and self.config.tasks]
@@ -97,7 +97,7 @@ class Batches:
     def _drawn(
         self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Sampling, batch: int, parts: int,
         first_step: int, epoch: int | None,
-    ) -> DataLoader[Any]:  # fmt: skip
+    ) -> Loader:  # fmt: skip
         world, rank = idist.get_world_size(), idist.get_rank()
         if batch % world:
             raise ConfigError(f"data.batch, unlabelled.batch: {batch} samples do not divide among {world} processes")
@@ -105,7 +105,7 @@ class Batches:
         draws = TrainingDraws(tiles, policy, self.config.seed, batch * parts, self.steps, last, first, rank, world)
         return self._loader(dataset, batch * parts // world, sampler=draws)
 
-    def whole_tiles(self, tiles: gpd.GeoDataFrame) -> DataLoader[Any] | None:
+    def whole_tiles(self, tiles: gpd.GeoDataFrame) -> Loader | None:
         """This rank's share of `tiles`, whole and without augmentation; None when there are none."""
         if tiles.empty:
             return None
@@ -116,15 +116,9 @@ class Batches:
         return self._loader(mine, self.config.data.validation_batch)
 
     @cached_property
-    def subset_loader(self) -> DataLoader[Any] | None:
+    def subset_loader(self) -> Loader | None:
         """As many training tiles as there are validation tiles, whole and without augmentation, drawn by the seed."""
         return self.whole_tiles(limited(self.folds.train, len(self.folds.validation), self.config.seed))
 
-    def _loader(self, dataset: Any, batch: int, sampler: Any = None) -> DataLoader[Any]:
-        workers = self.config.data.workers
-        return DataLoader(
-            dataset, batch_size=batch, sampler=sampler, num_workers=workers, collate_fn=collate,
-            pin_memory=self.device.type == "cuda", worker_init_fn=seed_worker,
-            multiprocessing_context="spawn" if workers else None, persistent_workers=workers > 0,
-            generator=torch.Generator().manual_seed(self.config.seed),
-        )  # fmt: skip
+    def _loader(self, dataset: Any, batch: int, sampler: Any = None) -> Loader:
+        return Loader(dataset, batch, sampler, self.config.data.workers, pinned=self.device.type == "cuda")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from swath.data.loader import Loader
 from swath.engine.panels import palette_of, panel
 from swath.engine.ranks import of_all
 from swath.nn.heads import Regression, Task, predict_classes, probabilities
@@ -67,7 +68,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module, loader: DataLoader[Any], tasks: Mapping[str, Task], losses: TaskLosses | None = None,
+    model: nn.Module, loader: Loader | DataLoader[Any], tasks: Mapping[str, Task], losses: TaskLosses | None = None,
     show: Sequence[str] = (), device: str | torch.device = "cpu",
 ) -> Evaluation:  # fmt: skip
     """Run `model` over `loader` without gradients, on all ranks together; `show` names the samples to draw.

@@ -31,13 +31,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def seed_worker(worker: int) -> None:
-    """Seed a loader process from what its loader gave it."""
-    seed = torch.initial_seed() % 2**32
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - see seed_everything
-
-
 @dataclass
 class Learner:
     """Everything that changes while a model learns, and the one step that changes it."""

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
-from torch.utils.data import DataLoader
 
+from swath.data.loader import Loader
 from swath.engine.averaging import Averages
 from swath.engine.batches import Batches
 from swath.engine.checkpoint import load_weights, save_weights, warm_start
@@ -205,7 +205,7 @@ class Training:
         self._offer(values, iteration)
         self._watch(engine, values)
 
-    def _judge(self, model: nn.Module, loader: DataLoader[Any], shown: list[str] | None = None) -> Evaluation:
+    def _judge(self, model: nn.Module, loader: Loader, shown: list[str] | None = None) -> Evaluation:
         return evaluate(model, loader, self.config.tasks, self.losses, shown or [], self.device)
 
     def _metrics(self, found: Evaluation, prefix: str) -> dict[str, float]:

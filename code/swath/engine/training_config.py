@@ -65,7 +65,7 @@ class DataConfig:
     augmentation: tuple[Factory, ...] = ()
     """Transforms of training batches, in order: partial(D4), partial(RandomAffine, degrees=10), ..."""
     workers: int = 0
-    """Loader processes; samples are the same for any number."""
+    """Threads that make batches ahead of their use; samples are the same for any number."""
     limit: int | None = None
     """Take only so many training and validation tiles, drawn by the seed: a quick trial of the whole chain."""
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import rasterio
@@ -32,6 +32,8 @@ from rasterio.windows import Window as RasterioWindow
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
 from swath.labels import IGNORE
+
+Pixel = TypeVar("Pixel", np.float32, np.uint8)
 
 GDAL_FAILURES = (RasterioError, rasterio._err.CPLE_BaseError, OSError)
 CACHE_BYTES = 128 * 2**20
@@ -136,13 +138,7 @@ class RasterReader:
             return np.full((len(bands or self.info.bands), *window.shape), np.nan, np.float32)
         with self._guard():
             data = self._open().read(list(bands) if bands else None, window=_window(inside))
-        image = self._with_gaps(data)
-        if inside == window:
-            return image
-        out = np.full((len(image), *window.shape), np.nan, np.float32)
-        rows, cols = inside.relative_to(window).slices
-        out[:, rows, cols] = image
-        return out
+        return padded(self._with_gaps(data), inside, window, np.nan)
 
     def _with_gaps(self, data: NDArray[Any]) -> NDArray[np.float32]:
         """Pixels as float32, NaN where they are no measurement; looked for only where the extremes leave room for one."""
@@ -171,13 +167,11 @@ class RasterReader:
         if self.info.dtype != "uint8":
             raise RasterError(f"{self.path}: labels must be uint8, found {self.info.dtype}. Make it with `rasterize`.")
         window = window or self.info.grid.window
-        out = np.full((len(self.info.bands), *window.shape), IGNORE, np.uint8)
         inside = window.intersect(self.info.grid.window)
-        if not inside.is_empty:
-            rows, cols = inside.relative_to(window).slices
-            with self._guard():
-                out[:, rows, cols] = self._open().read(window=_window(inside))
-        return out
+        if inside.is_empty:
+            return np.full((len(self.info.bands), *window.shape), IGNORE, np.uint8)
+        with self._guard():
+            return padded(self._open().read(window=_window(inside)), inside, window, IGNORE)
 
     def close(self) -> None:
         if self._dataset is not None and self._owner == os.getpid():
@@ -192,6 +186,17 @@ class RasterReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "missing": self.missing, "info": self.info, "_dataset": None, "_owner": 0}
+
+
+def padded(read: NDArray[Pixel], inside: Window, window: Window, outside: float) -> NDArray[Pixel]:
+    """(bands, height, width) of `window`, `outside` around what was `read` of its part `inside`; `read` itself if that is all."""
+    if inside == window:
+        return read
+    out = np.full((len(read), *window.shape), outside, read.dtype)
+    if not inside.is_empty:
+        rows, cols = inside.relative_to(window).slices
+        out[:, rows, cols] = read
+    return out
 
 
 def read_image(path: Path, window: Window | None = None, missing: Sequence[float] = ()) -> NDArray[np.float32]:
