@@ -37,14 +37,18 @@ def overlaps(
     placed = [frame["crs"].notna().to_numpy() for frame in (a, b)]
     scene = [scenes_of(frame).to_numpy() for frame in (a, b)]
     areas, boxes = ([measure(side) for side in (ours, theirs)] for measure in (shapely.area, shapely.bounds))
+    upright = [area >= (1 - 1e-12) * _shared_box(box, box) for area, box in zip(areas, boxes, strict=True)]
     parts = []
     for i, j in _candidates(ours, theirs, 0.0):
         comparable = (placed[0][i] & placed[1][j]) | (scene[0][i] == scene[1][j])
         i, j = i[comparable], j[comparable]
         smaller = np.minimum(areas[0][i], areas[1][j])
-        able = _shared_box(boxes[0][i], boxes[1][j]) > tolerance * smaller  # cutting polygons is what takes the time
-        i, j, smaller = i[able], j[able], smaller[able]
-        share = shapely.area(shapely.intersection(ours[i], theirs[j])) / np.maximum(smaller, np.finfo(float).tiny)
+        shared = _shared_box(boxes[0][i], boxes[1][j])
+        able = shared > tolerance * smaller  # cutting polygons is what takes the time
+        i, j, smaller, shared = i[able], j[able], smaller[able], shared[able]
+        turned = ~(upright[0][i] & upright[1][j])  # what fills the box around it, is that box
+        shared[turned] = shapely.area(shapely.intersection(ours[i[turned]], theirs[j[turned]]))
+        share = shared / np.maximum(smaller, np.finfo(float).tiny)
         parts.append((i[share > tolerance], j[share > tolerance], share[share > tolerance]))
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from swath.data.duplicates import NEAR_DUPLICATE, best_matches
 from swath.data.fingerprints import COLUMNS, CONTENT, thumbnails
@@ -123,16 +124,22 @@ def whole_scenes(frame: gpd.GeoDataFrame) -> pd.Series:
 
 
 def _same_name(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterator[Leak]:
-    keys, scenes = evaluation["key"], set(scenes_of(train))
-    yield from (Leak("same tile", key, key) for key in keys[keys.isin(train["key"])])
-    yield from (Leak("same scene", key, key) for key in keys[whole_scenes(evaluation) & keys.isin(scenes)])
+    keys, whole = evaluation["key"], whole_scenes(evaluation)
+    yield from (Leak("same tile", key, key) for key in keys[_among(keys, train["key"])])
+    yield from (Leak("same scene", key, key) for key in keys[whole & _among(keys, scenes_of(train))])
+
+
+def _among(names: pd.Series, known: Iterable[str]) -> NDArray[np.bool_]:
+    """As names.isin(known), which takes ten times as long on a million names."""
+    there = set(np.asarray(known))
+    return np.array([name in there for name in names.to_numpy()], bool)
 
 
 def _same_content(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterator[Leak]:
     if CONTENT not in train or CONTENT not in evaluation:
         return
     known = train[train[CONTENT].notna()].drop_duplicates(CONTENT).set_index(CONTENT)["key"]
-    theirs = evaluation[evaluation[CONTENT].isin(known.index)]
+    theirs = evaluation[_among(evaluation[CONTENT], known.index)]
     yield from (
         Leak("same content", known[content], key, content[:8])
         for key, content in zip(theirs["key"], theirs[CONTENT], strict=True)
@@ -160,7 +167,11 @@ def _same_area(train: gpd.GeoDataFrame, evaluation: gpd.GeoDataFrame) -> Iterato
 
     Areas say nothing when all rows have the same one, as in a single folder of scenes.
     """
-    if "area" not in train or "area" not in evaluation or len({*train["area"], *evaluation["area"]}) < 2:
+    if (
+        "area" not in train
+        or "area" not in evaluation
+        or len({*train["area"].unique(), *evaluation["area"].unique()}) < 2
+    ):
         return
     ours, theirs = extents(train), extents(evaluation)
     of_scene = evaluation["key"].groupby(scenes_of(evaluation).to_numpy()).agg(list)

@@ -23,6 +23,9 @@ from swath.engine.pretrain_config import PretrainConfig
 from swath.engine.training_config import TrainingConfig
 from swath.errors import ConfigError, TrainingError
 
+BESIDE_A_GPU = 4
+"""Threads that make batches while a GPU computes."""
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -55,7 +58,7 @@ class Batches:
     def _tiles(self, tiles: gpd.GeoDataFrame, root: Path, tasks: list[str], crops: Crops | None = None) -> TileDataset:
         data = self.config.data
         tiles = tiles if tasks else tiles.assign(mask=None)  # labels that nobody asks for are not looked at
-        return TileDataset(tiles, root, tasks, crops, data.cache, absolute(data.cache_path), max(1, data.workers))
+        return TileDataset(tiles, root, tasks, crops, data.cache, absolute(data.cache_path), max(1, self._workers))
 
     def _require_labels(self) -> None:
         unlabelled = [row["key"] for row in self.train_set.rows if not row["mask"] and self.config.tasks]
@@ -63,6 +66,11 @@ class Batches:
             raise TrainingError(
                 f"{len(unlabelled)} training tiles have no mask, the first: {unlabelled[0]}. Set masks_path in generate_tiles."
             )
+
+    @property
+    def _workers(self) -> int:
+        asked = self.config.data.workers
+        return asked if asked is not None else BESIDE_A_GPU * (self.device.type == "cuda")
 
     @property
     def per_step(self) -> int:
@@ -121,4 +129,4 @@ class Batches:
         return self.whole_tiles(limited(self.folds.train, len(self.folds.validation), self.config.seed))
 
     def _loader(self, dataset: Any, batch: int, sampler: Any = None) -> Loader:
-        return Loader(dataset, batch, sampler, self.config.data.workers, pinned=self.device.type == "cuda")
+        return Loader(dataset, batch, sampler, self._workers, pinned=self.device.type == "cuda")

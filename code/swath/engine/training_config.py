@@ -64,8 +64,9 @@ class DataConfig:
     fields=...) or InverseSize(by=...)."""
     augmentation: tuple[Factory, ...] = ()
     """Transforms of training batches, in order: partial(D4), partial(RandomAffine, degrees=10), ..."""
-    workers: int = 0
-    """Threads that make batches ahead of their use; samples are the same for any number."""
+    workers: int | None = None
+    """Threads that make batches ahead of their use; samples are the same for any number. None: 4 beside a GPU, and none on
+    a CPU, whose cores have enough to do."""
     limit: int | None = None
     """Take only so many training and validation tiles, drawn by the seed: a quick trial of the whole chain."""
 
