@@ -18,7 +18,7 @@ def main() -> None:
     step, source = "generate_tiles_stats", configs.absolute(config.input_path)
     output = configs.absolute(config.output_path or config.input_path)
     tiles = read_table(source / TILES, TILE_COLUMNS, "generate_tiles")
-    jobs = scene_jobs(tiles, source, config.min_valid_ratio)
+    jobs = scene_jobs(tiles, source, config.min_valid_ratio, config.fingerprints)
     items = [Item(key=j.key, job=j, inputs=[*j.images, *(m for m in j.masks if m)]) for j in jobs]
     with tracking.run(config, config_path, step) as run:
         results = process(

@@ -42,6 +42,8 @@ class StatsConfig(StepConfig):
     """Area to fold number; None numbers the areas in alphabetical order; GroupFolds() deals groups over strata."""
     grouping: Grouping = Grouping()
     """Which tiles hang together: the column `group`."""
+    fingerprints: bool = True
+    """Digest and thumbnail of each tile, by which copies are found, in splits as well. They take half of the time."""
     min_valid_ratio: float = 1.0
     """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
     max_target_ratio: float | None = None
@@ -63,16 +65,19 @@ class SceneTiles:
     places: Sequence[Window]
     missing: Sequence[tuple[float, ...]]
     min_valid_ratio: float
+    fingerprints: bool
 
 
-def scene_jobs(tiles: gpd.GeoDataFrame, root: Path, min_valid_ratio: float) -> list[SceneTiles]:
+def scene_jobs(
+    tiles: gpd.GeoDataFrame, root: Path, min_valid_ratio: float, fingerprints: bool = True
+) -> list[SceneTiles]:
     """A job per scene of a table of tiles whose paths are relative to `root`."""
     return [
         SceneTiles(
             key=str(scene), keys=list(group["key"]), images=[root / p for p in group["image"]],
             masks=[root / p if isinstance(p, str) else None for p in group["mask"]], min_valid_ratio=min_valid_ratio,
             places=[place_of(row) for row in group.to_dict("records")],
-            missing=[missing_of(row) for row in group.to_dict("records")],
+            missing=[missing_of(row) for row in group.to_dict("records")], fingerprints=fingerprints,
         )
         for scene, group in tiles.groupby("scene", sort=True)
     ]  # fmt: skip
@@ -139,7 +144,7 @@ def _tile(job: SceneTiles, tasks: Sequence[str], number: int) -> tuple[dict[str,
     mask = read_labels(mask_path, place) if mask_path else None
     counts = class_counts(mask, tasks) if mask is not None else {}
     row = tile_row(image, mask, moments, job.min_valid_ratio) | counts
-    return {"key": job.keys[number]} | row | fingerprint(image), moments
+    return {"key": job.keys[number]} | row | (fingerprint(image) if job.fingerprints else {}), moments
 
 
 def class_counts(mask_THW: NDArray[np.uint8], tasks: Sequence[str]) -> dict[str, list[int]]:
