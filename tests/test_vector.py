@@ -76,7 +76,8 @@ def test_c10_rasters_too_large_for_one_strip_differ_in_touched_corners_only(
     shapes = on_corners(rng, place, 1)
     whole = burn(shapes, [1], place, place.window, all_touched)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vector, "BURN_PIXELS", height * 50)
+        patch.setattr(vector, "BURN_PIXELS", 64 * 50 - 1)
+        patch.setattr(vector, "STRIP_PIXELS", height * 50)
         found = list(burn_strips(shapes, [1], place, all_touched))
     assert [w.row for w, _ in found] == list(range(0, 64, height))
     rows, cols = np.nonzero(np.concatenate([mask for _, mask in found]) != whole)

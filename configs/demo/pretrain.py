@@ -24,6 +24,7 @@ config = PretrainConfig(
     method=partial(MaskedPyramid, patch=32, width=64),
     optimizer=partial(AdamW, lr=1e-3, weight_decay=5e-2),
     no_decay=True,
+    normalise_patches=False,  # within a patch there is little but speckle, which nobody can guess
     schedule=partial(WarmUp, after=Cosine()),
     epochs=10,
     evaluate_every=5,

@@ -3,7 +3,8 @@
     python experiments/benchmarks/training.py --rounds 5
 
 The same Unet, loss, optimiser, tiles, draws and batches for all; a step is counted from the tenth on, after which
-nothing is set up any more. Lightning and torchgeo live in environments of their own below output/benchmarks, made on the
+nothing is set up any more. Swath and the bare loop keep images channels last, as swath chooses on a CPU; Lightning and
+torchgeo have PyTorch's own layout, as their trainers leave it. Lightning and torchgeo live in environments of their own below output/benchmarks, made on the
 first start; `--peers` without a name leaves them out. --profile shows where swath's steps spend their time.
 """
 
@@ -103,7 +104,8 @@ def bare(config: Any, steps: int) -> float:
     model.train()
     for step, batch in enumerate(batches, start=1):
         optimizer.zero_grad(set_to_none=True)
-        loss = losses(model(batch["image"]), batch["target"])["loss"]
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        loss = losses(model(image), batch["target"])["loss"]
         loss.backward()
         optimizer.step()
         clock.tick(step)
@@ -114,6 +116,7 @@ def lightning(config: Any, steps: int) -> float:
     """Lightning's trainer with its own logging of the loss, every tenth step as here."""
     import lightning as L  # type: ignore[import-not-found]
 
+    config = replace(config, channels_last=False)
     model, losses, optimizer, batches = prepared(config)
     clock = Clock(steps)
 
@@ -143,7 +146,7 @@ def torchgeo(config: Any, steps: int) -> float:
     import lightning as L  # type: ignore[import-not-found]
     from torchgeo.trainers import SemanticSegmentationTask  # type: ignore[import-not-found]
 
-    model, _, optimizer, batches = prepared(config)
+    model, _, optimizer, batches = prepared(replace(config, channels_last=False))
     clock = Clock(steps)
 
     class Task(SemanticSegmentationTask):  # type: ignore[misc]

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import resource
 import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -29,7 +32,9 @@ from swath.labels import IGNORE
 Cache = Literal["off", "ram", "mmap"]
 
 OPEN_FILES = 128
-"""Rasters that the threads of a process keep open together."""
+"""Rasters that a thread keeps open, if the process may open twice as many with all its threads."""
+READERS = 8
+"""Threads at most that fill the memory of cache="ram"."""
 MAPPED_FILES = 16_384
 """Files that a process keeps mapped; Linux allows 65,530 in all."""
 LAYOUT = 1
@@ -78,7 +83,7 @@ class Files:
         self, rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int], threads: int = 1
     ) -> None:
         self.rows, self.root, self.bands, self.task_bands = rows, root, tuple(bands), list(task_bands)
-        self.most = max(2, OPEN_FILES // threads)
+        self.most = max(2, min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // threads))
         self._open = _Handles()
 
     def image(self, tile: int, window: Window) -> NDArray[np.float32]:
@@ -143,10 +148,10 @@ class _Stored:
 
     def _fresh(self) -> None:
         self._arrays: OrderedDict[int, tuple[NDArray[np.float32], NDArray[np.uint8]]] = OrderedDict()
-        self._making = threading.Lock()
+        self._making = [threading.Lock() for _ in range(64)]
 
     def _content(self, tile: int) -> NDArray[np.uint8]:
-        """The tile's bytes, to be kept; called by one thread at a time."""
+        """The tile's bytes, to be kept; called by one thread at a time for a tile."""
         raise NotImplementedError
 
     def image(self, tile: int, window: Window) -> NDArray[np.float32]:
@@ -158,7 +163,7 @@ class _Stored:
     def _make(self, tile: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         row, size = self.files.rows[tile], self.files.size(tile)[0]
         shape = -1, row["height"], row["width"]
-        with self._making:
+        with self._making[tile % len(self._making)]:
             content = self._content(tile)
             arrays = content[:size].view(np.float32).reshape(shape), content[size:].reshape(shape)
             self._arrays[tile] = arrays
@@ -177,9 +182,7 @@ class _Stored:
 def _cut(stored: NDArray[Pixel], window: Window, outside: float) -> NDArray[Pixel]:
     """A window of a tile that is stored whole, without a copy where it lies inside."""
     top, left, bottom, right = window.row, window.col, window.row + window.height, window.col + window.width
-    if (
-        0 <= top <= bottom <= stored.shape[1] and 0 <= left <= right <= stored.shape[2]
-    ):  # nearly always: worth a short cut
+    if 0 <= top <= bottom <= stored.shape[1] and 0 <= left <= right <= stored.shape[2]:  # nearly always: a short cut
         return stored[:, top:bottom, left:right]
     inside = window.intersect(Window(0, 0, *stored.shape[1:]))
     rows, cols = inside.slices
@@ -194,8 +197,13 @@ class InMemory(_Stored):
         sizes = [sum(files.size(tile)) for tile in range(len(files.rows))]
         self.starts = np.cumsum([0, *(-(-size // 16) * 16 for size in sizes)])
         self.pool = torch.empty(int(self.starts[-1]), dtype=torch.uint8)
-        for tile, size in enumerate(sizes):
-            self.pool.numpy()[self.starts[tile] : self.starts[tile] + size] = files.content(tile)
+        with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as threads:
+            for _ in threads.map(self._read, range(len(sizes))):
+                pass  # an error of a thread appears here
+
+    def _read(self, tile: int) -> None:
+        content = self.files.content(tile)
+        self.pool.numpy()[self.starts[tile] : self.starts[tile] + len(content)] = content
 
     def _content(self, tile: int) -> NDArray[np.uint8]:
         start = int(self.starts[tile])

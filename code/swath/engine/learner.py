@@ -70,7 +70,10 @@ class Learner:
 
     @property
     def _layout(self) -> torch.memory_format:
-        return torch.channels_last if self.config.channels_last else torch.contiguous_format
+        last = self.config.channels_last
+        if last is None:
+            last = self.device.type == "cpu" or self.config.precision != "fp32"
+        return torch.channels_last if last else torch.contiguous_format
 
     def step(self, batch: Mapping[str, Any], iteration: int) -> dict[str, Tensor | float]:
         """One step on `accumulation` parts of a batch; this rank's mean losses and the rate that was used.

@@ -94,7 +94,8 @@ class Pretraining:
         epoch = iteration // self.batches.steps
         values: dict[str, float] = {}
         if self.held_out is not None:
-            values = {"validation/loss": held_out_loss(self.model, self._losses, self.held_out, self.config.seed)}
+            values = held_out_scores(self.model, self._losses, self.held_out, self.config.seed)
+            values = {f"validation/{name}": value for name, value in values.items()}
             self.loop.record(values, epoch)
         panels = self._panels() if self.config.panels else {}
         self.reports.evaluation(Evaluation({}, dict(values), panels), values, epoch)
@@ -165,13 +166,19 @@ def guesses(model: MaskedModel, loader: Iterable[dict[str, Any]] | None, seed: i
     model.train(was_training)
 
 
-def held_out_loss(model: MaskedModel, losses: Reconstruction, loader: Iterable[dict[str, Any]], seed: int) -> float:
-    """Mean squared error over all hidden values of all ranks' tiles."""
-    sums = torch.zeros(2, dtype=torch.float64)
+def held_out_scores(
+    model: MaskedModel, losses: Reconstruction, loader: Iterable[dict[str, Any]], seed: int
+) -> dict[str, float]:
+    """Over all hidden values of all ranks' tiles: `loss`, the mean squared error, and `explained`, the share of the
+    dullest guess's error that is gone. Speckle cannot be guessed, so a loss alone does not say whether anything was learnt.
+    """
+    channels, sums = len(model.preprocess.channels.names), torch.zeros(3, dtype=torch.float64)
     for _, found in guesses(model, loader, seed):
-        sums += torch.stack([part.double().cpu() for part in losses(found)])
-    error, count = mean_over_ranks(sums.to(next(model.parameters()).device)).tolist()
-    return float(error / count) if count else math.nan
+        sums += torch.stack([part.double().cpu() for part in (*losses(found), losses.constant(found, channels))])
+    error, count, dull = mean_over_ranks(sums.to(next(model.parameters()).device)).tolist()
+    if not count:
+        return {"loss": math.nan}
+    return {"loss": error / count} | ({"explained": 1 - error / dull} if dull else {})
 
 
 def pictures(model: MaskedModel, losses: Reconstruction, batch: Mapping[str, Any], found: Guess) -> list[Picture]:

@@ -231,10 +231,24 @@ class Reconstruction(nn.Module):
 
     def forward(self, found: Guess) -> tuple[Tensor, Tensor]:
         """(sum of squared errors, number of values), scalars."""
-        wanted = self.scaled(found)[0] if self.normalised else found.wanted
+        return self._error(found, found.guessed.float()), (found.valid & found.hidden[..., None]).sum()
+
+    def constant(self, found: Guess, channels: int) -> Tensor:
+        """Sum of squared errors of the dullest guess: of each sample and channel, the mean of what is visible and valid."""
+        wanted, visible = (
+            part.unflatten(2, (channels, -1)) for part in (self._wanted(found), found.valid & ~found.hidden[..., None])
+        )
+        total = torch.where(visible, wanted, 0.0).sum((1, 3), keepdim=True)
+        mean = total / visible.sum((1, 3), keepdim=True).clamp(min=1)
+        return self._error(found, mean.expand_as(wanted).flatten(2))
+
+    def _error(self, found: Guess, guessed: Tensor) -> Tensor:
+        """Sum of squared errors over values that are hidden and valid."""
         counted = found.valid & found.hidden[..., None]
-        error = torch.where(counted, found.guessed.float() - wanted.float(), 0.0)
-        return error.square().sum(), counted.sum()
+        return torch.where(counted, guessed - self._wanted(found), 0.0).square().sum()
+
+    def _wanted(self, found: Guess) -> Tensor:
+        return self.scaled(found)[0] if self.normalised else found.wanted.float()
 
     def scaled(self, found: Guess) -> tuple[Tensor, Tensor, Tensor]:
         """(wanted values (B, N, P) as they are guessed; mean and deviation (B, N, 1) of each patch) in float32."""

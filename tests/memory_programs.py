@@ -1,0 +1,55 @@
+"""Steps of test_memory.py that the benchmarks have in another form: each a process of its own, on files of any size."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from experiments.benchmarks.rounds import timed
+
+
+def tiles(scenes: Path, masks: Path, output: Path) -> None:
+    """A scene and its mask to tiles."""
+    from swath.data.catalog import TILES, pair_masks, read_scenes, write_table
+    from swath.data.tiling import cut_jobs, cut_scene
+    from swath.geo.windows import ConstantSize
+
+    found, rows = read_scenes(scenes), []
+    (job,) = cut_jobs(found, pair_masks(found, masks), output, ConstantSize(size=512, min_overlap=32))
+    timed(lambda: rows.extend(cut_scene(job)))
+    write_table(output / TILES, rows)
+
+
+def merge(tiles: Path, like: Path, merged: Path) -> None:
+    """Label tiles of a folder to one raster."""
+    from swath.data.catalog import TILE_COLUMNS, TILES, read_table
+    from swath.data.dataset import corner_of
+    from swath.geo.mosaic import merge_tiles
+    from swath.geo.raster import describe
+
+    table = read_table(tiles / TILES, TILE_COLUMNS, "generate_tiles")
+    paths, places = [tiles / mask for mask in table["mask"]], [corner_of(r) for r in table.to_dict("records")]
+    timed(lambda: merge_tiles(paths, describe(like).grid, merged, "last", places))
+
+
+def polygons(mask: Path) -> None:
+    """A raster of classes to outlines."""
+    from swath.geo.polygons import PolygonRules, polygonize_raster
+
+    timed(lambda: polygonize_raster(mask, PolygonRules(), 2))
+
+
+def inference(scene: Path, output: Path) -> None:
+    """A scene to a map of classes."""
+    from swath.engine.maps import scene_output
+    from tests.scene_programs import tiny, work
+
+    step = work(tiny(), 512, 32, probabilities=False)
+    step(scene.parent / "small.tif", scene_output(output, "area", "small"))  # what a first pass keeps
+    timed(lambda: step(scene, scene_output(output, "area", "scene")))
+
+
+if __name__ == "__main__":
+    {"tiles": tiles, "merge": merge, "polygons": polygons, "inference": inference}[sys.argv[1]](
+        *map(Path, sys.argv[2:])
+    )
