@@ -98,7 +98,7 @@ def _bounds(bounds: Sequence[float]) -> str:
 
 BURN_PIXELS = 1 << 28
 """Rasters up to this size are burnt as a whole, one byte a pixel; GDAL takes as much again."""
-STRIP_PIXELS = 1 << 26
+STRIP_PIXELS = 1 << 25
 """Pixels burnt at once of larger ones."""
 
 
@@ -111,7 +111,7 @@ def burn_strips(
     gdal_rasterize does with and without -at. Memory is bounded, and up to 2^28 pixels are one strip. They have to be:
     where a border only touches a pixel's corner, GDAL's answer depends on the row that it counts from, so narrower
     strips would give other pixels than one pass; and so do the parts in which gdal_rasterize burns larger rasters,
-    which follow its cache. Those are burnt in strips of 2^26 pixels here.
+    which follow its cache. Those are burnt in strips of 2^25 pixels here.
     """
     shapes = _shapes(geometries, values)
     for strip in strips(grid.shape, BURN_PIXELS if math.prod(grid.shape) <= BURN_PIXELS else STRIP_PIXELS):
