@@ -22,6 +22,7 @@ config = PretrainConfig(
     data=DataConfig(
         tiles_path="output/ai4arctic/tiles",
         split=RandomSplit(fractions=(0.95, 0.05, 0.0), by="scene"),
+        allow_leaks=("same area",),  # other times of a region, and no score is claimed
         crop=256,
         batch=64,
         samples_per_epoch=6400,

@@ -17,7 +17,15 @@ WHY = {
     "off: 2 workers / 0": "rasterio reads a warm window in 50 microseconds, and two threads that take turns at the interpreter "
     "that often wait for each other; with compressed or cold files, or a step to wait for, they help",
     "tiles: open": "half of it is making a million polygons; every column is read, and 1.4 GB of memory is touched first",
-    "2 processes / 1": "needs two free cores",
+    "2 processes / 1": "gloo sends 57 MB of gradients a step through the same two cores, and batches of this size leave "
+    "each process few pixels",
+    "`mlflow run` of a step": "three of the four seconds are the second process's import of MLflow and of its store, in which the "
+    "run's parameters and status are written even when there is nothing to do",
+    "inference: memory": "strips are as wide as the scene, about 60 bytes a pixel of 512 rows; over height memory is flat (see "
+    "inference)",
+    "polygons: memory": "the polygons themselves, whose number grows with the pixels",
+    ": memory": "strips are as wide as the scene; over height memory is flat (tests/test_memory.py)",
+    "slope": "fixed costs weigh on small scenes, so time grows by less than the pixels",
 }
 """Why a target is missed, by the start or a part of the row's name."""
 

@@ -58,7 +58,7 @@ STEPS = (
         rounds=3,
     ),
     Step(
-        "training", "training.py", ["--steps", "40", "--batch", "4", "--crop", "128"], ["--steps", "20", "--crop", "64"]
+        "training", "training.py", ["--steps", "26", "--batch", "8", "--crop", "128"], ["--steps", "20", "--crop", "64"]
     ),
     Step("metrics", "metrics.py", [], ["--megapixels", "10"]),
     Step("start", "start.py"),

@@ -96,6 +96,9 @@ def _bounds(bounds: Sequence[float]) -> str:
     return "({:.0f}, {:.0f}, {:.0f}, {:.0f})".format(*bounds)
 
 
+# a scene without a CRS has none: no oversight. For good, as catch_warnings lets through what other threads write meanwhile
+warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+
 BURN_PIXELS = 1 << 28
 """Rasters up to this size are burnt as a whole, one byte a pixel; GDAL takes as much again."""
 STRIP_PIXELS = 1 << 25
@@ -181,11 +184,9 @@ def _write(path: Path, frame: gpd.GeoDataFrame, layer: str) -> int:
 
         frame.to_parquet(path, index=False)
         return int(read_metadata(path).num_rows)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "'crs' was not provided")  # of a scene without one: a fact, not an oversight
-        pyogrio.write_dataframe(
-            frame, path, driver=DRIVERS[path.suffix], layer=layer, geometry_type="Polygon", promote_to_multi=False
-        )
+    pyogrio.write_dataframe(
+        frame, path, driver=DRIVERS[path.suffix], layer=layer, geometry_type="Polygon", promote_to_multi=False
+    )
     return int(pyogrio.read_info(path, force_feature_count=True)["features"])
 
 
