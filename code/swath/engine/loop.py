@@ -17,6 +17,7 @@ from swath.engine.checkpoint import load_state, save_state
 from swath.engine.evaluator import Evaluation
 from swath.engine.learner import Learner
 from swath.engine.losses_log import LossLog
+from swath.engine.memory import keep_freed_memory
 from swath.engine.ranks import first, of_all
 from swath.engine.training_config import LearningConfig
 from swath.engine.unfinished import Unfinished
@@ -94,6 +95,7 @@ class Loop:
         """To the end, from the state of an earlier start where there is one. Raises TrainingError when the loss is not
         finite.
         """
+        keep_freed_memory()  # batches, too, are blocks that are made anew at each step
         engine = Engine(self._step)
         self._attach(engine, course)
         resumed = self._resume(engine, course)

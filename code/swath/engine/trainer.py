@@ -25,7 +25,6 @@ from swath.engine.folds import Folds, fit_preprocessing, most_foreground
 from swath.engine.learner import Learner, mix, seed_everything
 from swath.engine.loop import Loop, unfinished
 from swath.engine.loop import Reports as Reports  # scripts find it here
-from swath.engine.memory import keep_freed_memory
 from swath.engine.ranks import first
 from swath.engine.score_table import ScoreTable
 from swath.engine.selection import Patience, Selection
@@ -156,7 +155,6 @@ class Training:
 
         Raises TrainingError when the loss is not finite or another process runs the same training.
         """
-        keep_freed_memory()  # batches, too, are blocks that are made anew at each step
         try:
             return self._run()
         finally:
