@@ -83,7 +83,8 @@ class Files:
         self, rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int], threads: int = 1
     ) -> None:
         self.rows, self.root, self.bands, self.task_bands = rows, root, tuple(bands), list(task_bands)
-        self.most = max(2, min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 // threads))
+        may, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.most = OPEN_FILES if may == resource.RLIM_INFINITY else max(2, min(OPEN_FILES, may // 2 // threads))
         self._open = _Handles()
 
     def image(self, tile: int, window: Window) -> NDArray[np.float32]:
