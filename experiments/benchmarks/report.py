@@ -132,7 +132,7 @@ def write_figure(folder: Path, path: Path) -> None:
     )
     _ratios(left, rows)
     pixels = [side**2 / 1e6 for side in growth["sides"]]
-    for kind, axes, label in (("seconds", middle, "seconds"), ("memory", right, "peak memory above imports, MB")):
+    for kind, axes, label in (("seconds", middle, "seconds"), ("memory", right, "peak memory, MB")):
         for name, curve in growth["curves"].items():
             axes.plot(pixels, curve[kind], "o-", markersize=3, label=name)
         axes.set(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import logging
 import signal
 import traceback
@@ -123,8 +124,10 @@ def wrapped(model: nn.Module, device: torch.device) -> nn.Module:
     """
     if idist.get_world_size() == 1:
         return model
-    devices = [device] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+    parallel, devices = nn.parallel.DistributedDataParallel, [device] if device.type == "cuda" else None
+    known = inspect.signature(parallel).parameters  # torch 2.15 has a new name for it, and warns of the old one
+    quiet: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+    return parallel(model, device_ids=devices, **quiet)
 
 
 def share_statistics(model: nn.Module) -> None:
