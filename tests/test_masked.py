@@ -147,6 +147,24 @@ def test_c63_loss_is_that_of_hidden_and_measured_values_only(normalised: bool, s
     assert torch.equal(free.grad != 0, found.valid & found.hidden[..., None])
 
 
+def test_c63_the_head_s_units_outlive_the_first_steps() -> None:
+    """Units that die leave one guess for every image: its loss looks learnt, and no gradient reaches the encoder."""
+    torch.manual_seed(0)
+    encoder = smp.encoders.get_encoder("resnet18", in_channels=1, weights=None)
+    model = MaskedModel(preprocess(1), MaskedPyramid(encoder, 1, patch=32, width=64), 0.5)
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=1e-3), Reconstruction(normalised=False)
+    levels = torch.linspace(-1, 1, 8).reshape(8, 1, 1, 1)  # what is visible tells what is hidden
+    for step in range(30):
+        optimizer.zero_grad()
+        image = levels[torch.randperm(8)] + torch.randn(8, 1, 96, 96)
+        losses.of(model, image, {}, generator(step))["loss"].backward()
+        optimizer.step()
+    found = model(levels + torch.randn(8, 1, 96, 96), generator(99))
+    guessed = torch.stack([sample[hidden].mean() for sample, hidden in zip(found.guessed, found.hidden, strict=True)])
+    assert torch.corrcoef(torch.stack([guessed, levels.flatten()]))[0, 1] > 0.8
+    assert guessed.std() > 0.1
+
+
 def test_c63_no_valid_value_is_no_loss_and_no_gradient_that_is_not_finite() -> None:
     model = MaskedModel(preprocess(2), MaskedPyramid(TinyPyramid(2), 2, width=8), 0.5)
     loss = Reconstruction().of(model, torch.full((1, 2, 16, 16), torch.nan), {}, generator())["loss"]

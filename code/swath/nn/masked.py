@@ -72,9 +72,11 @@ class MaskedPyramid(nn.Module):
             raise ConfigError(f"method.patch={patch}: give a multiple of the encoder's stride, {self.stride}.")
         self.encoder = encoder
         self.mask_token = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        # features are all positive, so without a norm the first steps push every unit below 0, where GELU holds it for good
         self.decoder = nn.Sequential(
-            nn.Conv2d(deepest, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, channels * self.stride**2, 1)
-        )
+            nn.Conv2d(deepest, width, 3, padding=1), nn.GroupNorm(1, width), nn.GELU(),
+            nn.Conv2d(width, channels * self.stride**2, 1),
+        )  # fmt: skip
 
     def no_weight_decay(self) -> set[str]:
         """Names that an optimiser leaves out of the decay."""
