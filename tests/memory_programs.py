@@ -8,18 +8,6 @@ from pathlib import Path
 from experiments.benchmarks.rounds import timed
 
 
-def tiles(scenes: Path, masks: Path, output: Path) -> None:
-    """A scene and its mask to tiles."""
-    from swath.data.catalog import TILES, pair_masks, read_scenes, write_table
-    from swath.data.tiling import cut_jobs, cut_scene
-    from swath.geo.windows import ConstantSize
-
-    found, rows = read_scenes(scenes), []
-    (job,) = cut_jobs(found, pair_masks(found, masks), output, ConstantSize(size=512, min_overlap=32))
-    timed(lambda: rows.extend(cut_scene(job)))
-    write_table(output / TILES, rows)
-
-
 def merge(tiles: Path, like: Path, merged: Path) -> None:
     """Label tiles of a folder to one raster."""
     from swath.data.catalog import TILE_COLUMNS, TILES, read_table
@@ -50,6 +38,4 @@ def inference(scene: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"tiles": tiles, "merge": merge, "polygons": polygons, "inference": inference}[sys.argv[1]](
-        *map(Path, sys.argv[2:])
-    )
+    {"merge": merge, "polygons": polygons, "inference": inference}[sys.argv[1]](*map(Path, sys.argv[2:]))

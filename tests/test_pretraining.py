@@ -99,11 +99,12 @@ def test_c63_guesses_get_better_and_pictures_are_drawn(tiles: Path, tmp_path: Pa
         "ratio": 0.4,
     }
     config = pretraining(tiles, tmp_path, epochs=6, normalise_patches=False, **options)
+    config = replace(config, data=replace(config.data, samples_per_epoch=32))  # a norm in the head takes more steps
     done = Pretraining(config, Reports(metrics=lambda *_: None, evaluation=lambda found, *_: seen.append(found)))
     done.run()
     held_out = [values["validation/loss"] for _, values in done.loop.history if "validation/loss" in values]
     assert len(held_out) == len(seen) == 6
-    assert held_out[-1] < 0.96  # 1 is what the mean of everything, guessed everywhere, would cost
+    assert held_out[-1] < 0.93  # 1 is what the mean of everything, guessed everywhere, would cost
     explained = [values["validation/explained"] for _, values in done.loop.history if "validation/loss" in values]
     assert explained[0] < explained[-1] < 1
     assert explained[-1] > 0.02

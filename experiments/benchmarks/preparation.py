@@ -13,7 +13,6 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,30 +80,23 @@ def masks(source: Path, output: Path) -> None:
     timed(lambda: write_mask(label_job(labels, pair, config)))
 
 
-def tiles(source: Path, output: Path) -> None:
-    from swath.data.catalog import TILES, read_scenes, write_table
+def tiles(source: Path, output: Path, masks: Path | None = None) -> None:
+    from swath.data.catalog import TILES, pair_masks, read_scenes, write_table
     from swath.data.tiling import cut_jobs, cut_scene
     from swath.geo.windows import ConstantSize
 
-    (job,) = cut_jobs(read_scenes(source), {}, output, ConstantSize(size=512, min_overlap=32))
+    scene = read_scenes(source)
+    (job,) = cut_jobs(scene, pair_masks(scene, masks) if masks else {}, output, ConstantSize(size=512, min_overlap=32))
     rows: list[dict[str, Any]] = []
     timed(lambda: rows.extend(cut_scene(job)))
     write_table(output / TILES, rows)
 
 
-def statistics(source: Path) -> None:
+def statistics(source: Path, fingerprints: bool = True) -> None:
     from swath.data.stats import scene_statistics
 
-    (job,) = _tile_jobs(source)
+    (job,) = _tile_jobs(source, fingerprints)
     timed(lambda: scene_statistics(job))
-
-
-def bare_statistics(source: Path) -> None:
-    """As with the step's fingerprints=False."""
-    from swath.data.stats import scene_statistics
-
-    (job,) = _tile_jobs(source)
-    timed(lambda: scene_statistics(replace(job, fingerprints=False)))
 
 
 def reading(source: Path) -> None:
@@ -121,11 +113,11 @@ def reading(source: Path) -> None:
     timed(read)
 
 
-def _tile_jobs(source: Path) -> list[Any]:
+def _tile_jobs(source: Path, fingerprints: bool = True) -> list[Any]:
     from swath.data.catalog import TILE_COLUMNS, TILES, read_table
     from swath.data.stats import scene_jobs
 
-    return scene_jobs(read_table(source / TILES, TILE_COLUMNS, "generate_tiles"), source, 1.0)
+    return scene_jobs(read_table(source / TILES, TILE_COLUMNS, "generate_tiles"), source, 1.0, fingerprints)
 
 
 # ------------------------------------------------------------------------------------------------------- the benchmark
@@ -183,8 +175,8 @@ def compare_statistics(folder: Path, rounds: int) -> list[dict]:
 
 ROWS = {"bands": compare_bands, "tiles": compare_tiles, "statistics": compare_statistics}
 PARTS: dict[str, Callable[..., None]] = {
-    "bands": bands, "masks": masks, "tiles": tiles, "statistics": statistics, "bare_statistics": bare_statistics,
-    "reading": reading,
+    "bands": bands, "masks": masks, "tiles": tiles, "statistics": statistics, "reading": reading,
+    "bare_statistics": partial(statistics, fingerprints=False),
 }  # fmt: skip
 
 

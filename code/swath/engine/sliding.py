@@ -112,9 +112,8 @@ def predict_rows(
     first = next(i for i, row in enumerate(rows) if row + size > rows[part.start])  # the halo: windows that reach in
     weights = torch.from_numpy(blend_weights((size, size), sliding.blend)).to(device)
     buffer = Accumulator(shape[1], size, sum(task.channels for task in tasks.values()), rows[first], device)
-    with closing(
-        ahead(_bands(read, rows[first : part.stop], size, max(shape[1], size)))
-    ) as bands:  # done before its reader closes
+    bands = ahead(_bands(read, rows[first : part.stop], size, max(shape[1], size)))
+    with closing(bands):  # its thread is done before the reader closes
         for i, (band, gap) in zip(range(first, part.stop), bands, strict=True):
             for cols, images in _batches(torch.from_numpy(band).to(device), gap, sliding, shape[1]):
                 joined = torch.cat(list(predict(images).values()), dim=1)

@@ -233,20 +233,19 @@ class Reconstruction(nn.Module):
 
     def forward(self, found: Guess) -> tuple[Tensor, Tensor]:
         """(sum of squared errors, number of values), scalars."""
-        return self._error(found, found.guessed.float()), (found.valid & found.hidden[..., None]).sum()
+        counted = found.valid & found.hidden[..., None]
+        return self._error(found, found.guessed.float(), counted), counted.sum()
 
     def constant(self, found: Guess, channels: int) -> Tensor:
         """Sum of squared errors of the dullest guess: of each sample and channel, the mean of what is visible and valid."""
-        wanted, visible = (
-            part.unflatten(2, (channels, -1)) for part in (self._wanted(found), found.valid & ~found.hidden[..., None])
-        )
+        hidden = found.hidden[..., None]
+        wanted, visible = (part.unflatten(2, (channels, -1)) for part in (self._wanted(found), found.valid & ~hidden))
         total = torch.where(visible, wanted, 0.0).sum((1, 3), keepdim=True)
         mean = total / visible.sum((1, 3), keepdim=True).clamp(min=1)
-        return self._error(found, mean.expand_as(wanted).flatten(2))
+        return self._error(found, mean.expand_as(wanted).flatten(2), found.valid & hidden)
 
-    def _error(self, found: Guess, guessed: Tensor) -> Tensor:
-        """Sum of squared errors over values that are hidden and valid."""
-        counted = found.valid & found.hidden[..., None]
+    def _error(self, found: Guess, guessed: Tensor, counted: Tensor) -> Tensor:
+        """Sum of squared errors over the values that are `counted`."""
         return torch.where(counted, guessed - self._wanted(found), 0.0).square().sum()
 
     def _wanted(self, found: Guess) -> Tensor:
