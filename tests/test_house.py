@@ -170,7 +170,8 @@ def test_nothing_generated_is_committed() -> None:
     bad = [
         f
         for f in done.stdout.splitlines()
-        if re.search(r"\.(tif|tiff|npz|pt|safetensors|db|parquet|pyc)$|^output/|^mlruns/", f)
+        if not f.startswith("tests/before_the_move/")  # a record and a state that only an older version can make
+        and re.search(r"\.(tif|tiff|npz|pt|safetensors|db|parquet|pyc)$|^output/|^mlruns/", f)
     ]
     assert not bad
 
