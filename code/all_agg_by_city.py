@@ -1,14 +1,15 @@
 """Predictions of several dates to one map per area, on one grid."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
 from swath import tracking
-from swath.challenges.shapefiles import AggregateConfig, aggregate_area, area_jobs
-from swath.engine.mapper import Item, process
+from swath.prediction.aggregate import AggregateConfig, aggregate_area, area_jobs
+from swath.steps.ledger import Item
+from swath.steps.run import process
 
 
 def main() -> None:

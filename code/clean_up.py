@@ -1,6 +1,6 @@
 """Keep the newest and the best runs of an experiment; mark the others as deleted, and purge them when asked to."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
@@ -12,9 +12,9 @@ import pandas as pd
 
 from swath import config as configs
 from swath import tracking
-from swath.engine.selection import lower_is_better
 from swath.tracking import purge, retention
-from swath.tracking.retention import CleanUpConfig, Known
+from swath.tracking.retention import CleanUpConfig, RunInfo
+from swath.training.selection import lower_is_better
 
 
 def main() -> None:
@@ -24,10 +24,10 @@ def main() -> None:
         experiment = retention.experiment_id(client, config.experiment, run.experiment_id)
         root = client.get_experiment(experiment).artifact_location
         runs = retention.active_runs(client, config.metric)
-        why = retention.staying(runs, experiment, config, lower_is_better(config.metric))
-        going, deleted = retention.going(runs, why), retention.deleted_runs(client, experiment)
+        why = retention.runs_to_keep(runs, experiment, config, lower_is_better(config.metric))
+        going, deleted = retention.runs_to_delete(runs, why), retention.deleted_runs(client, experiment)
         needed = {used for known in runs if known.id in why for used in known.uses}
-        refused = {known.id: purge.refusal(known, root, needed) for known in (*deleted, *going)}
+        refused = {known.id: purge.why_not_purged(known, root, needed) for known in (*deleted, *going)}
 
         rows = [row(r, "stays", why[r.id]) for r in runs if r.experiment == experiment and r.id in why]
         rows += [row(r, "mark as deleted", "") for r in going]
@@ -52,7 +52,7 @@ def main() -> None:
 COLUMNS = ("action", "run", "name", "kind", "status", "started", "metric", "MB", "why")
 
 
-def row(known: Known, action: str, why: str) -> dict[str, Any]:
+def row(known: RunInfo, action: str, why: str) -> dict[str, Any]:
     """A line of the table: what happens to a run, and how much its files take."""
     size, started = purge.size(known), datetime.fromtimestamp(known.started / 1000, UTC)
     return {

@@ -1,15 +1,15 @@
 """Leave one area out in turn: trainings and maps as child runs of one parent, and one table of scores at the end."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
 from swath import tracking
-from swath.data.catalog import read_scenes
-from swath.engine.cross_validation import CrossValidationConfig, Fold, Results, folds
-from swath.engine.pipeline import PRELOAD, digest_of
+from swath.data.tables import read_scenes
+from swath.studies.cross_validation import CrossValidationConfig, CrossValidationResults, Fold, folds
+from swath.studies.pipeline import PRELOAD, digest_of
 
 
 def step(run: tracking.Run, entry_point: str, name: str, parameters: dict[str, str], before: str = "") -> tuple:
@@ -39,7 +39,7 @@ def main() -> None:
         for fold in plan:
             ids = one_fold(run, config, fold)
             run.log_params({f"run_id.{name}": run_id for name, run_id in ids.items()})
-        results = Results(config, plan)
+        results = CrossValidationResults(config, plan)
         run.log_metrics(results.metrics())
         for path in results.write(output):
             run.log_file(path)

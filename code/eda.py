@@ -1,18 +1,18 @@
 """A look at a data set of tiles: tables, figures, and a report of what stands out."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
-from swath.data.exploration import EdaConfig
+from swath.eda.overview import EdaConfig
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(EdaConfig)
     from swath import tracking
-    from swath.engine.eda_report import explore
+    from swath.eda.report import explore
 
     output = configs.absolute(config.output_path)
     scenes = configs.absolute(config.scenes_path) if config.scenes_path else None

@@ -1,6 +1,6 @@
 """Predictions of several models for the same scenes to one: weighted mean or vote."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
@@ -10,10 +10,11 @@ from pathlib import Path
 
 from swath import config as configs
 from swath import tracking
-from swath.engine.ensemble import EnsembleConfig, combine_scene, ensemble_jobs, member_weights
-from swath.engine.mapper import Item, process
-from swath.engine.origins import origin_of, prediction_folders, require_elsewhere
 from swath.errors import TrackingError
+from swath.prediction.ensemble import EnsembleConfig, combine_scene, ensemble_jobs, member_weights
+from swath.scoring.lineage import origin_of, prediction_folders, require_elsewhere
+from swath.steps.ledger import Item
+from swath.steps.run import process
 
 
 def main() -> None:

@@ -1,19 +1,21 @@
 """Scenes, and their masks where there are some, to tiles and their tiles.parquet."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
-from swath.data.tiling import TilesConfig, cut_jobs, cut_scene, tile_files
+from swath.data.tiles.cutting import TilesConfig, cut_jobs, cut_scene, tile_files
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(TilesConfig)
     from swath import tracking
-    from swath.data.catalog import TILES, pair_masks, read_scenes, scene_details, write_table
-    from swath.engine.mapper import Item, process
+    from swath.data.naming import pair_masks
+    from swath.data.tables import TILES, read_scenes, scene_details, write_table
+    from swath.steps.ledger import Item
+    from swath.steps.run import process
 
     step, output = "generate_tiles", configs.absolute(config.output_path)
     scenes = read_scenes(configs.absolute(config.input_path))

@@ -1,19 +1,21 @@
 """Statistics, fingerprints, groups and folds of a folder of tiles: tile_stats.parquet and band_stats.json."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
-from swath.data.stats import StatsConfig, scene_jobs, scene_statistics, summarise
+from swath.data.tiles.statistics import StatsConfig, scene_jobs, scene_statistics, summarise
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(StatsConfig)
     from swath import tracking
-    from swath.data.catalog import TILE_COLUMNS, TILE_STATS, TILES, read_table, write_json, write_table
-    from swath.engine.mapper import Item, process
+    from swath.data.tables import TILE_COLUMNS, TILE_STATS, TILES, read_table, write_table
+    from swath.files import write_json
+    from swath.steps.ledger import Item
+    from swath.steps.run import process
 
     step, source = "generate_tiles_stats", configs.absolute(config.input_path)
     output = configs.absolute(config.output_path or config.input_path)

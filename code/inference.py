@@ -1,6 +1,6 @@
 """Predict whole scenes with the model of a training run; with labels, score them. Several processes share each scene."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
@@ -14,21 +14,24 @@ import ignite.distributed as idist
 
 from swath import config as configs
 from swath import tracking
-from swath.data.catalog import only_areas, pair_masks, read_scenes
-from swath.engine import inference, scoring
-from swath.engine.inference import InferenceConfig
-from swath.engine.maps import scene_output
-from swath.engine.ranks import joined
-from swath.engine.records import Record, fetch_record
-from swath.engine.score_report import ScoreReport
-from swath.engine.score_table import ScoreTable
-from swath.engine.scored_maps import scored_maps
+from swath.data.naming import pair_masks
+from swath.data.tables import only_areas, read_scenes
+from swath.distributed import process_group
+from swath.prediction import previews
+from swath.prediction.config import InferenceConfig
+from swath.prediction.rasters import scene_output
+from swath.prediction.scenes import predict_scenes
+from swath.prediction.scored import scored_maps
+from swath.scoring import held_out
+from swath.scoring.report import ScoreReport
+from swath.scoring.table import ScoreTable
+from swath.training.model_record import ModelRecord, fetch_record
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(InferenceConfig)
     name = f"inference {Path(config_path).parent.name}"
-    with joined(config.launcher, config.device):
+    with process_group(config.launcher, config.device):
         first = idist.get_rank() == 0
         with tracking.run(config, config_path, name, kind="inference") if first else nullcontext() as run:
             infer(run, config, config_path, name)
@@ -39,16 +42,16 @@ def infer(run: tracking.Run | None, config: InferenceConfig, config_path: str, n
     record = fetch_record(config.run_id, tracking.fetch, config.weights)
     scenes = only_areas(read_scenes(configs.absolute(config.input_path)), config.areas)
     if run is None:
-        inference.predict_scenes(config, record, scenes, configs.absolute(config.output_path))
+        predict_scenes(config, record, scenes, configs.absolute(config.output_path))
         return
     run.set_tags({"swath.training_run": config.run_id})
     labels = pair_masks(scenes, configs.absolute(config.labels_path)) if config.labels_path else {}
     others = {n: pair_masks(scenes, configs.absolute(path)) for n, path in config.also_score.items()} if labels else {}
     notes: list[str] = []
     if labels:
-        judged = scoring.require_fair(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
-        run.set_tags(scoring.fairness_tags(name, *judged))
-        notes = scoring.fairness_notes(judged.selection_set, leaks=judged.leaks)
+        judged = held_out.require_scenes_held_out(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
+        run.set_tags(held_out.held_out_tags(name, *judged))
+        notes = held_out.held_out_notes(judged.selection_set, leaks=judged.leaks)
     predict(run, config, config_path, record, scenes)
     if labels:
         output = configs.absolute(config.output_path)
@@ -61,7 +64,7 @@ def infer(run: tracking.Run | None, config: InferenceConfig, config_path: str, n
             report(run, table, prefix, output / prefix, prefix)
 
 
-def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record: Record, scenes: Any) -> None:
+def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record: ModelRecord, scenes: Any) -> None:
     """Predict the scenes that are not there yet; log pictures of the first ones, also of those predicted before."""
     output = configs.absolute(config.output_path)
     shown = set(list(scenes["key"])[: config.previews])
@@ -69,11 +72,11 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, record
     def ready(row: Any) -> None:
         if row.key in shown:
             classes = scene_output(output, row.area, row.key).classes
-            picture = inference.quick_look(Path(row.image), classes, tasks=record.tasks)
+            picture = previews.quick_look(Path(row.image), classes, tasks=record.tasks)
             run.log_picture(picture, f"previews/{row.key}.png")
 
     about = tracking.provenance(config_path)
-    done_now = inference.predict_scenes(config, record, scenes, output, about, ready)
+    done_now = predict_scenes(config, record, scenes, output, about, ready)
     run.log_metrics({"inference/scenes": len(scenes), "inference/done_now": done_now})
 
 

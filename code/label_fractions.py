@@ -3,18 +3,18 @@
 A second start does only what is missing: trainings that are done, in this parent or an earlier one, are found again.
 """
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
 from swath import tracking
-from swath.data.catalog import read_table
-from swath.engine.label_fractions import LabelFractionsConfig, Part, Results, parts
-from swath.engine.pipeline import PRELOAD, digest_of
-from swath.engine.records import fetch_tiles
-from swath.engine.score_report import UNITS
+from swath.data.tables import read_table
+from swath.scoring.report import UNITS
+from swath.studies.label_fractions import LabelFractionResults, LabelFractionsConfig, Part, parts
+from swath.studies.pipeline import PRELOAD, digest_of
+from swath.training.model_record import fetch_tiles
 
 
 def one_part(run: tracking.Run, config: LabelFractionsConfig, part: Part) -> str:
@@ -29,7 +29,7 @@ def main() -> None:
     config, config_path = configs.from_command_line(LabelFractionsConfig)
     plan = list(parts(config))
     tracking.warm_up(PRELOAD)
-    results = Results(config)
+    results = LabelFractionResults(config)
     with tracking.run(config, config_path, config.name, kind="label-fractions") as run:
         for number, part in enumerate(plan):
             run_id = one_part(run, config, part)

@@ -1,14 +1,15 @@
 """Rasters predicted per tile back to their scenes, without padding."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
 from swath import tracking
-from swath.challenges.shapefiles import MergeTilesConfig, merge_jobs, merge_scene
-from swath.engine.mapper import Item, process
+from swath.prediction.merge_tiles import MergeTilesConfig, merge_jobs, merge_scene
+from swath.steps.ledger import Item
+from swath.steps.run import process
 
 
 def main() -> None:

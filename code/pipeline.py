@@ -1,19 +1,19 @@
 """The steps of a chain in order, as child runs of one parent; a second start does only what is missing."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
 from swath import tracking
-from swath.engine.pipeline import PipelineConfig, fill_in, plan
+from swath.studies.pipeline import PipelineConfig, fill_in, plan_steps
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(PipelineConfig)
     tracking.warm_up(config.preload)
-    steps = plan(config)
+    steps = plan_steps(config)
     with tracking.run(config, config_path, config.name, kind="pipeline") as run:
         run_ids: dict[str, str] = {}
         fresh = False

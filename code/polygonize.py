@@ -1,6 +1,6 @@
 """Class rasters to polygons with the class as `id`."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
@@ -10,11 +10,12 @@ from collections import Counter
 
 from swath import config as configs
 from swath import tracking
-from swath.challenges.shapefiles import PolygonizeConfig, PolygonJob, polygonize_job
-from swath.engine.mapper import Item, process
 from swath.errors import CatalogError
 from swath.geo.polygons import PolygonRules
 from swath.geo.raster import find_rasters
+from swath.prediction.polygonize import PolygonizeConfig, PolygonJob, polygonize_job
+from swath.steps.ledger import Item
+from swath.steps.run import process
 
 
 def main() -> None:

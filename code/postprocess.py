@@ -1,6 +1,6 @@
 """Class rasters cleaned by filters; with labels, what each filter is worth."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
@@ -9,11 +9,13 @@ from functools import partial
 
 from swath import config as configs
 from swath import tracking
-from swath.engine.mapper import Item, process
-from swath.engine.origins import prediction_folder, require_elsewhere, require_held_out
-from swath.engine.postprocess import PostprocessConfig, filter_table, postprocess_jobs, postprocess_scene
-from swath.engine.records import fetch_tiles
-from swath.engine.scoring import Pairs, fairness_tags
+from swath.prediction.postprocess import PostprocessConfig, filter_table, postprocess_jobs, postprocess_scene
+from swath.scoring.held_out import held_out_tags
+from swath.scoring.lineage import prediction_folder, require_elsewhere, require_held_out
+from swath.scoring.pairs import Pairs
+from swath.steps.ledger import Item
+from swath.steps.run import process
+from swath.training.model_record import fetch_tiles
 
 
 def main() -> None:
@@ -27,7 +29,7 @@ def main() -> None:
             pairs = Pairs({job.key: (job.classes, job.labels) for job in jobs if job.labels}, (), ())
             tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
             judgement = require_held_out(source, pairs, tiles_of, config.allow_selection_set)
-            run.set_tags(fairness_tags("postprocess", judgement.selection_set))
+            run.set_tags(held_out_tags("postprocess", judgement.selection_set))
             for note in judgement.notes:
                 print(note)
         items = [Item(key=j.key, job=j, inputs=j.inputs, outputs=(j.output,)) for j in jobs]

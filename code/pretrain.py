@@ -3,7 +3,7 @@
 A training starts from it with ``-P warm_start.weights=runs:/<run id>``, on any channels. Several processes: as `training`.
 """
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from swath import config as configs
-from swath import tracking
-from swath.engine import ranks
-from swath.engine.evaluator import Evaluation
-from swath.engine.loop import Reports
-from swath.engine.panels import stacked
-from swath.engine.pretrain_config import PretrainConfig
-from swath.engine.pretraining import Pretraining
-from swath.engine.records import FOLDER, WEIGHTS
-from swath.nn.heads import count_parameters
+from swath import distributed, tracking
+from swath.figures.pictures import stacked
+from swath.nn.model import count_parameters
+from swath.scoring.evaluate import Evaluation
+from swath.training.loop import Reports
+from swath.training.model_record import FOLDER, WEIGHTS
+from swath.training.pretrain_config import PretrainConfig
+from swath.training.pretraining import Pretraining
 
 
 def report(run: tracking.Run) -> Reports:
@@ -37,14 +36,16 @@ def report(run: tracking.Run) -> Reports:
 def pretrain(config: PretrainConfig, config_path: str) -> None:
     """The pretraining and its run."""
     name = config.name or f"pretraining {Path(config_path).parent.name}/{Path(config_path).stem}"
-    kept = tracking.run(config, config_path, name, kind="pretraining") if ranks.first() else tracking.silent_run()
-    with kept as run, ranks.one_fate():
+    kept = (
+        tracking.run(config, config_path, name, kind="pretraining") if distributed.is_main() else tracking.silent_run()
+    )
+    with kept as run, distributed.fail_together():
         warm = config.warm_start
         start = tracking.located(warm.weights, f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
-        pretraining = Pretraining(config, report(run) if ranks.first() else Reports.none(), start)
+        pretraining = Pretraining(config, report(run) if distributed.is_main() else Reports.none(), start)
         run.log_metrics({"model/encoder_parameters": float(count_parameters(pretraining.model.network.encoder))})
         pretraining.run()
-        if ranks.first():
+        if distributed.is_main():
             pretraining.write(run.scratch / WEIGHTS)
             run.log_file(run.scratch / WEIGHTS, folder=FOLDER)
             print(f"pretraining run id: {run.id}")
@@ -54,7 +55,7 @@ def pretrain(config: PretrainConfig, config_path: str) -> None:
 
 def main() -> None:
     config, config_path = configs.from_command_line(PretrainConfig)
-    with ranks.joined(config.launcher, config.device):
+    with distributed.process_group(config.launcher, config.device):
         pretrain(config, config_path)
 
 

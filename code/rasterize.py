@@ -1,18 +1,20 @@
 """Label polygons to masks on each scene's grid."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
-from swath.challenges.unosat import RasterizeConfig, find_labels, find_pairs, label_job, write_mask
+from swath.challenges.unosat.labels import RasterizeConfig, find_labels, label_job, write_mask
+from swath.challenges.unosat.scenes import find_pairs
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(RasterizeConfig)
     from swath import tracking
-    from swath.engine.mapper import Item, process
+    from swath.steps.ledger import Item
+    from swath.steps.run import process
 
     step, output = "rasterize", configs.absolute(config.output_path)
     pairs = find_pairs(configs.absolute(config.input_path), output, "vh", config.missing_values)

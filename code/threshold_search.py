@@ -1,6 +1,6 @@
 """The best decision threshold on probability maps of scenes that the models have not seen."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
@@ -11,13 +11,15 @@ import numpy as np
 
 from swath import config as configs
 from swath import tracking
-from swath.challenges.shapefiles import write_picture
-from swath.engine import thresholds
-from swath.engine.mapper import Item, process
-from swath.engine.origins import Judgement, prediction_folders, require_held_out
-from swath.engine.records import fetch_tiles
-from swath.engine.scoring import fairness_tags, pair_predictions
-from swath.engine.thresholds import CountJob, ThresholdSearchConfig, count_scene
+from swath.figures.pictures import write_picture
+from swath.prediction import thresholds
+from swath.prediction.thresholds import CountJob, ThresholdSearchConfig, count_scene
+from swath.scoring.held_out import held_out_tags
+from swath.scoring.lineage import Judgement, prediction_folders, require_held_out
+from swath.scoring.pairs import pair_predictions
+from swath.steps.ledger import Item
+from swath.steps.run import process
+from swath.training.model_record import fetch_tiles
 
 
 def main() -> None:
@@ -29,7 +31,7 @@ def main() -> None:
         tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
         judged = [require_held_out(f, pairs, tiles_of, config.allow_selection_set) for f, pairs in paired.items()]
         judgement = reduce(Judgement.joined, judged)
-        run.set_tags(fairness_tags("threshold_search", judgement.selection_set))
+        run.set_tags(held_out_tags("threshold_search", judgement.selection_set))
         for note in (*(note for pairs in paired.values() for note in pairs.notes), *judgement.notes):
             print(note)
         jobs = thresholds.count_jobs(config, paired)

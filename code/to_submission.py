@@ -1,13 +1,13 @@
 """Predictions to the file that a challenge takes, reopened and checked."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
 from swath import config as configs
 from swath import tracking
-from swath.challenges.steps import SubmissionWriter
+from swath.challenges.protocols import SubmissionWriter
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ On several devices or processes: ``torchrun --nproc_per_node 2 code/training.py 
 ``srun python code/training.py --config_path ... --launcher slurm``. The first process keeps the run.
 """
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
@@ -13,15 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from swath import config as configs
-from swath import tracking
-from swath.engine import ranks
-from swath.engine.evaluator import Evaluation
-from swath.engine.panels import confusion_figure, stacked
-from swath.engine.records import FOLDER, WEIGHTS, write_record
-from swath.engine.score_report import ScoreReport
-from swath.engine.trainer import Reports, Training
-from swath.engine.training_config import TrainingConfig
-from swath.nn.heads import count_parameters
+from swath import distributed, tracking
+from swath.figures.charts import confusion_figure
+from swath.figures.pictures import stacked
+from swath.nn.model import count_parameters
+from swath.scoring.evaluate import Evaluation
+from swath.scoring.report import ScoreReport
+from swath.training.config import TrainingConfig
+from swath.training.loop import Reports
+from swath.training.model_record import FOLDER, WEIGHTS, write_record
+from swath.training.trainer import Training
 
 
 def report(run: tracking.Run, config: TrainingConfig) -> Reports:
@@ -42,7 +43,7 @@ def report(run: tracking.Run, config: TrainingConfig) -> Reports:
 def finish(run: tracking.Run, training: Training) -> None:
     """Log what makes the run usable alone, and say how good it is."""
     tables = training.scores()  # all processes count together
-    if not ranks.first():
+    if not distributed.is_main():
         return
     for path in write_record(training, run.scratch):
         run.log_file(path, folder=FOLDER)
@@ -69,9 +70,9 @@ def report_scores(run: tracking.Run, side: str, report: ScoreReport) -> None:
 def train(config: TrainingConfig, config_path: str) -> None:
     """The training and its run."""
     name = config.name or f"training {Path(config_path).parent.name}/{Path(config_path).stem}"
-    kept = tracking.run(config, config_path, name, kind="training") if ranks.first() else tracking.silent_run()
-    with kept as run, ranks.one_fate():
-        reports = report(run, config) if ranks.first() else Reports.none()
+    kept = tracking.run(config, config_path, name, kind="training") if distributed.is_main() else tracking.silent_run()
+    with kept as run, distributed.fail_together():
+        reports = report(run, config) if distributed.is_main() else Reports.none()
         warm = config.warm_start
         start = tracking.located(warm.weights, f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
         training = Training(config, reports, start_from=start)
@@ -86,7 +87,7 @@ def train(config: TrainingConfig, config_path: str) -> None:
 
 def main() -> None:
     config, config_path = configs.from_command_line(TrainingConfig)
-    with ranks.joined(config.launcher, config.device):
+    with distributed.process_group(config.launcher, config.device):
         train(config, config_path)
 
 

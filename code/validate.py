@@ -1,6 +1,6 @@
 """Score a folder of predictions against ground truth."""
 
-from swath.help import answer
+from swath.config.help import answer
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
@@ -12,30 +12,31 @@ from typing import Any
 
 from swath import config as configs
 from swath import tracking
-from swath.data.catalog import date_of, read_scenes, read_table
-from swath.engine import scoring
-from swath.engine.comparison import compare, comparison_text
-from swath.engine.origins import Judgement, prediction_folder, require_held_out
-from swath.engine.records import fetch_tiles
-from swath.engine.score_report import UNITS, ScoreReport
-from swath.engine.score_table import ScoreTable
-from swath.engine.scoring import Pairs, ValidateConfig
-from swath.engine.units import COLUMNS
+from swath.data.naming import date_of
+from swath.data.tables import read_scenes, read_table
+from swath.scoring import held_out
+from swath.scoring.comparison import compare, comparison_text
+from swath.scoring.config import ValidateConfig
+from swath.scoring.counts import COLUMNS
+from swath.scoring.lineage import Judgement, prediction_folder, require_held_out
+from swath.scoring.pairs import Pairs, pair_predictions
+from swath.scoring.report import UNITS, ScoreReport
+from swath.scoring.scenes import score_scene
+from swath.scoring.table import ScoreTable
+from swath.training.model_record import fetch_tiles
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(ValidateConfig)
     predictions = prediction_folder(config.preds_path, "classes", "preds_path")
     with tracking.run(config, config_path, "validate", kind="validation") as run:
-        pairs = scoring.pair_predictions(predictions, configs.absolute(config.gt_path))
+        pairs = pair_predictions(predictions, configs.absolute(config.gt_path))
         judgement = judge(config, predictions, pairs)
-        run.set_tags(scoring.fairness_tags("validate", judgement.selection_set))
+        run.set_tags(held_out.held_out_tags("validate", judgement.selection_set))
         table = ScoreTable(config.tasks, config.scoring, notes=[*pairs.notes, *judgement.notes])
         scenes = about_scenes(config)
         for key, (predicted, labels) in pairs.found.items():
-            found = scoring.score_scene(
-                predicted, labels, None, config.tasks, config.scoring.block, config.scoring.grid
-            )
+            found = score_scene(predicted, labels, None, config.tasks, config.scoring.block, config.scoring.grid)
             about = scenes.get(key.partition("/")[0], {"date": date_of(labels)})
             table.add(key, str(about.get("area", predicted.parent.name)), found, about)
         run.log_metrics(table.metrics("validation"))
@@ -55,9 +56,9 @@ def judge(config: ValidateConfig, predictions: Path, pairs: Pairs) -> Judgement:
     tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
     if not config.run_id:
         return require_held_out(predictions, pairs, tiles_of, config.allow_selection_set)
-    ground = scoring.footprints_of(pairs)
-    judged = scoring.require_fair(ground, tiles_of(config.run_id), config.allow_selection_set).selection_set
-    return Judgement(judged, tuple(scoring.fairness_notes(judged)))
+    ground = held_out.footprints_of(pairs)
+    judged = held_out.require_scenes_held_out(ground, tiles_of(config.run_id), config.allow_selection_set).selection_set
+    return Judgement(judged, tuple(held_out.held_out_notes(judged)))
 
 
 def about_scenes(config: ValidateConfig) -> dict[str, Any]:

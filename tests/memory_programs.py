@@ -10,8 +10,8 @@ from experiments.benchmarks.rounds import timed
 
 def merge(tiles: Path, like: Path, merged: Path) -> None:
     """Label tiles of a folder to one raster."""
-    from swath.data.catalog import TILE_COLUMNS, TILES, read_table
-    from swath.data.dataset import corner_of
+    from swath.data.samples.dataset import corner_of
+    from swath.data.tables import TILE_COLUMNS, TILES, read_table
     from swath.geo.mosaic import merge_tiles
     from swath.geo.raster import describe
 
@@ -29,7 +29,7 @@ def polygons(mask: Path) -> None:
 
 def inference(scene: Path, output: Path) -> None:
     """A scene to a map of classes."""
-    from swath.engine.maps import scene_output
+    from swath.prediction.rasters import scene_output
     from tests.scene_programs import tiny, work
 
     step = work(tiny(), 512, 32, probabilities=False)

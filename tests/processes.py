@@ -20,10 +20,10 @@ from tests.dask_cluster import free_port
 CONFIG = '''"""A small training."""
 from functools import partial
 
-from swath.data.channels import Decibel
-from swath.data.splits import ByArea
-from swath.engine.training_config import DataConfig, TrainingConfig, ValidationConfig
-from swath.nn.heads import Classification
+from swath.nn.preprocess.channels import Decibel
+from swath.data.splits.split import ByArea
+from swath.training.config import DataConfig, TrainingConfig, ValidationConfig
+from swath.nn.model import Classification
 from tests.synthetic import {model}
 
 config = TrainingConfig(

@@ -7,8 +7,8 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 
-from swath.data.channels import Bands, Fill, Preprocess
-from swath.data.normalisers import ZScore
+from swath.nn.preprocess.channels import Bands, Fill, Preprocess
+from swath.nn.preprocess.normalise import ZScore
 from tests.dask_cluster import free_port
 
 

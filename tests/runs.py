@@ -12,12 +12,13 @@ import mlflow
 import torch
 
 from swath import config as configs
-from swath.data.catalog import scene_row, write_table
-from swath.data.channels import Fill, ZScore
-from swath.engine.checkpoint import save_weights
-from swath.engine.records import DESCRIPTION, FOLDER, PARTS, TILES, WEIGHTS
-from swath.engine.training_config import TrainingConfig
-from swath.nn.heads import build_model
+from swath.data.tables import scene_row, write_table
+from swath.nn.model import build_model
+from swath.nn.preprocess.channels import Fill
+from swath.nn.preprocess.normalise import ZScore
+from swath.training.checkpoint import save_weights
+from swath.training.config import TrainingConfig
+from swath.training.model_record import DESCRIPTION, FOLDER, PARTS, TILES, WEIGHTS
 from tests.synthetic import PixelNet
 
 

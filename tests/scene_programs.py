@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 
 from experiments.benchmarks.rounds import peak
-from swath.data.channels import Bands, Fill, Preprocess, ZScore
-from swath.engine.inference import ScenePredictor
-from swath.engine.maps import scene_output
-from swath.engine.memory import keep_freed_memory
-from swath.engine.ranks import on_all_ranks
-from swath.engine.sliding import SlidingConfig
-from swath.engine.tta import predictor
+from swath.distributed import on_all_ranks
 from swath.errors import SwathError
-from swath.nn.heads import Classification, SegmentationModel
+from swath.nn.model import Classification, SegmentationModel
+from swath.nn.preprocess.channels import Bands, Fill, Preprocess
+from swath.nn.preprocess.normalise import ZScore
+from swath.prediction.rasters import scene_output
+from swath.prediction.scenes import ScenePredictor
+from swath.prediction.sliding import SlidingConfig
+from swath.prediction.tta import predictor
+from swath.steps.memory import keep_freed_memory
 from tests.dask_cluster import free_port
 from tests.limits import limit_file_size
 from tests.synthetic import TinyNet

@@ -20,7 +20,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from swath.geo.grid import Grid
-from swath.geo.raster import RasterSpec, write_raster
+from swath.geo.layout import RasterSpec
+from swath.geo.raster import write_raster
 
 UTM = CRS.from_epsg(32638)
 NODATA = -99999.0

@@ -14,7 +14,14 @@ from tests.capabilities import DOCUMENT, with_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ROOT / "code"
-LAYERS = ("errors", "labels", "help", "config", "geo", "data", "nn", "engine", "challenges")
+FLOORS = (
+    ("errors", "labels"), ("config", "files", "distributed"), ("geo",), ("steps",), ("figures",), ("data",), ("nn",),
+    ("eda", "scoring"), ("training",), ("prediction",), ("studies",), ("baselines", "export"), ("challenges",),
+)  # fmt: skip
+"""Packages and modules of swath from the lowest floor up. Imports go down; config, files and distributed also among each
+other, packages of one floor never. `tracking` stands beside them and is for scripts.
+"""
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "manager"}
 OPENERS = {"rasterio": "swath/geo/raster.py", "pyogrio": "swath/geo/vector.py", "h5netcdf": "swath/geo/netcdf.py"}
 
@@ -37,42 +44,62 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def layer_of(name: str) -> str | None:
+def package_of(name: str) -> str | None:
+    """The package of swath that a dotted name lies in."""
     parts = name.split(".")
-    return parts[1] if parts[0] == "swath" and len(parts) > 1 and parts[1] in LAYERS else None
+    return parts[1] if parts[0] == "swath" and len(parts) > 1 else None
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(CODE).as_posix())
-def test_imports_run_one_way(path: Path) -> None:
+def test_imports_go_down(path: Path) -> None:
     inside = path.relative_to(CODE).parts
     for name in imports(path):
         assert not name.startswith("configs"), f"swath and scripts never import configs: {name}"
-        if inside[0] == "swath":
-            own = LAYERS.index(inside[1].removesuffix(".py")) if inside[1].removesuffix(".py") in LAYERS else None
-            theirs = layer_of(name)
-            if own is not None and theirs is not None:
-                assert LAYERS.index(theirs) <= own, f"{path}: {LAYERS[own]} imports {name}"
-            assert name.split(".")[0] != "mlflow" or inside[1] == "tracking", f"{path}: only tracking imports mlflow"
-            assert inside[1] == "tracking" or not name.startswith("swath.tracking"), f"{path}: tracking is for scripts"
-        else:
+        if inside[0] != "swath":
             assert name.split(".")[0] not in {p.stem for p in scripts()}, f"{path}: scripts never import scripts"
+            continue
+        own, theirs = inside[1].removesuffix(".py"), package_of(name)
+        assert name.split(".")[0] != "mlflow" or own == "tracking", f"{path}: only tracking imports mlflow"
+        if theirs is None or theirs == own:
+            continue
+        assert theirs != "tracking", f"{path}: tracking is for scripts"
+        if own == "tracking":
+            assert FLOOR[theirs] <= FLOOR["files"], f"{path}: tracking imports {name}, which is not below it"
+        else:
+            below = FLOOR[theirs] < FLOOR[own] or FLOOR[theirs] == FLOOR[own] == FLOOR["files"]
+            assert below, f"{path}: {own} imports {name}, which is not below it"
     if inside[:2] == ("swath", "geo"):
         assert not any(name.split(".")[0] in ("torch", "ignite") for name in imports(path)), f"{path}: no torch in geo"
 
 
+def at_run_time(path: Path) -> Iterator[str]:
+    """Dotted names of what a module imports but for type checkers, which are no arrows."""
+    tree = ast.parse(path.read_text())
+    for_checkers = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in for_checkers:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_of(name: str) -> str | None:
+    """The module of swath that a dotted name is, or lies in."""
+    for known in (name, name.rpartition(".")[0]):
+        if known.startswith("swath.") and (CODE / Path(*known.split("."))).with_suffix(".py").is_file():
+            return known
+    return None
+
+
 def test_imports_have_no_circle() -> None:
     graph = {
-        ".".join(path.relative_to(CODE).with_suffix("").parts): {
-            known
-            for name in imports(path)
-            for known in (name, name.rpartition(".")[0])
-            if (CODE / Path(*known.split("."))).with_suffix(".py").is_file() and "." in known
-        }
+        ".".join(path.relative_to(CODE).with_suffix("").parts): set(filter(None, map(module_of, at_run_time(path))))
         for path in modules()
-        # imports for type checkers only are no arrows
         if "swath" in path.parts
     }
-    graph["swath.engine.records"].discard("swath.engine.trainer")  # under TYPE_CHECKING
     seen: dict[str, int] = {}
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -106,6 +133,27 @@ def test_no_hidden_inputs(path: Path) -> None:
         assert reading not in re.sub(r"\w+eval\(|\.eval\(", "", text), f"{path}: {reading}"
 
 
+def statements_at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """What runs when a module is imported."""
+    for node in body:
+        if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
+            continue
+        yield node
+        if isinstance(node, (ast.If, ast.Try, ast.With)):
+            yield from statements_at_import(node.body)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(CODE).as_posix())
+def test_importing_changes_nothing(path: Path) -> None:
+    """No environment variable, GDAL setting or filter of warnings changes for everybody because a module was imported."""
+    for node in statements_at_import(ast.parse(path.read_text()).body):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            raise AssertionError(f"{path}: {ast.unparse(node)} runs at import")
+        if isinstance(node, (ast.Assign, ast.AugAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            assert not any("environ" in ast.unparse(target) for target in targets), f"{path}: {ast.unparse(node)}"
+
+
 def test_the_ignore_value_is_written_once() -> None:
     bound = [
         path.relative_to(CODE).as_posix()
@@ -121,12 +169,34 @@ def functions(path: Path) -> Iterator[ast.FunctionDef]:
     yield from (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef))
 
 
+def nodes(function: ast.FunctionDef) -> int:
+    """Size of a function that no line break changes: nodes of its syntax tree."""
+    return sum(1 for _ in ast.walk(function))
+
+
 def test_sizes_stay_readable() -> None:
     lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for path in modules() for node in functions(path))
     assert lengths[len(lengths) // 2] <= 13, "median function"
     assert lengths[int(0.9 * len(lengths))] <= 40, "nine in ten functions"
-    long = {p.relative_to(CODE).as_posix(): n for p in scripts() if (n := len(p.read_text().splitlines())) > 95}
-    assert not long, f"scripts of more than 95 lines: {long}"
+    sizes = sorted((nodes(f), f.name, p.relative_to(CODE).as_posix()) for p in modules() for f in functions(p))
+    assert sizes[int(0.9 * len(sizes))][0] < 230, "nine in ten functions, in nodes of the syntax tree"
+    assert not [size for size in sizes if size[0] > 700], "functions of more than 700 nodes"
+    limits = {p: 95 if p in scripts() else 350 for p in modules()}
+    long = {p.relative_to(CODE).as_posix(): n for p in modules() if (n := len(p.read_text().splitlines())) > limits[p]}
+    assert not long, f"scripts of more than 95 lines, modules of more than 350: {long}"
+
+
+def test_no_public_name_stands_for_two_things() -> None:
+    """Below the challenges a name is one function or class, whatever module it is looked for in."""
+    homes: dict[str, list[str]] = {}
+    for path in modules():
+        inside = path.relative_to(CODE)
+        if inside.parts[0] != "swath" or inside.parts[1] == "challenges":
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(inside.as_posix())
+    assert not {name: files for name, files in homes.items() if len(files) > 1}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(CODE).as_posix())

@@ -11,14 +11,15 @@ import ignite.distributed as idist
 import pytest
 import torch
 
-from swath.data.channels import Decibel
-from swath.data.splits import ByArea
-from swath.data.transforms import D4
-from swath.engine.trainer import Reports, Training
-from swath.engine.training_config import DataConfig, TrainingConfig, ValidationConfig
+from swath.data.augment.transforms import D4
+from swath.data.splits.split import ByArea
 from swath.labels import IGNORE
-from swath.nn.heads import Classification
-from swath.nn.losses import CrossEntropy
+from swath.nn.losses.pixel import CrossEntropy
+from swath.nn.model import Classification
+from swath.nn.preprocess.channels import Decibel
+from swath.training.config import DataConfig, TrainingConfig, ValidationConfig
+from swath.training.loop import Reports
+from swath.training.trainer import Training
 from tests.synthetic import TinyNet
 
 

@@ -11,10 +11,10 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 
-from swath.engine.evaluator import evaluate
-from swath.engine.ranks import of_all
-from swath.engine.trainer import Training
-from swath.engine.training_config import TrainingConfig, ValidationConfig
+from swath.distributed import all_gather
+from swath.scoring.evaluate import evaluate
+from swath.training.config import TrainingConfig, ValidationConfig
+from swath.training.trainer import Training
 from tests.dask_cluster import free_port
 from tests.synthetic import PixelNet, TinyNet
 from tests.trainings import AllLabelled, killed_at, quiet, small
@@ -42,7 +42,7 @@ def configs(tiles: Path, output: Path) -> dict[str, TrainingConfig]:
 def trained(config: TrainingConfig) -> object:
     training = Training(config, quiet())
     training.run()
-    states = of_all({name: tensor.numpy() for name, tensor in training.judged.state_dict().items()})
+    states = all_gather({name: tensor.numpy() for name, tensor in training.judged.state_dict().items()})
     assert all((state[name] == states[0][name]).all() for state in states for name in state), "ranks differ"
     averaged = training.kept_weights().get("swa")
     return [training.history, None if averaged is None else averaged[1], asdict(training.config)["log_every"]]

@@ -5,6 +5,6 @@ mlflow run . -e generate_demo_scenes --env-manager local -P config_path=configs/
 About 1.5 s a scene. The raw product: -P product=raw -P output_path=output/ai4arctic/raw
 """
 
-from swath.challenges.ai4arctic_scenes import IceScenesConfig
+from swath.challenges.ai4arctic.simulate import IceScenesConfig
 
 config = IceScenesConfig(output_path="output/ai4arctic/input")

@@ -5,7 +5,7 @@ mlflow run . -e generate_tiles --env-manager local -P config_path=configs/ai4arc
 For the generated scenes, which are small: -P tiling.size=256
 """
 
-from swath.data.tiling import TilesConfig
+from swath.data.tiles.cutting import TilesConfig
 from swath.geo.windows import ConstantSize
 
 config = TilesConfig(

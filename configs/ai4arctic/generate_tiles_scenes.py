@@ -3,7 +3,7 @@
 mlflow run . -e generate_tiles --env-manager local -P config_path=configs/ai4arctic/generate_tiles_scenes.py
 """
 
-from swath.data.tiling import TilesConfig
+from swath.data.tiles.cutting import TilesConfig
 from swath.geo.windows import Whole
 
 config = TilesConfig(

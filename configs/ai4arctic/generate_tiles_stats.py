@@ -3,6 +3,6 @@
 mlflow run . -e generate_tiles_stats --env-manager local -P config_path=configs/ai4arctic/generate_tiles_stats.py
 """
 
-from swath.data.stats import StatsConfig
+from swath.data.tiles.statistics import StatsConfig
 
 config = StatsConfig(input_path="output/ai4arctic/tiles", min_valid_ratio=0.25)

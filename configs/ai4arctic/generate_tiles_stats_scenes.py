@@ -5,6 +5,6 @@ mlflow run . -e generate_tiles_stats --env-manager local -P config_path=configs/
 A worker holds two scenes in memory, 5 GB for real ones of 80 m: choose -P workers=... by that.
 """
 
-from swath.data.stats import StatsConfig
+from swath.data.tiles.statistics import StatsConfig
 
 config = StatsConfig(input_path="output/ai4arctic/whole", min_valid_ratio=0.0)

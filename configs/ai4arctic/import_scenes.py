@@ -3,6 +3,6 @@
 mlflow run . -e import_scenes --env-manager local -P config_path=configs/ai4arctic/import_scenes.py
 """
 
-from swath.challenges.ai4arctic_import import ImportIceConfig
+from swath.challenges.ai4arctic.import_scenes import ImportIceConfig
 
 config = ImportIceConfig(input_path="output/ai4arctic/input/train", output_path="output/ai4arctic/scenes/train")

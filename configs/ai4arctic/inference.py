@@ -6,8 +6,9 @@ test/combined is the challenge's score on the pixels of the scenes, official/com
 the charts of the test scenes: -P labels_path=None
 """
 
-from swath.challenges.ai4arctic_tasks import AUTOICE
-from swath.engine.inference import InferenceConfig, SlidingConfig
+from swath.challenges.ai4arctic.tasks import AUTOICE
+from swath.prediction.config import InferenceConfig
+from swath.prediction.sliding import SlidingConfig
 
 config = InferenceConfig(
     run_id="",

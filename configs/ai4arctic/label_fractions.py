@@ -6,7 +6,7 @@ With and without a pretrained encoder: -P 'variants={"random": {}, "pretrained":
 The training's split decides who judges; as many trainings as there are fractions, seeds and variants.
 """
 
-from swath.engine.label_fractions import LabelFractionsConfig
+from swath.studies.label_fractions import LabelFractionsConfig
 
 config = LabelFractionsConfig(
     training_config="configs/ai4arctic/training.py",

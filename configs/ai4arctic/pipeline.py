@@ -5,7 +5,7 @@ mlflow run . -e pipeline --env-manager local -P config_path=configs/ai4arctic/pi
 About three minutes on two CPU cores; a second start does only what is missing.
 """
 
-from swath.engine.pipeline import PipelineConfig, PipelineStep
+from swath.studies.pipeline import PipelineConfig, PipelineStep
 
 FOLDER = "output/ai4arctic/demo"
 TRUTH = f"{FOLDER}/input/truth"

@@ -5,7 +5,7 @@ mlflow run . -e polygonize --env-manager local -P config_path=configs/ai4arctic/
 The scenes have no place on earth: coordinates are metres from the first pixel's corner.
 """
 
-from swath.challenges.shapefiles import PolygonizeConfig
+from swath.prediction.polygonize import PolygonizeConfig
 
 config = PolygonizeConfig(
     input_path="output/ai4arctic/predictions/classes",

@@ -5,7 +5,7 @@ mlflow run . -e postprocess --env-manager local -P config_path=configs/ai4arctic
 What the filter takes becomes class 0, so choose classes that border on water, or score it with labels_path first.
 """
 
-from swath.engine.postprocess import PostprocessConfig
+from swath.prediction.postprocess import PostprocessConfig
 
 config = PostprocessConfig(
     input_path="output/ai4arctic/predictions",

@@ -12,12 +12,12 @@ from functools import partial
 import segmentation_models_pytorch as smp
 from torch.optim import AdamW
 
-from swath.data.splits import RandomSplit
-from swath.data.transforms import D4
-from swath.engine.pretrain_config import PretrainConfig
-from swath.engine.training_config import DataConfig
-from swath.nn.masked import MaskedTransformer
-from swath.nn.schedules import Cosine, WarmUp
+from swath.data.augment.transforms import D4
+from swath.data.splits.split import RandomSplit
+from swath.nn.networks.masked import MaskedTransformer
+from swath.training.config import DataConfig
+from swath.training.pretrain_config import PretrainConfig
+from swath.training.schedules import Cosine, WarmUp
 
 config = PretrainConfig(
     data=DataConfig(

@@ -8,7 +8,7 @@ from functools import partial
 
 import segmentation_models_pytorch as smp
 
-from swath.nn.masked import MaskedPyramid
+from swath.nn.networks.masked import MaskedPyramid
 
 from .pretrain import config as base
 

@@ -7,7 +7,7 @@ mlflow run . --env-manager local -P config_path=configs/ai4arctic/training.py -P
 from dataclasses import replace
 from functools import partial
 
-from swath.nn.masked import MaskedPyramid
+from swath.nn.networks.masked import MaskedPyramid
 
 from .pretrain import config as base
 from .training import config as training

@@ -3,7 +3,7 @@
 mlflow run . -e to_submission --env-manager local -P config_path=configs/ai4arctic/to_submission.py
 """
 
-from swath.challenges.ai4arctic_submission import IceSubmissionConfig
+from swath.challenges.ai4arctic.submission import IceSubmissionConfig
 
 config = IceSubmissionConfig(
     input_path="output/ai4arctic/predictions/classes",

@@ -12,12 +12,12 @@ from functools import partial
 
 from torch.optim import Adam
 
-from swath.challenges.ai4arctic_tasks import AUTOICE, BEST, FLOE, SIC, SOD
-from swath.data.splits import RandomSplit
-from swath.engine.training_config import DataConfig, TrainingConfig, ValidationConfig
-from swath.nn.heads import Classification
-from swath.nn.schedules import Constant
-from swath.nn.unet import UNet
+from swath.challenges.ai4arctic.tasks import AUTOICE, BEST, FLOE, SIC, SOD
+from swath.data.splits.split import RandomSplit
+from swath.nn.model import Classification
+from swath.nn.networks.unet import UNet
+from swath.training.config import DataConfig, TrainingConfig, ValidationConfig
+from swath.training.schedules import Constant
 
 config = TrainingConfig(
     data=DataConfig(

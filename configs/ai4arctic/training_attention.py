@@ -8,7 +8,7 @@ Those validations looked at one crop of 1000 pixels of each scene; here whole sc
 from dataclasses import replace
 from functools import partial
 
-from swath.nn.unet import AttentionGate
+from swath.nn.networks.unet import AttentionGate
 
 from .training import config as base
 

@@ -10,10 +10,10 @@ from functools import partial
 
 from torch.optim import AdamW
 
-from swath.data.splits import RandomSplit
-from swath.data.transforms import D4
-from swath.nn.schedules import OneCycle
-from swath.nn.unet import UNet
+from swath.data.augment.transforms import D4
+from swath.data.splits.split import RandomSplit
+from swath.nn.networks.unet import UNet
+from swath.training.schedules import OneCycle
 
 from .training_winners import config as winners
 

@@ -9,9 +9,9 @@ blocks of a shallower network: warm_start=WarmStart(weights="runs:/<id of its tr
 
 from dataclasses import replace
 
-from swath.challenges.ai4arctic_tasks import FLOE, SIC, SOD
-from swath.data.samplers import ShiftCorrection
-from swath.nn.heads import Classification, Regression
+from swath.challenges.ai4arctic.tasks import FLOE, SIC, SOD
+from swath.data.samples.samplers import ShiftCorrection
+from swath.nn.model import Classification, Regression
 
 from .training_margherita import config as deep
 

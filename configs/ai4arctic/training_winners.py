@@ -14,14 +14,14 @@ from functools import partial
 
 from torch.optim import SGD
 
-from swath.challenges.ai4arctic_tasks import FLOE, SIC, SOD
-from swath.data.crops import RandomCrop
-from swath.data.samplers import InverseSize
-from swath.data.transforms import RandomFlip
-from swath.nn.decoders import TaskDecoders
-from swath.nn.heads import Classification, Regression
-from swath.nn.schedules import CosineRestarts
-from swath.nn.unet import TransposedUp, UNet
+from swath.challenges.ai4arctic.tasks import FLOE, SIC, SOD
+from swath.data.augment.random_crop import RandomCrop
+from swath.data.augment.transforms import RandomFlip
+from swath.data.samples.samplers import InverseSize
+from swath.nn.model import Classification, Regression
+from swath.nn.networks.decoders import TaskDecoders
+from swath.nn.networks.unet import TransposedUp, UNet
+from swath.training.schedules import CosineRestarts
 
 from .training import config as base
 

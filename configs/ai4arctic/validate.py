@@ -5,9 +5,9 @@ mlflow run . -e validate --env-manager local -P config_path=configs/ai4arctic/va
 
 from dataclasses import replace
 
-from swath.challenges.ai4arctic_tasks import AUTOICE, FLOE, SIC, SOD
-from swath.engine.scoring import ValidateConfig
-from swath.nn.heads import Classification
+from swath.challenges.ai4arctic.tasks import AUTOICE, FLOE, SIC, SOD
+from swath.nn.model import Classification
+from swath.scoring.config import ValidateConfig
 
 config = ValidateConfig(
     preds_path="output/ai4arctic/predictions/classes",

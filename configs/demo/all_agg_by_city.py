@@ -3,6 +3,6 @@
 mlflow run . -e all_agg_by_city --env-manager local
 """
 
-from swath.challenges.shapefiles import AggregateConfig
+from swath.prediction.aggregate import AggregateConfig
 
 config = AggregateConfig(input_path="output/demo/predictions/probabilities", output_path="output/demo/areas")

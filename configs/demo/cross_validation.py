@@ -5,7 +5,7 @@ mlflow run . -e cross_validation --env-manager local
 Four trainings: about ten minutes on two CPU cores. A second start does only what is missing.
 """
 
-from swath.engine.cross_validation import CrossValidationConfig
+from swath.studies.cross_validation import CrossValidationConfig
 
 config = CrossValidationConfig(
     training_config="configs/demo/training.py",

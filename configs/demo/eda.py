@@ -5,7 +5,7 @@ mlflow run . -e eda --env-manager local
 Seconds. Open output/demo/eda/report.html, or the run's artifacts in the dashboard.
 """
 
-from swath.data.exploration import EdaConfig
+from swath.eda.overview import EdaConfig
 
 config = EdaConfig(
     input_path="output/demo/tiles/train", scenes_path="output/demo/scenes/train", output_path="output/demo/eda"

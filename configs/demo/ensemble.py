@@ -6,7 +6,7 @@ The second model: train it with -P seed=1 -P output_path=output/demo/training_b,
 -P output_path=output/demo/predictions_b.
 """
 
-from swath.engine.ensemble import EnsembleConfig
+from swath.prediction.ensemble import EnsembleConfig
 
 config = EnsembleConfig(
     input_paths="output/demo/predictions;output/demo/predictions_b",

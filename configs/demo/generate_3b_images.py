@@ -3,6 +3,6 @@
 mlflow run . -e generate_3b_images --env-manager local
 """
 
-from swath.challenges.unosat import Generate3bConfig
+from swath.challenges.unosat.scenes import Generate3bConfig
 
 config = Generate3bConfig(input_path="output/demo/raw/train", output_path="output/demo/scenes/train")

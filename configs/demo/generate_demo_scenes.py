@@ -5,6 +5,6 @@ mlflow run . -e generate_demo_scenes --env-manager local
 Seconds. Then look at output/demo/raw in QGIS.
 """
 
-from swath.challenges.demo_scenes import DemoScenesConfig
+from swath.challenges.demo.simulate import DemoScenesConfig
 
 config = DemoScenesConfig(output_path="output/demo/raw")

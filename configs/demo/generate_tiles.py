@@ -3,7 +3,7 @@
 mlflow run . -e generate_tiles --env-manager local
 """
 
-from swath.data.tiling import TilesConfig
+from swath.data.tiles.cutting import TilesConfig
 from swath.geo.windows import ConstantSize
 
 config = TilesConfig(

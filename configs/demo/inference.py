@@ -5,7 +5,8 @@ mlflow run . -e inference --env-manager local -P run_id=<id of the training run>
 Expect test/iou_fg well above baseline/threshold_iou_fg, the best that one threshold on one band can reach there.
 """
 
-from swath.engine.inference import InferenceConfig, SlidingConfig
+from swath.prediction.config import InferenceConfig
+from swath.prediction.sliding import SlidingConfig
 
 config = InferenceConfig(
     run_id="",

@@ -6,7 +6,7 @@ Ten trainings of two minutes each on two CPU cores. A second start does only wha
 scenes: 20 % is one, 40 % are two.
 """
 
-from swath.engine.label_fractions import LabelFractionsConfig
+from swath.studies.label_fractions import LabelFractionsConfig
 
 config = LabelFractionsConfig(
     training_config="configs/demo/training.py",

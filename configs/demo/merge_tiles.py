@@ -3,7 +3,7 @@
 mlflow run . -e merge_tiles --env-manager local
 """
 
-from swath.challenges.shapefiles import MergeTilesConfig
+from swath.prediction.merge_tiles import MergeTilesConfig
 
 config = MergeTilesConfig(
     input_path="output/demo/tile_predictions/probabilities",

@@ -5,7 +5,7 @@ mlflow run . -e pipeline --env-manager local     (or: make demo)
 About four minutes on two CPU cores; a second start does only what is missing.
 """
 
-from swath.engine.pipeline import PipelineConfig, PipelineStep
+from swath.studies.pipeline import PipelineConfig, PipelineStep
 
 config = PipelineConfig(
     name="demo",

@@ -3,6 +3,6 @@
 mlflow run . -e polygonize --env-manager local
 """
 
-from swath.challenges.shapefiles import PolygonizeConfig
+from swath.prediction.polygonize import PolygonizeConfig
 
 config = PolygonizeConfig(input_path="output/demo/areas/classes", output_path="output/demo/polygons", min_area=1000.0)

@@ -3,7 +3,7 @@
 mlflow run . -e postprocess --env-manager local
 """
 
-from swath.engine.postprocess import PostprocessConfig
+from swath.prediction.postprocess import PostprocessConfig
 
 config = PostprocessConfig(
     input_path="output/demo/predictions",

@@ -12,9 +12,9 @@ from functools import partial
 
 from torch.optim import AdamW
 
-from swath.engine.pretrain_config import PretrainConfig
-from swath.nn.masked import MaskedPyramid
-from swath.nn.schedules import Cosine, WarmUp
+from swath.nn.networks.masked import MaskedPyramid
+from swath.training.pretrain_config import PretrainConfig
+from swath.training.schedules import Cosine, WarmUp
 
 from .training import config as training
 

@@ -3,6 +3,6 @@
 mlflow run . -e rasterize --env-manager local
 """
 
-from swath.challenges.unosat import RasterizeConfig
+from swath.challenges.unosat.labels import RasterizeConfig
 
 config = RasterizeConfig(input_path="output/demo/raw/train", output_path="output/demo/masks/train")

@@ -3,6 +3,6 @@
 mlflow run . -e slurm --env-manager local -P entry_point=training -P gpus=1 -P time=02:00:00
 """
 
-from swath.engine.slurm import SlurmConfig
+from swath.studies.slurm import SlurmConfig
 
 config = SlurmConfig(entry_point="training", gpus=1, time="02:00:00", output_path="output/demo/training.sh")

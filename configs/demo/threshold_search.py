@@ -6,7 +6,7 @@ To decide by another threshold without predicting again, make an ensemble of one
 mlflow run . -e ensemble --env-manager local -P input_paths=output/demo/predictions -P score_metric=None -P threshold=0.45 -P output_path=output/demo/decided
 """
 
-from swath.engine.thresholds import ThresholdSearchConfig
+from swath.prediction.thresholds import ThresholdSearchConfig
 
 config = ThresholdSearchConfig(
     input_path="output/demo/predictions",

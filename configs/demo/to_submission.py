@@ -3,7 +3,7 @@
 mlflow run . -e to_submission --env-manager local
 """
 
-from swath.challenges.shapefiles import SubmissionConfig
+from swath.challenges.unosat.submission import SubmissionConfig
 
 config = SubmissionConfig(
     input_path="output/demo/predictions/probabilities",

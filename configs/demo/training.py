@@ -10,13 +10,14 @@ from functools import partial
 import segmentation_models_pytorch as smp
 from torch.optim import AdamW
 
-from swath.data.channels import Decibel
-from swath.data.splits import ByArea
-from swath.data.transforms import D4
-from swath.engine.training_config import DataConfig, TrainingConfig, ValidationConfig
-from swath.nn.heads import Classification
-from swath.nn.losses import CrossEntropy, SoftJaccard, WeightedSum
-from swath.nn.schedules import OneCycle
+from swath.data.augment.transforms import D4
+from swath.data.splits.split import ByArea
+from swath.nn.losses.overlap import SoftJaccard
+from swath.nn.losses.pixel import CrossEntropy, WeightedSum
+from swath.nn.model import Classification
+from swath.nn.preprocess.channels import Decibel
+from swath.training.config import DataConfig, TrainingConfig, ValidationConfig
+from swath.training.schedules import OneCycle
 
 config = TrainingConfig(
     data=DataConfig(

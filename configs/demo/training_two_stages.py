@@ -7,7 +7,7 @@ About two minutes on two CPU cores. In one stage: the same without this file (co
 
 from dataclasses import replace
 
-from swath.nn.transfer import Freezing
+from swath.training.transfer import Freezing
 
 from .training import config as base
 

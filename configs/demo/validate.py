@@ -3,8 +3,8 @@
 mlflow run . -e validate --env-manager local
 """
 
-from swath.engine.scoring import ValidateConfig
-from swath.nn.heads import Classification
+from swath.nn.model import Classification
+from swath.scoring.config import ValidateConfig
 
 config = ValidateConfig(
     preds_path="output/demo/predictions/classes",

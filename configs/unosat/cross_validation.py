@@ -3,10 +3,10 @@
 mlflow run . -e cross_validation --env-manager local -P config_path=configs/unosat/cross_validation.py
 
 As many trainings as there are areas. Variants side by side: variants={"base": {}, "jaccard": {"tasks.water.loss":
-"swath.nn.losses:SoftJaccard"}}.
+"swath.nn.losses.pixel:SoftJaccard"}}.
 """
 
-from swath.engine.cross_validation import CrossValidationConfig
+from swath.studies.cross_validation import CrossValidationConfig
 
 config = CrossValidationConfig(
     training_config="configs/unosat/training.py",

@@ -5,7 +5,7 @@ mlflow run . -e ensemble --env-manager local -P config_path=configs/unosat/ensem
 The rule of the UNOSAT pipeline, a vote of all members but one: -P rule=n-1.
 """
 
-from swath.engine.ensemble import EnsembleConfig
+from swath.prediction.ensemble import EnsembleConfig
 
 config = EnsembleConfig(
     input_paths="output/unosat/predictions;output/unosat/predictions_b",

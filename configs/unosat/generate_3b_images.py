@@ -5,6 +5,6 @@ mlflow run . -e generate_3b_images --env-manager local -P config_path=configs/un
 Seconds per scene. For the test areas: -P input_path=input/test -P output_path=output/unosat/scenes/test
 """
 
-from swath.challenges.unosat import Generate3bConfig
+from swath.challenges.unosat.scenes import Generate3bConfig
 
 config = Generate3bConfig(input_path="input/train", output_path="output/unosat/scenes/train")

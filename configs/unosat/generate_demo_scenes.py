@@ -5,7 +5,7 @@ mlflow run . -e generate_demo_scenes --env-manager local -P config_path=configs/
 Seconds. Scenes of 768 px; the real ones have about 10,190 x 10,526.
 """
 
-from swath.challenges.demo_scenes import DemoScenesConfig
+from swath.challenges.demo.simulate import DemoScenesConfig
 
 config = DemoScenesConfig(
     output_path="input",

@@ -5,7 +5,7 @@ mlflow run . -e generate_tiles --env-manager local -P config_path=configs/unosat
 About 70 tiles per second and core.
 """
 
-from swath.data.tiling import TilesConfig
+from swath.data.tiles.cutting import TilesConfig
 
 config = TilesConfig(
     input_path="output/unosat/scenes/train",

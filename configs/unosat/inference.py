@@ -3,7 +3,8 @@
 mlflow run . -e inference --env-manager local -P config_path=configs/unosat/inference.py -P run_id=<training run>
 """
 
-from swath.engine.inference import InferenceConfig, SlidingConfig
+from swath.prediction.config import InferenceConfig
+from swath.prediction.sliding import SlidingConfig
 
 config = InferenceConfig(
     run_id="",

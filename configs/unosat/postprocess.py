@@ -5,7 +5,7 @@ mlflow run . -e postprocess --env-manager local -P config_path=configs/unosat/po
 Water only off land: -P mask_path=<polygons or raster of land>. With labels, what each filter is worth: -P labels_path=...
 """
 
-from swath.engine.postprocess import PostprocessConfig
+from swath.prediction.postprocess import PostprocessConfig
 
 config = PostprocessConfig(
     input_path="output/unosat/predictions",

@@ -5,6 +5,6 @@ mlflow run . -e rasterize --env-manager local -P config_path=configs/unosat/rast
 Seconds per scene.
 """
 
-from swath.challenges.unosat import RasterizeConfig
+from swath.challenges.unosat.labels import RasterizeConfig
 
 config = RasterizeConfig(input_path="input/train", output_path="output/unosat/masks/train")

@@ -5,7 +5,7 @@ mlflow run . -e threshold_search --env-manager local -P config_path=configs/unos
 Predict that area first (README, part 6). With one model per fold: -P input_path="<held out by a>;<held out by b>".
 """
 
-from swath.engine.thresholds import ThresholdSearchConfig
+from swath.prediction.thresholds import ThresholdSearchConfig
 
 config = ThresholdSearchConfig(
     input_path="output/unosat/held_out",

@@ -6,7 +6,7 @@ The challenge of 2019 wanted the names 38RNV_Samawah, 38SLD_Tikrit, 38SMB_Bagdad
 set names={"38RNV": "38RNV_Samawah", ...} where your folders are named by the codes alone.
 """
 
-from swath.challenges.shapefiles import SubmissionConfig
+from swath.challenges.unosat.submission import SubmissionConfig
 
 config = SubmissionConfig(
     input_path="output/unosat/predictions/probabilities",

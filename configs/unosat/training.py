@@ -15,12 +15,13 @@ from functools import partial
 import segmentation_models_pytorch as smp
 from torch.optim import AdamW
 
-from swath.data.channels import Decibel, ZScore
-from swath.data.transforms import D4
-from swath.engine.training_config import DataConfig, TrainingConfig
-from swath.nn.heads import Classification
-from swath.nn.losses import CrossEntropy
-from swath.nn.schedules import OneCycle
+from swath.data.augment.transforms import D4
+from swath.nn.losses.pixel import CrossEntropy
+from swath.nn.model import Classification
+from swath.nn.preprocess.channels import Decibel
+from swath.nn.preprocess.normalise import ZScore
+from swath.training.config import DataConfig, TrainingConfig
+from swath.training.schedules import OneCycle
 
 config = TrainingConfig(
     data=DataConfig(

@@ -7,7 +7,7 @@ No validation score; cross_validation tells what the recipe is worth.
 
 from dataclasses import replace
 
-from swath.data.splits import ByArea
+from swath.data.splits.split import ByArea
 
 from .training_fpn_seresnext50_db import config as base
 

@@ -9,8 +9,8 @@ output_path=output/unosat/tiles_unlabelled, then generate_tiles_stats of that fo
 from dataclasses import replace
 from functools import partial
 
-from swath.engine.training_config import Unlabelled
 from swath.nn.consistency import LinearRamp, TurnConsistency
+from swath.training.config import Unlabelled
 
 from .training_lwrefinenet_jaccard import config as base
 

@@ -8,7 +8,7 @@ with the mean, not 0 dB; the constants of the normalisation are the published on
 
 from dataclasses import replace
 
-from swath.challenges.unosat_channels import DECIBEL_3
+from swath.challenges.unosat.channels import DECIBEL_3
 
 from .training_fpn_seresnext50 import config as base
 

@@ -9,7 +9,7 @@ Hours on a GPU.
 from dataclasses import replace
 from functools import partial
 
-from swath.nn.schedules import PolyRestart
+from swath.training.schedules import PolyRestart
 
 from .training_fpn_seresnext50_db import config as base
 

@@ -7,23 +7,23 @@ validation city that was trained on, 0.648 and 0.891. Hours on a GPU; to try it 
 -P epochs=1 -P data.samples_per_epoch=16 -P data.limit=8 -P data.batch=4.
 
 The other configs of the published table are variants of this one. Judged by 38SMA, which does not train; for other
-areas: -P data.split.validation_areas=<area>, or -P data.split=swath.data.splits:ByFold -P data.split.validation_fold=2.
+areas: -P data.split.validation_areas=<area>, or -P data.split=swath.data.splits.split:ByFold -P data.split.validation_fold=2.
 """
 
 from functools import partial
 
 from torch.optim import SGD
 
-from swath.challenges.unosat_channels import LINEAR_3
-from swath.data.crops import RandomResizedCrop
-from swath.data.samplers import TargetPresence
-from swath.data.splits import ByArea
-from swath.data.transforms import OneOf, RandomFlip, RandomRotate90
-from swath.engine.training_config import DataConfig, TrainingConfig
-from swath.nn.heads import Classification
-from swath.nn.losses import CrossEntropy
-from swath.nn.lwrefinenet import LWRefineNet
-from swath.nn.schedules import Poly
+from swath.challenges.unosat.channels import LINEAR_3
+from swath.data.augment.random_crop import RandomResizedCrop
+from swath.data.augment.transforms import OneOf, RandomFlip, RandomRotate90
+from swath.data.samples.samplers import TargetPresence
+from swath.data.splits.split import ByArea
+from swath.nn.losses.pixel import CrossEntropy
+from swath.nn.model import Classification
+from swath.nn.networks.lwrefinenet import LWRefineNet
+from swath.training.config import DataConfig, TrainingConfig
+from swath.training.schedules import Poly
 
 config = TrainingConfig(
     data=DataConfig(

@@ -8,7 +8,7 @@ Published: validation IoU 0.532, F1 0.841. Hours on a GPU. Here nodata is no mea
 
 from dataclasses import replace
 
-from swath.challenges.unosat_channels import DECIBEL_5
+from swath.challenges.unosat.channels import DECIBEL_5
 
 from .training_lwrefinenet_jaccard import config as base
 

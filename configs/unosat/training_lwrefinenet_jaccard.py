@@ -9,8 +9,9 @@ test-time augmentation. Hours on a GPU.
 from dataclasses import replace
 from functools import partial
 
-from swath.nn.heads import Classification
-from swath.nn.losses import CrossEntropy, SoftJaccard, WeightedSum
+from swath.nn.losses.overlap import SoftJaccard
+from swath.nn.losses.pixel import CrossEntropy, WeightedSum
+from swath.nn.model import Classification
 
 from .training_lwrefinenet import config as base
 

@@ -3,8 +3,8 @@
 mlflow run . -e validate --env-manager local -P config_path=configs/unosat/validate.py
 """
 
-from swath.engine.scoring import ValidateConfig
-from swath.nn.heads import Classification
+from swath.nn.model import Classification
+from swath.scoring.config import ValidateConfig
 
 config = ValidateConfig(
     preds_path="output/unosat/predictions/classes",

@@ -33,7 +33,7 @@ def wait(device: torch.device) -> None:
 
 def rate(training: Any, batches: Iterable[Any], steps: int, samples: int) -> float:
     """Samples per second of `steps` steps after the warm-up; losses are fetched as in a training."""
-    from swath.engine.losses_log import LossLog
+    from swath.training.loss_log import LossLog
 
     log, started = LossLog(), 0.0
     for step, batch in enumerate(islice(batches, steps), start=1):
@@ -49,7 +49,8 @@ def rate(training: Any, batches: Iterable[Any], steps: int, samples: int) -> flo
 
 def feeding(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], float]]:
     """Training steps on batches from the loader, and on one that is on the device already."""
-    from swath.engine.trainer import Reports, Training
+    from swath.training.loop import Reports
+    from swath.training.trainer import Training
 
     training = Training(config, Reports.none())
     device = training.device
@@ -70,15 +71,16 @@ def feeding(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], fl
 
 def mapping(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], float]]:
     """A scene from file to files, and the forward pass over as many pixels."""
-    from swath.engine.devices import device_of
-    from swath.engine.inference import ScenePredictor
-    from swath.engine.maps import scene_output
-    from swath.engine.sliding import SlidingConfig
-    from swath.engine.tta import predictor
+    from swath.distributed import device_of
     from swath.geo.grid import Grid
-    from swath.geo.raster import RasterSpec, RasterWriter
+    from swath.geo.layout import RasterSpec
+    from swath.geo.raster import RasterWriter
     from swath.geo.windows import strips
-    from swath.nn.heads import build_model
+    from swath.nn.model import build_model
+    from swath.prediction.rasters import scene_output
+    from swath.prediction.scenes import ScenePredictor
+    from swath.prediction.sliding import SlidingConfig
+    from swath.prediction.tta import predictor
 
     device = device_of(given.device)
     model = build_model(("vh", "vv"), config.channels, config.fill, config.normaliser, config.model, config.tasks)

@@ -36,7 +36,8 @@ def make(side: int) -> None:
     """scene.tif and mask.tif of a square, once."""
     import cv2
 
-    from swath.geo.raster import RasterSpec, RasterWriter
+    from swath.geo.layout import RasterSpec
+    from swath.geo.raster import RasterWriter
     from swath.geo.windows import strips
 
     folder, rng = HOME / str(side), np.random.default_rng(0)
@@ -58,8 +59,8 @@ def make(side: int) -> None:
 
 
 def tiles(folder: Path) -> None:
-    from swath.data.catalog import TILES, read_scenes, write_table
-    from swath.data.tiling import cut_jobs, cut_scene
+    from swath.data.tables import TILES, read_scenes, write_table
+    from swath.data.tiles.cutting import cut_jobs, cut_scene
     from swath.geo.windows import ConstantSize
 
     shutil.rmtree(folder / "cut", ignore_errors=True)
@@ -70,15 +71,15 @@ def tiles(folder: Path) -> None:
 
 
 def statistics(folder: Path) -> None:
-    from swath.data.catalog import TILE_COLUMNS, TILES, read_table
-    from swath.data.stats import scene_jobs, scene_statistics
+    from swath.data.tables import TILE_COLUMNS, TILES, read_table
+    from swath.data.tiles.statistics import scene_jobs, scene_statistics
 
     (job,) = scene_jobs(read_table(folder / "cut" / TILES, TILE_COLUMNS, "generate_tiles"), folder / "cut", 1.0)
     timed(lambda: scene_statistics(job))
 
 
 def merge(folder: Path) -> None:
-    from swath.data.catalog import TILE_COLUMNS, TILES, read_table
+    from swath.data.tables import TILE_COLUMNS, TILES, read_table
     from swath.geo.grid import Window
     from swath.geo.mosaic import merge_tiles
 
@@ -98,13 +99,14 @@ def polygons(folder: Path) -> None:
 def inference(folder: Path) -> None:
     import torch
 
-    from swath.data.channels import Bands, Fill, Preprocess, ZScore
-    from swath.engine.inference import ScenePredictor
-    from swath.engine.maps import scene_output
-    from swath.engine.memory import keep_freed_memory
-    from swath.engine.sliding import SlidingConfig
-    from swath.engine.tta import predictor
-    from swath.nn.heads import Classification, SegmentationModel
+    from swath.nn.model import Classification, SegmentationModel
+    from swath.nn.preprocess.channels import Bands, Fill, Preprocess
+    from swath.nn.preprocess.normalise import ZScore
+    from swath.prediction.rasters import scene_output
+    from swath.prediction.scenes import ScenePredictor
+    from swath.prediction.sliding import SlidingConfig
+    from swath.prediction.tta import predictor
+    from swath.steps.memory import keep_freed_memory
 
     keep_freed_memory()
     tasks = {"water": Classification()}

@@ -41,7 +41,7 @@ def forward(scene: Path) -> float:
     """Seconds of the forward pass over the scene's pixels, each once: nothing read, blended or written. As swath sets it up."""
     import torch
 
-    from swath.engine.memory import keep_freed_memory
+    from swath.steps.memory import keep_freed_memory
 
     keep_freed_memory()
     return bare(network().to(memory_format=torch.channels_last), scene)
@@ -71,13 +71,14 @@ def ours(scene: Path, tta: str = "off") -> float:
     """Seconds of swath: read, predict, blend, write classes and probabilities with overviews."""
     import torch
 
-    from swath.data.channels import Bands, Fill, Preprocess, ZScore
-    from swath.engine.inference import ScenePredictor
-    from swath.engine.maps import scene_output
-    from swath.engine.memory import keep_freed_memory
-    from swath.engine.sliding import SlidingConfig
-    from swath.engine.tta import predictor
-    from swath.nn.heads import Classification, SegmentationModel
+    from swath.nn.model import Classification, SegmentationModel
+    from swath.nn.preprocess.channels import Bands, Fill, Preprocess
+    from swath.nn.preprocess.normalise import ZScore
+    from swath.prediction.rasters import scene_output
+    from swath.prediction.scenes import ScenePredictor
+    from swath.prediction.sliding import SlidingConfig
+    from swath.prediction.tta import predictor
+    from swath.steps.memory import keep_freed_memory
 
     keep_freed_memory()  # as the entry point does
     tasks = {"water": Classification()}
@@ -124,7 +125,7 @@ def measured(name: str, scene: Path) -> dict[str, float]:
     import segmentation_models_pytorch  # noqa: F401
 
     if name.startswith("ours"):
-        import swath.engine.inference  # noqa: F401
+        import swath.prediction.scenes  # noqa: F401
     start = peak()
     seconds = MEASUREMENTS[name](scene)
     return {"seconds": seconds, "start": start, "peak": peak()}

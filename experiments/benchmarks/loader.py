@@ -28,7 +28,8 @@ def make_tiles(count: int) -> Path:
     from rasterio.crs import CRS
 
     from swath.geo.grid import Grid
-    from swath.geo.raster import RasterSpec, write_raster
+    from swath.geo.layout import RasterSpec
+    from swath.geo.raster import write_raster
 
     root, rng = CACHE / f"loader_{count}", np.random.default_rng(0)
     if (root / "ready").is_file():
@@ -80,9 +81,10 @@ def open_handles(root: Path, count: int, samples: int, crop: int) -> float:
 
 def swath(root: Path, cache: str, workers: int) -> Callable[[int, int], float]:
     """swath's data set and loader, in batches of 8; caches are warm after the first call."""
-    from swath.data.dataset import Crops, TileDataset, tiles_from_folders
-    from swath.data.loader import Loader
-    from swath.data.samplers import Draw
+    from swath.data.samples.dataset import Crops, TileDataset
+    from swath.data.samples.loader import Loader
+    from swath.data.samples.samplers import Draw
+    from swath.data.samples.tile_tables import tiles_from_folders
 
     tiles = tiles_from_folders(root / "images", root / "masks")
     loaders: dict[tuple[int, int], Any] = {}
@@ -101,8 +103,9 @@ def swath(root: Path, cache: str, workers: int) -> Callable[[int, int], float]:
 
 def swath_samples(root: Path, cache: str, samples: int, crop: int) -> float:
     """swath's data set sample by sample, without a loader."""
-    from swath.data.dataset import Crops, TileDataset, tiles_from_folders
-    from swath.data.samplers import Draw
+    from swath.data.samples.dataset import Crops, TileDataset
+    from swath.data.samples.samplers import Draw
+    from swath.data.samples.tile_tables import tiles_from_folders
 
     tiles = tiles_from_folders(root / "images", root / "masks")
     data = TileDataset(tiles, root, ["water"], Crops(size=crop), cache, root / "cache")  # type: ignore[arg-type]
@@ -182,7 +185,7 @@ def main() -> None:
     if given.measure:
         print(PEERS[given.measure](root, samples // 20, crop))
         return
-    from swath.engine.memory import keep_freed_memory
+    from swath.steps.memory import keep_freed_memory
 
     keep_freed_memory()  # as a training does
     measurements: dict[str, Callable[[], float]] = {

@@ -29,7 +29,7 @@ def maps(megapixels: int, classes: int) -> tuple[Any, Any]:
 def ours(predicted: Any, truth: Any, classes: int) -> tuple[float, Any]:
     import torch
 
-    from swath.nn.metrics import confusion_matrix, scores
+    from swath.scoring.metrics import confusion_matrix, scores
 
     torch.set_num_threads(1)
     started = time.perf_counter()

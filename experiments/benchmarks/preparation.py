@@ -66,14 +66,15 @@ def make(folder: Path, height: int, width: int) -> None:
 
 
 def bands(source: Path, output: Path) -> None:
-    from swath.challenges.unosat import find_pairs, write_3b
+    from swath.challenges.unosat.scenes import find_pairs, write_3b
 
     (pair,) = find_pairs(source, output, "3b")
     timed(lambda: write_3b(pair))
 
 
 def masks(source: Path, output: Path) -> None:
-    from swath.challenges.unosat import RasterizeConfig, find_labels, find_pairs, label_job, write_mask
+    from swath.challenges.unosat.labels import RasterizeConfig, find_labels, label_job, write_mask
+    from swath.challenges.unosat.scenes import find_pairs
 
     config = RasterizeConfig(input_path=str(source), output_path=str(output))
     ((labels, pair),) = find_labels(find_pairs(source, output, "vh"), source)
@@ -81,8 +82,9 @@ def masks(source: Path, output: Path) -> None:
 
 
 def tiles(source: Path, output: Path, masks: Path | None = None) -> None:
-    from swath.data.catalog import TILES, pair_masks, read_scenes, write_table
-    from swath.data.tiling import cut_jobs, cut_scene
+    from swath.data.naming import pair_masks
+    from swath.data.tables import TILES, read_scenes, write_table
+    from swath.data.tiles.cutting import cut_jobs, cut_scene
     from swath.geo.windows import ConstantSize
 
     scene = read_scenes(source)
@@ -93,7 +95,7 @@ def tiles(source: Path, output: Path, masks: Path | None = None) -> None:
 
 
 def statistics(source: Path, fingerprints: bool = True) -> None:
-    from swath.data.stats import scene_statistics
+    from swath.data.tiles.statistics import scene_statistics
 
     (job,) = _tile_jobs(source, fingerprints)
     timed(lambda: scene_statistics(job))
@@ -114,8 +116,8 @@ def reading(source: Path) -> None:
 
 
 def _tile_jobs(source: Path, fingerprints: bool = True) -> list[Any]:
-    from swath.data.catalog import TILE_COLUMNS, TILES, read_table
-    from swath.data.stats import scene_jobs
+    from swath.data.tables import TILE_COLUMNS, TILES, read_table
+    from swath.data.tiles.statistics import scene_jobs
 
     return scene_jobs(read_table(source / TILES, TILE_COLUMNS, "generate_tiles"), source, 1.0, fingerprints)
 
@@ -183,7 +185,7 @@ PARTS: dict[str, Callable[..., None]] = {
 def main() -> None:
     """A part, when one is named; else the benchmark."""
     if sys.argv[1:2] and sys.argv[1] in PARTS:
-        from swath.engine.memory import keep_freed_memory
+        from swath.steps.memory import keep_freed_memory
 
         if sys.argv[1] != "reading":
             keep_freed_memory()  # as the workers of a step do

@@ -24,7 +24,7 @@ WHY = {
     "inference: memory": "strips are as wide as the scene, about 60 bytes a pixel of 512 rows; over height memory is flat (see "
     "inference)",
     "polygons: memory": "the polygons themselves, whose number grows with the pixels",
-    ": memory": "strips are as wide as the scene; over height memory is flat (tests/test_memory.py)",
+    ": memory": "strips are as wide as the scene; over height memory is flat (tests/steps/test_memory.py)",
     "slope": "fixed costs weigh on small scenes, so time grows by less than the pixels",
 }
 """Why a target is missed, by the start or a part of the row's name."""

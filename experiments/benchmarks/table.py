@@ -26,7 +26,7 @@ def make(count: int) -> Path:
     import pandas as pd
     import shapely
 
-    from swath.data.catalog import TILE_STATS, write_table
+    from swath.data.tables import TILE_STATS, write_table
 
     folder = CACHE / f"table_{count}"
     if (folder / TILE_STATS).is_file():
@@ -55,34 +55,34 @@ def make(count: int) -> Path:
 
 
 def read(folder: Path) -> Any:
-    from swath.data.dataset import read_tiles
+    from swath.data.samples.tile_tables import read_tiles
 
     return read_tiles(folder)
 
 
 def groups(tiles: Any) -> None:
     """Connected tiles: of one scene, on the same ground."""
-    from swath.data.duplicates import Grouping, group_tiles
+    from swath.data.leakage.groups import Grouping, group_tiles
 
     group_tiles(tiles.drop(columns="group"), Grouping())
 
 
 def folds(tiles: Any) -> None:
-    from swath.data.folds import GroupFolds, folds_by_group
+    from swath.data.splits.folds import GroupFolds, folds_by_group
 
     folds_by_group(tiles, GroupFolds(folds=5))
 
 
 def split(tiles: Any) -> None:
     """Sides by area, and the proof that no ground is on two."""
-    from swath.data.splits import ByArea, divide
+    from swath.data.splits.split import ByArea, divide
 
     divide(tiles, ByArea(validation_areas=("a3", "a7")))
 
 
 def draws(tiles: Any) -> None:
     """The first epoch of 100,000 samples by presence of the target."""
-    from swath.data.samplers import TargetPresence
+    from swath.data.samples.samplers import TargetPresence
 
     TargetPresence().indices(tiles, 100_000, np.random.default_rng(0))
 
@@ -92,9 +92,9 @@ STEPS = {"groups": groups, "folds": folds, "split": split, "draws": draws}
 
 def child(name: str, folder: Path) -> None:
     """One step in a process of its own."""
-    import swath.data.dataset
-    import swath.data.duplicates
-    import swath.data.splits  # noqa: F401
+    import swath.data.leakage.groups
+    import swath.data.samples.tile_tables
+    import swath.data.splits.split  # noqa: F401
 
     if name == "open":
         timed(lambda: read(folder))

@@ -34,13 +34,14 @@ def make_config(tiles: int, steps: int, batch: int, crop: int, encoder: str, out
     import segmentation_models_pytorch as smp
     import torch
 
-    from swath.data.catalog import write_table
-    from swath.data.channels import Bands, ZScore
-    from swath.data.dataset import tiles_from_folders
-    from swath.data.splits import ByArea
-    from swath.engine.training_config import DataConfig, TrainingConfig, ValidationConfig
-    from swath.nn.heads import Classification
-    from swath.nn.schedules import Constant
+    from swath.data.samples.tile_tables import tiles_from_folders
+    from swath.data.splits.split import ByArea
+    from swath.data.tables import write_table
+    from swath.nn.model import Classification
+    from swath.nn.preprocess.channels import Bands
+    from swath.nn.preprocess.normalise import ZScore
+    from swath.training.config import DataConfig, TrainingConfig, ValidationConfig
+    from swath.training.schedules import Constant
 
     root = make_tiles(tiles)
     if not (root / "tile_stats.parquet").is_file():
@@ -79,7 +80,8 @@ class Clock:
 
 def ours(config: Any, steps: int) -> float:
     """swath: engine, handlers and logging."""
-    from swath.engine.trainer import Reports, Training
+    from swath.training.loop import Reports
+    from swath.training.trainer import Training
 
     clock = Clock(steps)
     with tempfile.TemporaryDirectory() as output:
@@ -90,7 +92,8 @@ def ours(config: Any, steps: int) -> float:
 
 def prepared(config: Any) -> tuple[Any, Any, Any, Any]:
     """The parts of the same training without its engine: model, loss, optimiser, batches."""
-    from swath.engine.trainer import Reports, Training
+    from swath.training.loop import Reports
+    from swath.training.trainer import Training
 
     training = Training(config, Reports.none())
     learner = training.learner
@@ -200,11 +203,12 @@ def fit(L: Any, module: Any, batches: Any) -> None:
 
 def several(config: Any, steps: int) -> float:
     """swath on the processes that torchrun started."""
-    from swath.engine.ranks import joined
-    from swath.engine.trainer import Reports, Training
+    from swath.distributed import process_group
+    from swath.training.loop import Reports
+    from swath.training.trainer import Training
 
     clock = Clock(steps)
-    with joined("auto", "cpu"):  # all in the one folder of the config
+    with process_group("auto", "cpu"):  # all in the one folder of the config
         training = Training(config, Reports(metrics=lambda values, step: clock.tick(step), evaluation=lambda *_: None))
         training.run()
         training.unfinished.forget()

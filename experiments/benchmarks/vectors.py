@@ -38,8 +38,9 @@ def make_scene() -> None:
     import numpy as np
 
     from swath.geo.grid import Grid
+    from swath.geo.layout import RasterSpec
     from swath.geo.polygons import PolygonRules, polygonize
-    from swath.geo.raster import RasterReader, RasterSpec, write_raster
+    from swath.geo.raster import RasterReader, write_raster
     from swath.geo.vector import write_vectors
 
     mask, place = water(), scene_grid()
@@ -102,8 +103,10 @@ def polygonise(classes: Sequence[int], target: Path) -> dict[str, float]:
 
 def rasterise(target: Path) -> dict[str, float]:
     """Ours: labels.shp to a mask on the scene's grid."""
-    from swath.geo.raster import RasterSpec, RasterWriter
-    from swath.geo.vector import burn_strips, read_polygons
+    from swath.geo.layout import RasterSpec
+    from swath.geo.raster import RasterWriter
+    from swath.geo.rasterize import burn_strips
+    from swath.geo.vector import read_polygons
 
     labels = read_polygons(FOLDER / "labels.shp", "DN")
     with RasterWriter(target, RasterSpec(grid=scene_grid(), bands=("water",), dtype="uint8")) as writer:

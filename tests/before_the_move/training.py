@@ -13,23 +13,24 @@ from pathlib import Path
 
 import torch
 
-import swath.config
-from swath.data.catalog import TILE_COLUMNS, TILE_STATS, TILES, read_scenes, read_table, write_table
-from swath.data.channels import Decibel
-from swath.data.normalisers import ZScore
-from swath.data.samplers import TargetPresence
-from swath.data.splits import ByArea
-from swath.data.stats import StatsConfig, scene_jobs, scene_statistics, summarise
-from swath.data.tiling import cut_jobs, cut_scene
-from swath.data.transforms import D4
-from swath.engine.records import write_record
-from swath.engine.trainer import Reports, Training
-from swath.engine.training_config import DataConfig, TrainingConfig, ValidationConfig
+import swath.config.paths
+from swath.data.augment.transforms import D4
+from swath.data.samples.samplers import TargetPresence
+from swath.data.splits.split import ByArea
+from swath.data.tables import TILE_COLUMNS, TILE_STATS, TILES, read_scenes, read_table, write_table
+from swath.data.tiles.cutting import cut_jobs, cut_scene
+from swath.data.tiles.statistics import StatsConfig, scene_jobs, scene_statistics, summarise
 from swath.geo.windows import ConstantSize
-from swath.nn.heads import Classification
-from swath.nn.losses import CrossEntropy
-from swath.nn.schedules import Poly
-from swath.nn.unet import UNet
+from swath.nn.losses.pixel import CrossEntropy
+from swath.nn.model import Classification
+from swath.nn.networks.unet import UNet
+from swath.nn.preprocess.channels import Decibel
+from swath.nn.preprocess.normalise import ZScore
+from swath.training.config import DataConfig, TrainingConfig, ValidationConfig
+from swath.training.loop import Reports
+from swath.training.model_record import write_record
+from swath.training.schedules import Poly
+from swath.training.trainer import Training
 from tests.synthetic import write_scenes
 
 HERE = Path(__file__).parent
@@ -88,7 +89,7 @@ class Killed(BaseException):
 
 def main(root: Path) -> None:
     """Leave a state, the weights at the end, and a model record."""
-    swath.config.PROJECT_ROOT = root
+    swath.config.paths.PROJECT_ROOT = root
     make_tiles(root)
 
     def kill(values: object, step: int) -> None:

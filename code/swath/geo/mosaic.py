@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import RasterInfo, RasterReader, RasterSpec, RasterWriter, describe, warped
+from swath.geo.layout import RasterInfo, RasterSpec
+from swath.geo.raster import RasterReader, RasterWriter, describe, warped
 from swath.geo.windows import strips
 from swath.labels import IGNORE
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swath.errors import RasterError
-from swath.geo.raster import files_below, part_of
+from swath.files import files_below, part_of
 
 SUFFIXES = (".nc", ".nc4")
 HDF_FAILURES = (OSError, RuntimeError, KeyError, ValueError, h5netcdf.CompatibilityError)

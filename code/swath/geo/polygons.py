@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from swath.errors import RasterError, VectorError
 from swath.geo.grid import Grid, Window
-from swath.geo.outlines import Ints, Rings, Vertices, rings, vertices
 from swath.geo.raster import RasterReader, describe
+from swath.geo.tracing import Ints, Rings, Vertices, rings, vertices
 from swath.geo.windows import BLOCK
 
 STRIP_ROWS = BLOCK

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-import platform
-import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import escape
 from pathlib import Path
@@ -30,7 +27,9 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
 from swath.errors import RasterError
+from swath.files import files_below, part_of
 from swath.geo.grid import Grid, Window
+from swath.geo.layout import RasterInfo, RasterSpec
 from swath.labels import IGNORE
 
 Pixel = TypeVar("Pixel", np.float32, np.uint8)
@@ -43,18 +42,6 @@ its default, would be filled for nothing. Holds two rows of 256 px high blocks o
 LARGEST = float(np.finfo(np.float32).max)
 
 SUFFIXES = (".tif", ".tiff", ".TIF", ".TIFF")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RasterInfo:
-    """What a raster's header says. `bands` are the descriptions, or band_1, band_2, ... where there are none."""
-
-    path: Path
-    grid: Grid
-    bands: tuple[str, ...]
-    dtype: str
-    nodata: float | None
-    tags: Mapping[str, str]
 
 
 @contextmanager
@@ -238,52 +225,6 @@ def _window(window: Window) -> RasterioWindow:
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-@dataclass(frozen=True, kw_only=True)
-class RasterSpec:
-    """What a file is to be: its grid, band names, dtype, nodata and layout.
-
-    ``block=None`` makes the whole raster one block: the fastest layout for tiles that are read whole. ``overviews``
-    makes it a compressed cloud-optimised GeoTIFF with overviews of that resampling.
-    """
-
-    grid: Grid
-    bands: Sequence[str]
-    dtype: Literal["uint8", "float32"]
-    nodata: float | None = None
-    block: int | None = 512
-    compress: bool = False
-    overviews: Literal["mode", "average"] | None = None
-    tags: Mapping[str, str] | None = None
-    colors: Mapping[int, tuple[int, int, int, int]] | None = None
-
-    def profile(self) -> dict[str, Any]:
-        height, width = self.grid.shape
-        layout = {"blockxsize": self.block or _multiple(width), "blockysize": self.block or _multiple(height)}
-        packing: dict[str, Any] = {"compress": "DEFLATE", "zlevel": 1} if self.compress and not self.overviews else {}
-        if packing and self.dtype == "float32":
-            packing["predictor"] = 3
-        if self.nodata is not None:
-            packing["SPARSE_OK"] = "TRUE"  # a block without a value takes no room
-        return {
-            "driver": "GTiff", "dtype": self.dtype, "count": len(self.bands), "height": height, "width": width,
-            "crs": self.grid.crs, "transform": self.grid.transform, "nodata": self.nodata, "tiled": True,
-            "interleave": "band", "BIGTIFF": "IF_SAFER", **layout, **packing,
-        }  # fmt: skip
-
-    def cloud_optimised(self) -> dict[str, Any]:
-        """Options of GDAL's COG driver. ZSTD packs floats at twice the speed of DEFLATE; classes may go anywhere."""
-        packing = {"compress": "ZSTD", "predictor": "YES"} if self.dtype == "float32" else {"compress": "DEFLATE"}
-        return {
-            "driver": "COG", "blocksize": self.block or 512, "level": 1, "overview_resampling": self.overviews,
-            "bigtiff": "IF_SAFER", "num_threads": "ALL_CPUS", **packing,
-        }  # fmt: skip
-
-
-def _multiple(length: int) -> int:
-    """Blocks of tiled TIFFs are multiples of 16."""
-    return -(-length // 16) * 16
-
-
 class RasterWriter:
     """Writes windows of a new GeoTIFF. Used as a context: the file gets its name when the block ends without error."""
 
@@ -364,44 +305,6 @@ class RasterWriter:
         os.replace(copy, self._part)
 
 
-def part_of(path: Path) -> Path:
-    """Where a file grows until it is complete: beside its final name, so that the rename cannot cross a disk.
-
-    The name tells processes and hosts apart: two workers of a cluster may come to do the same item.
-    """
-    return path.with_name(f".{path.stem}.{platform.node()}-{os.getpid()}.part{path.suffix}")
-
-
-def remove_partial(path: Path) -> None:
-    """Remove what killed processes of this host left half written of `path`."""
-    name = re.compile(rf"\.{re.escape(path.stem)}\.({re.escape(platform.node())}-)?\d+\.part{re.escape(path.suffix)}.*")
-    for left in path.parent.glob(".*"):
-        if name.fullmatch(left.name):
-            left.unlink()
-
-
-def remove_orphans(folder: Path) -> None:
-    """Remove what processes of this host that are gone left half written in a folder; what others write stays."""
-    name = re.compile(rf"\..+\.{re.escape(platform.node())}-(\d+)\.part\..*")
-    for left in folder.glob(".*.part.*"):
-        found = name.fullmatch(left.name)
-        if found and not _alive(int(found[1])):
-            left.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    with suppress(OSError):  # a system without /proc; the state stands behind the name, which may hold anything
-        if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
-            return False  # ended, and its parent has not looked yet
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def write_raster(path: Path, array: NDArray[Any], spec: RasterSpec) -> None:
     """Write a whole array (bands, height, width) at once."""
     with RasterWriter(path, spec) as writer:
@@ -413,13 +316,3 @@ def find_rasters(folder: Path, pattern: str = "*") -> list[Path]:
     if not folder.is_dir():
         raise RasterError(f"{folder}: no such folder. Set input_path to the folder that holds the scenes.")
     return [p for p in files_below(folder) if p.suffix in SUFFIXES and fnmatch(p.name, pattern)]
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files below `folder`, sorted: linked folders are entered (each once), hidden ones and their files are not."""
-    found, entered = [], set[Path]()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        entered.add(Path(here).resolve())
-        folders[:] = [f for f in folders if not f.startswith(".") and (Path(here) / f).resolve() not in entered]
-        found += [Path(here) / name for name in files if not name.startswith(".")]
-    return sorted(found)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from swath.config import Factory
-from swath.data.transforms import symmetry
+from swath.data.augment.transforms import symmetry
 from swath.errors import ConfigError
 from swath.labels import IGNORE
-from swath.nn.heads import probabilities
-from swath.nn.losses import CrossEntropy
+from swath.nn.losses.pixel import CrossEntropy
+from swath.nn.model import probabilities
 
 Model = Callable[[Tensor], Mapping[str, Tensor]]
 """Image (B, C, H, W) to ``{task: logits (B, K, H, W)}``."""

@@ -4,13 +4,6 @@ Metrics, images and files go through a queue to the tracking store, with retries
 delays them and never stops the work. What cannot be delivered in the end is kept in a local file and reported.
 """
 
-import os
-
-# the queue retries for longer, and without blocking
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-
 from swath.tracking.bundle import provenance, versions
 from swath.tracking.delivery import Delivery
 from swath.tracking.process import Stopped, cli

@@ -20,10 +20,10 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from swath.errors import TrackingError
 from swath.tracking.delivery import brief
-from swath.tracking.retention import Known
+from swath.tracking.retention import RunInfo
 
 
-def refusal(run: Known, root: str, needed: Iterable[str] = ()) -> str:
+def why_not_purged(run: RunInfo, root: str, needed: Iterable[str] = ()) -> str:
     """Why a deleted run is not to be purged; empty when it may be.
 
     Its files must be where MLflow puts them, ``<root>/<run id>/artifacts`` with `root` the experiment's own, and no
@@ -48,13 +48,13 @@ def local_folder(uri: str) -> Path | None:
     return Path(local_file_uri_to_path(local_file_uri_to_path(uri)))  # MLflow decodes twice on the way to its rmtree
 
 
-def size(run: Known) -> int | None:
+def size(run: RunInfo) -> int | None:
     """Bytes of a run's files, links not followed; None when they are not on this machine."""
     folder = local_folder(run.artifacts)
     return None if folder is None else sum(p.lstat().st_size for p in folder.rglob("*") if not p.is_dir())
 
 
-def purge(client: MlflowClient, runs: Iterable[Known], root: str) -> Iterator[Known]:
+def purge(client: MlflowClient, runs: Iterable[RunInfo], root: str) -> Iterator[RunInfo]:
     """Remove files, then records, of runs that are marked as deleted; yield each that is gone.
 
     Interrupted at any moment, the next call ends it: the record goes last. Raises TrackingError when the store is not
@@ -64,7 +64,7 @@ def purge(client: MlflowClient, runs: Iterable[Known], root: str) -> Iterator[Kn
     if not hasattr(store, "_hard_delete_run"):
         raise TrackingError("purge needs the tracking database itself. On a server's machine, start `mlflow gc` there.")
     for run in runs:
-        if client.get_run(run.id).info.lifecycle_stage != "deleted" or refusal(run, root):
+        if client.get_run(run.id).info.lifecycle_stage != "deleted" or why_not_purged(run, root):
             raise TrackingError(
                 f"run {run.id} is not marked as deleted, or its files are elsewhere; nothing of it is gone"
             )
@@ -83,7 +83,7 @@ def purge(client: MlflowClient, runs: Iterable[Known], root: str) -> Iterator[Kn
         )
 
 
-def _drop_empty_folder(run: Known) -> None:
+def _drop_empty_folder(run: RunInfo) -> None:
     folder = local_folder(run.artifacts)
     with suppress(OSError):
         if folder:

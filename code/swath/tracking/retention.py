@@ -59,7 +59,7 @@ class CleanUpConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class RunInfo:
     """What decides whether a run stays. `uses`: ids of the runs that its tags and parameters name."""
 
     id: str
@@ -96,14 +96,14 @@ def experiment_id(client: MlflowClient, name: str | None, default: str) -> str:
     return str(found.experiment_id)
 
 
-def active_runs(client: MlflowClient, metric: str) -> list[Known]:
+def active_runs(client: MlflowClient, metric: str) -> list[RunInfo]:
     """All runs of all experiments that are not deleted: runs of one experiment may build on those of another."""
     experiments = [e.experiment_id for e in _paged(client.search_experiments)]
     registered = {str(version.run_id) for version in _paged(client.search_model_versions)}
     return [known(run, metric, registered) for run in _paged(partial(client.search_runs, experiments))]
 
 
-def deleted_runs(client: MlflowClient, experiment: str) -> list[Known]:
+def deleted_runs(client: MlflowClient, experiment: str) -> list[RunInfo]:
     """The runs of one experiment that are marked as deleted."""
     search = partial(client.search_runs, [experiment], run_view_type=ViewType.DELETED_ONLY)
     return [known(run, "") for run in _paged(search)]
@@ -119,11 +119,11 @@ def _paged(search: Any) -> Iterator[Any]:
             return
 
 
-def known(run: StoredRun, metric: str, registered: Iterable[str] = ()) -> Known:
+def known(run: StoredRun, metric: str, registered: Iterable[str] = ()) -> RunInfo:
     """A stored run as the plan needs it; runs that made one of the `registered` models count as pinned."""
     tags, value = run.data.tags, run.data.metrics.get(metric)
     texts = [text for name, text in (*tags.items(), *run.data.params.items()) if name != REASON]
-    return Known(
+    return RunInfo(
         id=run.info.run_id, experiment=run.info.experiment_id, name=run.info.run_name or "",
         kind=tags.get("swath.kind", ""), status=run.info.status, started=run.info.start_time or 0,
         parent=tags.get(MLFLOW_PARENT_RUN_ID),
@@ -136,7 +136,7 @@ def known(run: StoredRun, metric: str, registered: Iterable[str] = ()) -> Known:
 # ----------------------------------------------------------------------------------------------------------- the plan
 
 
-def staying(runs: Sequence[Known], experiment: str, config: CleanUpConfig, lower: bool) -> dict[str, str]:
+def runs_to_keep(runs: Sequence[RunInfo], experiment: str, config: CleanUpConfig, lower: bool) -> dict[str, str]:
     """Run id to the reason why it stays; the runs of `experiment` that are not in it go.
 
     `runs` are the active runs of the whole store, `lower` says that low values of the metric are better. Raises
@@ -153,7 +153,7 @@ def staying(runs: Sequence[Known], experiment: str, config: CleanUpConfig, lower
             why.setdefault(run.id, f"among the {config.keep_last} newest of its kind")
     why = _with_what_they_build_on(why, runs)
     unrated = all(run.value is None for run in mine)
-    if config.keep_best and unrated and any(run.kind != "clean_up" for run in going(runs, why)):
+    if config.keep_best and unrated and any(run.kind != "clean_up" for run in runs_to_delete(runs, why)):
         raise TrackingError(
             f"metric={config.metric}: no run of the experiment has it, so none can be kept as the best. "
             "Copy its name from the dashboard, or set keep_best=0."
@@ -161,21 +161,21 @@ def staying(runs: Sequence[Known], experiment: str, config: CleanUpConfig, lower
     return why
 
 
-def going(runs: Sequence[Known], why: Mapping[str, str]) -> list[Known]:
+def runs_to_delete(runs: Sequence[RunInfo], why: Mapping[str, str]) -> list[RunInfo]:
     """The runs that do not stay, newest first: a child goes before its parent, so any part of the way is consistent."""
     return _newest_first(run for run in runs if run.id not in why)
 
 
-def _newest_first(runs: Iterable[Known]) -> list[Known]:
+def _newest_first(runs: Iterable[RunInfo]) -> list[RunInfo]:
     return sorted(runs, key=lambda run: (run.started, run.id), reverse=True)
 
 
-def _best(mine: Sequence[Known], config: CleanUpConfig, lower: bool) -> list[Known]:
+def _best(mine: Sequence[RunInfo], config: CleanUpConfig, lower: bool) -> list[RunInfo]:
     """The best runs, the newest of equal ones first; runs that repeat a value of their steps share one place with them."""
     rated = [run for run in mine if run.value is not None and not run.running]
     sign = 1 if lower else -1
-    best: list[Known] = []
-    seen: list[Known] = []
+    best: list[RunInfo] = []
+    seen: list[RunInfo] = []
     for run in sorted(_newest_first(rated), key=lambda r: sign * (r.value or 0.0)):
         if len(best) == config.keep_best:
             break
@@ -185,12 +185,12 @@ def _best(mine: Sequence[Known], config: CleanUpConfig, lower: bool) -> list[Kno
     return best
 
 
-def _linked(a: Known, b: Known) -> bool:
+def _linked(a: RunInfo, b: RunInfo) -> bool:
     """Whether one names the other, as a step names the chain that it is part of."""
     return a.id in b.uses or b.id in a.uses
 
 
-def _children(runs: Iterable[Known]) -> dict[str, list[str]]:
+def _children(runs: Iterable[RunInfo]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for run in runs:
         if run.parent:
@@ -198,7 +198,7 @@ def _children(runs: Iterable[Known]) -> dict[str, list[str]]:
     return found
 
 
-def _with_what_they_build_on(why: Mapping[str, str], runs: Sequence[Known]) -> dict[str, str]:
+def _with_what_they_build_on(why: Mapping[str, str], runs: Sequence[RunInfo]) -> dict[str, str]:
     """`why` with the steps below the runs in it, and all runs that any of them names, and so on.
 
     A parent that stays only because of one of its children does not hold its other children: the trials of a search.
@@ -221,7 +221,7 @@ def _with_what_they_build_on(why: Mapping[str, str], runs: Sequence[Known]) -> d
 # -------------------------------------------------------------------------------------------------------- the marking
 
 
-def mark_deleted(client: MlflowClient, runs: Iterable[Known]) -> Iterator[Known]:
+def mark_deleted(client: MlflowClient, runs: Iterable[RunInfo]) -> Iterator[RunInfo]:
     """Mark runs as deleted, in order, and yield each that was; one that has been started again meanwhile stays.
 
     `mlflow runs restore --run-id ID` takes a mark back, until the run is purged.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from swath.tracking.delivery import brief
 
 
 def default_store() -> None:
-    """Without a store of the user's choice: mlflow.db and mlruns/ in the project root, from whatever folder we start."""
+    """Without a store of the user's choice: mlflow.db and mlruns/ in the project root, from whatever folder we start.
+
+    Called before anything is asked of MLflow, whose settings that the user has not chosen are made here.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the queue retries for longer, without blocking
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     if not mlflow.is_tracking_uri_set():
         mlflow.set_tracking_uri(f"sqlite:///{configs.PROJECT_ROOT / 'mlflow.db'}")
 

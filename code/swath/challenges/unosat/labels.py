@@ -1,0 +1,136 @@
+"""Label polygons of the UNOSAT layout to masks, one per acquisition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+
+from swath.challenges.unosat.scenes import Pair, require_same_grid
+from swath.config import configclass
+from swath.data.naming import area_of
+from swath.errors import VectorError
+from swath.geo.layout import RasterSpec
+from swath.geo.raster import RasterReader, RasterWriter
+from swath.geo.rasterize import burn_strips
+from swath.geo.vector import find_vectors, read_polygons, reprojected
+from swath.geo.windows import strips
+from swath.labels import IGNORE
+from swath.steps.config import StepConfig
+
+STRIP_PIXELS = 2_000_000
+
+
+@configclass
+class RasterizeConfig(StepConfig):
+    """Label polygons to masks on each scene's grid."""
+
+    input_path: str
+    """Folder of areas, each with a label file (.shp, .gpkg, .fgb, .geojson) beside or above its scenes."""
+    output_path: str
+    """Folder for <area>/<name of the VH raster>.tif."""
+    labels_path: str | None = None
+    """Folder of label files named by area, when they do not lie in input_path."""
+    attribute: str = "DN"
+    """Attribute of the polygons whose value is burnt; 255 becomes class 1."""
+    all_touched: bool = True
+    """Burn every pixel that a polygon touches, not only those whose centre lies inside."""
+    ignore_nodata: bool = True
+    """Label pixels without a measurement in VH or VV as 255 = ignore."""
+    missing_values: tuple[float, ...] = ()
+    """The same values as for generate_3b_images."""
+    task: str = "water"
+    """Name of the task that the mask's one band is for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelJob:
+    """One mask to make: its label file, the acquisition it is for, and how to burn."""
+
+    labels: Path
+    pair: Pair
+    attribute: str
+    all_touched: bool
+    ignore_nodata: bool
+    task: str
+
+
+def label_job(labels: Path, pair: Pair, config: RasterizeConfig) -> LabelJob:
+    """The job of one mask under a step's config."""
+    return LabelJob(
+        labels=labels, pair=pair, attribute=config.attribute, all_touched=config.all_touched,
+        ignore_nodata=config.ignore_nodata, task=config.task,
+    )  # fmt: skip
+
+
+def find_labels(pairs: Sequence[Pair], root: Path, apart: bool = False) -> Iterator[tuple[Path, Pair]]:
+    """(label file, acquisition) for every acquisition: the label file in its folder or the nearest one above.
+
+    With `apart`, label files lie elsewhere and belong to the area that they, or their folder, are named by. Raises
+    VectorError when there is no label file, or when an acquisition has none or several.
+    """
+    files = find_vectors(root)
+    if not files:
+        raise VectorError(
+            f"{root}: no label polygons found (.shp, .gpkg, .fgb, .geojson). Set input_path to the labelled areas."
+        )
+    for pair in pairs:
+        found = _labels_apart(files, root, pair) if apart else _nearest_labels(files, pair)
+        if len(found) != 1:
+            names = ", ".join(str(f) for f in found) or "none"
+            raise VectorError(
+                f"{pair.vh}: needs one label file for its area {pair.area}, found {names} in {root}. "
+                "Keep exactly one beside or above the scenes, or point labels_path at files named by area."
+            )
+        yield found[0], pair
+
+
+def _nearest_labels(files: Sequence[Path], pair: Pair) -> list[Path]:
+    above = [f for f in files if pair.vh.is_relative_to(f.parent)]
+    return [f for f in above if len(f.parts) == max(len(g.parts) for g in above)]
+
+
+def _labels_apart(files: Sequence[Path], root: Path, pair: Pair) -> list[Path]:
+    return [f for f in files if pair.area in (f.stem, area_of(f, root))]
+
+
+def write_mask(job: LabelJob) -> dict[str, Any]:
+    """Write the uint8 mask of one acquisition: 0, 1 and, where there is no measurement, 255.
+
+    Attribute values 0 and 255 mean class 0 and 1, others stand for themselves. Raises VectorError or RasterError.
+    """
+    vh, _ = require_same_grid(job.pair)
+    polygons = reprojected(read_polygons(job.labels, job.attribute), vh.grid, job.labels)
+    values = _class_values(polygons, job)
+    shapes = list(polygons.geometry)
+    spec = RasterSpec(grid=vh.grid, bands=(job.task,), dtype="uint8", nodata=IGNORE, compress=True)
+    with (
+        RasterReader(job.pair.vh, job.pair.missing) as vh_reader,
+        RasterReader(job.pair.vv, job.pair.missing) as vv_reader,
+        RasterWriter(job.pair.output, spec) as writer,
+    ):
+        for burnt, mask in burn_strips(shapes, values, vh.grid, job.all_touched):
+            for part in strips(burnt.shape, STRIP_PIXELS):
+                window, labels = part.within(burnt), mask[part.slices]
+                if job.ignore_nodata:
+                    labels[np.isnan(vh_reader.image(window)[0]) | np.isnan(vv_reader.image(window)[0])] = IGNORE
+                writer.write(labels[None], window)
+    return {"area": job.pair.area, "mask": str(job.pair.output), "polygons": len(shapes)}
+
+
+def _class_values(polygons: gpd.GeoDataFrame, job: LabelJob) -> list[int]:
+    raw = polygons[job.attribute].to_numpy()
+    try:
+        values = np.asarray(raw, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.full(len(raw), np.nan)
+    if not (np.isfinite(values) & (values >= 0) & (values <= 255) & (values == np.round(values))).all():
+        raise VectorError(
+            f"{job.labels}: attribute {job.attribute!r} must hold whole numbers from 0 to 255, found {list(raw[:3])}. "
+            "Set `attribute` to the one that holds the class."
+        )
+    return [1 if value == 255 else int(value) for value in values]

@@ -1,0 +1,146 @@
+"""The UNOSAT layout: single-band VH and VV rasters in folders by area and date, one label shapefile per area."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swath.config import configclass
+from swath.data.naming import area_of, scene_key
+from swath.errors import CatalogError, RasterError
+from swath.geo.layout import RasterInfo, RasterSpec
+from swath.geo.raster import RasterReader, RasterWriter, describe, find_rasters
+from swath.geo.windows import bricks
+from swath.steps.config import StepConfig
+
+BANDS = ("vh", "vv", "mean")
+"""Bands of a 3-band scene, linear backscatter: VH, VV and (VH + VV) / 2."""
+
+NODATA = -99999.0
+BLOCK = 256
+BRICK_PIXELS = BLOCK * 16384
+"""Full rows up to 16384 px wide: files in strips are then read once, and 30 bytes a pixel are 120 MB."""
+
+
+@configclass
+class Generate3bConfig(StepConfig):
+    """VH and VV rasters to 3-band scenes."""
+
+    input_path: str
+    """Folder of areas, with single-band rasters whose names contain _vh_ and _vv_."""
+    output_path: str
+    """Folder for <area>/<name with _3b_>.tif and scenes.parquet."""
+    missing_values: tuple[float, ...] = ()
+    """Values that mean no measurement though the headers do not say so, such as 0 in zones without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The two rasters of one acquisition, the area it belongs to, and where its product goes."""
+
+    vh: Path
+    vv: Path
+    area: str
+    output: Path
+    missing: tuple[float, ...] = ()
+    """Values of the two that mean no measurement, besides nodata."""
+
+    @property
+    def key(self) -> str:
+        return scene_key(self.output)
+
+
+def find_pairs(root: Path, output: Path, token: str, missing_values: tuple[float, ...] = ()) -> list[Pair]:
+    """Every ``*_vh_*`` raster below `root` with its ``_vv_`` twin; outputs are named with `token` instead of ``vh``.
+
+    Outputs mirror the folders of the area, without the date's; names that would collide get the parent folder as a
+    prefix. `missing_values` of the rasters mean no measurement. Raises CatalogError when there is no pair, or when twins
+    are missing.
+    """
+    vh_paths = find_rasters(root, "*_vh_*")
+    if not vh_paths:
+        raise CatalogError(
+            f"{root}: no scene found: no GeoTIFF with _vh_ in its name. Set input_path to the folder of areas."
+        )
+    twins = {path: path.with_name(path.name.replace("_vh_", "_vv_")) for path in vh_paths}
+    missing = [f"{vh} has no twin {vv.name}" for vh, vv in twins.items() if not vv.is_file()]
+    vv_paths = sorted(set(find_rasters(root, "*_vv_*")) - set(twins.values()))
+    missing += [f"{vv} has no twin {vv.name.replace('_vv_', '_vh_')}" for vv in vv_paths]
+    if missing:
+        raise CatalogError("; ".join(missing[:5]) + ". Download the other raster, or take this one out of the folder.")
+    names = _output_names(vh_paths, root, token)
+    pairs = [
+        Pair(vh=vh, vv=vv, area=area_of(vh, root), output=output / names[vh], missing=missing_values)
+        for vh, vv in twins.items()
+    ]
+    _require_own_keys(pairs)
+    return pairs
+
+
+def _require_own_keys(pairs: Sequence[Pair]) -> None:
+    """Scenes are joined by key everywhere, so two areas cannot hold scenes of one name."""
+    uses = Counter(pair.key for pair in pairs)
+    twice = [str(pair.vh) for pair in pairs if uses[pair.key] > 1]
+    if twice:
+        raise CatalogError(f"the same scene name stands for several scenes: {', '.join(twice[:5])}. Rename the files.")
+
+
+def _output_names(paths: Sequence[Path], root: Path, token: str) -> dict[Path, Path]:
+    short = {path: Path(area_of(path, root)) / path.name.replace("_vh_", f"_{token}_") for path in paths}
+    uses = Counter(short.values())
+    named = {p: s if uses[s] == 1 else s.with_name(f"{p.parent.name}_{s.name}") for p, s in short.items()}
+    twice = [str(p) for p, s in named.items() if Counter(named.values())[s] > 1]
+    if twice:
+        raise CatalogError(f"these scenes would get the same name: {', '.join(twice[:5])}. Rename one of them.")
+    return named
+
+
+def require_same_grid(pair: Pair) -> tuple[RasterInfo, RasterInfo]:
+    """The headers of the two rasters; RasterError when they are not single bands on one grid."""
+    vh, vv = describe(pair.vh), describe(pair.vv)
+    for info in (vh, vv):
+        if len(info.bands) != 1:
+            raise RasterError(
+                f"{info.path}: expected one band, found {len(info.bands)}. It is not a single polarisation."
+            )
+    difference = vh.grid.difference(vv.grid)
+    if difference:
+        raise RasterError(
+            f"{pair.vh} and {pair.vv}: not on one grid: {difference}. Resample one onto the other, or take both out."
+        )
+    return vh, vv
+
+
+def write_3b(pair: Pair) -> dict[str, Any]:
+    """Write (VH, VV, (VH + VV) / 2) as float32 with CRS, transform, tags and nodata; brick by brick.
+
+    Nodata in either band is nodata in all three. Raises RasterError when the two are not on one grid.
+    """
+    vh, _ = require_same_grid(pair)
+    spec = RasterSpec(grid=vh.grid, bands=BANDS, dtype="float32", nodata=NODATA, tags=vh.tags, block=BLOCK)
+    with (
+        RasterReader(pair.vh, pair.missing) as vh_reader,
+        RasterReader(pair.vv, pair.missing) as vv_reader,
+        RasterWriter(pair.output, spec) as writer,
+    ):
+        for brick in bricks(vh.grid.shape, BLOCK, BRICK_PIXELS):
+            writer.write(three_bands(vh_reader.image(brick)[0], vv_reader.image(brick)[0]), brick)
+    return {"area": pair.area, "image": str(pair.output)}
+
+
+def three_bands(vh_HW: NDArray[np.float32], vv_HW: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 (3, height, width): VH, VV and their mean; NaN in all three where either is NaN."""
+    out = np.empty((3, *vh_HW.shape), np.float32)
+    np.add(vh_HW, vv_HW, out=out[2])
+    out[2] *= np.float32(0.5)
+    gap = np.isnan(out[2])
+    for band, source in zip(out, (vh_HW, vv_HW), strict=False):
+        np.copyto(band, source)
+        np.copyto(band, np.float32(np.nan), where=gap)
+    return out

@@ -1,0 +1,179 @@
+"""From predictions to a submission of shapefiles: dates merged by area, polygons, one archive, and its check."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swath import config as configs
+from swath.challenges.protocols import Submission, SubmissionWriter
+from swath.config import configclass
+from swath.data.naming import area_of
+from swath.errors import VectorError
+from swath.figures.pictures import beside, draw_outlines, write_picture
+from swath.files import part_of
+from swath.geo.mosaic import Rule
+from swath.geo.polygons import PolygonRules
+from swath.geo.raster import RasterReader, describe, find_rasters
+from swath.geo.vector import read_polygons
+from swath.prediction.aggregate import aggregate_area, area_jobs
+from swath.prediction.polygonize import PolygonJob, polygonize_job
+
+
+@configclass
+class SubmissionConfig(SubmissionWriter):
+    """Aggregate, polygonise and pack one shapefile per area."""
+
+    input_path: str
+    """Folder of <area>/<scene>.tif: probabilities of class 1, or classes."""
+    output_path: str
+    """Folder for the shapefiles, submission.zip and map.png."""
+    rule: Rule = "mean"
+    """How dates decide: mean probability, any, majority, or n-1 of the n dates that see the pixel."""
+    threshold: float = 0.5
+    """Probability from which on a pixel (or a date's vote) is class 1."""
+    min_area: float = 0.0
+    """Smallest polygon to keep, in squared units of the CRS (m2)."""
+    names: dict[str, str] | None = None
+    """Area to name of its shapefile; None takes the area's own."""
+    scenes_path: str | None = None
+    """Folder of the scenes as <area>/...tif; map.png shows the polygons over them."""
+
+    def submit(self) -> Submission:
+        """Write a shapefile per area and their archive, reopen and check them."""
+        return submit_shapefiles(self)
+
+
+# ---------------------------------------------------------------------------------------------------------- submission
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One shapefile of a submission and the class raster that it was made from."""
+
+    shapefile: Path
+    raster: Path
+    polygons: int
+
+
+def submit_shapefiles(config: SubmissionConfig) -> Submission:
+    """Merge dates by area, polygonise, pack, reopen and check."""
+    source, output = configs.absolute(config.input_path), configs.absolute(config.output_path)
+    layers: dict[str, Layer] = {}
+    for job in area_jobs(source, output / "aggregated", config.rule, config.threshold):
+        aggregate_area(job)
+        target = output / f"{(config.names or {}).get(job.area, job.area)}.shp"
+        rules = PolygonRules(min_area=config.min_area)
+        polygons = PolygonJob(raster=job.classes, output=target, rules=rules, workers=os.cpu_count() or 1)
+        layers[job.area] = Layer(target, job.classes, polygonize_job(polygons))
+    archive = output / "submission.zip"
+    archive.unlink(missing_ok=True)  # an older one must not stand beside newer shapefiles
+    pack(list(layers.values()), archive)
+    found = {area: check_layer(layer, archive, config.min_area) for area, layer in layers.items()}
+    return Submission(
+        archive=archive,
+        metrics={f"{name}_{area}": value for area, values in found.items() for name, value in values.items()},
+        lines=[
+            f"{layers[area].shapefile}: {values['polygons']:.0f} polygons, {values['area_km2']:.2f} km2, checked"
+            for area, values in found.items()
+        ],
+        picture=_picture(layers, config.scenes_path, output),
+    )
+
+
+def _picture(layers: Mapping[str, Layer], scenes_path: str | None, output: Path) -> NDArray[np.uint8] | None:
+    """One picture of all areas, also written as map.png: the polygons over their scenes."""
+    if not scenes_path:
+        return None
+    scenes = configs.absolute(scenes_path)
+    drawn = {a: area_picture(a, layer, scenes) for a, layer in layers.items()}
+    found = {f"{a}: {layers[a].polygons} polygons": p for a, p in drawn.items() if p is not None}
+    if not found:
+        return None
+    image = beside(found)
+    write_picture(output / "map.png", image)
+    return image
+
+
+def pack(layers: Sequence[Layer], archive: Path) -> None:
+    """Put all parts of the shapefiles into one zip; whole or not at all."""
+    part = part_of(archive)
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
+            for layer in layers:
+                for path in sorted(layer.shapefile.parent.glob(f"{layer.shapefile.stem}.*")):
+                    if path.suffix in (".shp", ".shx", ".dbf", ".prj", ".cpg"):
+                        file.write(path, path.name)
+        os.replace(part, archive)
+    except OSError as error:
+        raise VectorError(
+            f"{archive}: cannot be written ({error}). Free disk space and start the same command again."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float]:
+    """Reopen a packed shapefile and compare it with its raster; return polygons and area in km2 (of metric CRSs).
+
+    Raises VectorError when a part is missing, the CRS or `id` is wrong, a geometry is invalid, or the polygons do not
+    cover exactly the class-1 pixels (unless small ones were left out).
+    """
+    if layer.polygons == 0:
+        return {"polygons": 0, "area_km2": 0.0}
+    info = describe(layer.raster)
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(folder)
+        frame = read_polygons(Path(folder) / layer.shapefile.name, "id", need_crs=info.grid.crs is not None)
+    with RasterReader(layer.raster) as reader:
+        pixels = int((reader.labels()[0] == 1).sum())
+    expected = pixels * math.prod(info.grid.resolution)
+    covered = float(frame.area.sum())
+    faults = [
+        text
+        for text, bad in (
+            (f"{len(frame)} polygons instead of {layer.polygons}", len(frame) != layer.polygons),
+            (
+                "another CRS than its raster",
+                info.grid.crs is not None
+                and not frame.crs.is_exact_same(info.grid.crs.to_wkt())
+                and frame.crs.to_epsg() != info.grid.crs.to_epsg(),
+            ),
+            ("id other than 1", not (frame["id"] == 1).all()),
+            ("invalid geometries", not frame.is_valid.all()),
+            (
+                f"area {covered:.0f} instead of {expected:.0f}",
+                min_area == 0 and abs(covered - expected) > 1e-6 * max(expected, 1),
+            ),
+        )
+        if bad
+    ]
+    if faults:
+        archive.unlink()
+        raise VectorError(f"{archive}: {layer.shapefile.name} has {'; '.join(faults)}. Run to_submission again.")
+    return {"polygons": float(len(frame)), "area_km2": covered / 1e6}
+
+
+def area_picture(area: str, layer: Layer, scenes: Path) -> NDArray[np.uint8] | None:
+    """An area's first scene with the outlines of its polygons, read back from the shapefile; None without a scene."""
+    found = [p for p in find_rasters(scenes) if area_of(p, scenes) == area]
+    same_grid = [p for p in found if describe(p).grid.crs == describe(layer.raster).grid.crs]
+    if not same_grid:
+        return None
+    from swath.prediction.previews import quick_look  # brings PyTorch, which no other step here needs
+
+    picture = quick_look(same_grid[0], None)
+    grid = describe(same_grid[0]).grid
+    scale = picture.shape[1] / grid.shape[1]
+    if layer.polygons:
+        draw_outlines(picture, read_polygons(layer.shapefile, need_crs=grid.crs is not None), grid, scale)
+    return picture

@@ -1,0 +1,53 @@
+"""Config files: load one, apply overrides from the command line, check it, resolve it to JSON and build from JSON.
+
+A config file is Python that binds ``config`` to a frozen dataclass (see `configclass`). Things to build stand in
+it as ``functools.partial(Class, ...)``. Config files are code: run only those that you would run as a script.
+
+Names are imported when they are asked for, so that ``--help`` (`swath.config.help`) does not wait for pydantic.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swath.config.classes import Factory, configclass
+    from swath.config.command_line import from_command_line
+    from swath.config.files import load, sources
+    from swath.config.overrides import override
+    from swath.config.partials import locate
+    from swath.config.paths import PROJECT_ROOT, absolute, relative
+    from swath.config.resolved import build, digest, leaves, resolve
+
+__all__ = [
+    "PROJECT_ROOT",
+    "Factory",
+    "absolute",
+    "build",
+    "configclass",
+    "digest",
+    "from_command_line",
+    "leaves",
+    "load",
+    "locate",
+    "override",
+    "relative",
+    "resolve",
+    "sources",
+]
+
+_MODULES = {
+    "classes": ("Factory", "configclass"),
+    "command_line": ("from_command_line",),
+    "files": ("load", "sources"),
+    "overrides": ("override",),
+    "partials": ("locate",),
+    "paths": ("PROJECT_ROOT", "absolute", "relative"),
+    "resolved": ("build", "digest", "leaves", "resolve"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,52 @@
+"""The command line of an entry point: a config file, and overrides of its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from swath.config.classes import T
+from swath.config.files import load
+from swath.config.help import class_help
+from swath.config.overrides import override
+from swath.config.partials import check_factories
+from swath.errors import ConfigError
+
+# --------------------------------------------------------------------------------------------------- command line
+
+
+def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple[T, str]:
+    """Read ``--config_path FILE`` and any ``--field value`` overrides; return the config and its path.
+
+    ``--help`` prints every field with its type, default and meaning, then exits. `kind` may be a Protocol that configs of
+    several classes fit: the help is then that of the file's.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    pairs = _pairs([a for a in arguments if a not in ("--help", "-h")])
+    paths = [value for name, value in pairs if name == "config_path"]
+    if "--help" in arguments or "-h" in arguments:
+        shown = kind if dataclasses.is_dataclass(kind) or not paths else type(load(paths[-1], kind))
+        print(class_help(shown.__module__, shown.__qualname__))
+        raise SystemExit(0)
+    if not paths:
+        raise ConfigError("config_path is missing: pass --config_path configs/<challenge>/<entry_point>.py")
+    config = load(paths[-1], kind)
+    for name, value in pairs:
+        if name not in ("config_path", "script_path"):
+            config = override(config, name, value)
+    check_factories(config, "command line")
+    return config, paths[-1]
+
+
+def _pairs(arguments: list[str]) -> list[tuple[str, str]]:
+    pairs, rest = [], list(arguments)
+    while rest:
+        name = rest.pop(0)
+        if not name.startswith("--"):
+            raise ConfigError(f"{name!r}: expected `--field value`")
+        key, equals, value = name[2:].partition("=")
+        if not equals and not rest:
+            raise ConfigError(f"--{key} has no value")
+        pairs.append((key, value if equals else rest.pop(0)))
+    return pairs

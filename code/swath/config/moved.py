@@ -1,0 +1,170 @@
+"""Names of classes and functions that have moved: records, ledgers and resume states hold ``module:Class`` as data.
+
+A name that moved once more gets its newest place here; the old ones stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MODULES = {
+    "swath.challenges.ai4arctic": "swath.challenges.ai4arctic.product",
+    "swath.challenges.ai4arctic_charts": "swath.challenges.ai4arctic.charts",
+    "swath.challenges.ai4arctic_ice": "swath.challenges.ai4arctic.simulate_ice",
+    "swath.challenges.ai4arctic_import": "swath.challenges.ai4arctic.import_scenes",
+    "swath.challenges.ai4arctic_scenes": "swath.challenges.ai4arctic.simulate",
+    "swath.challenges.ai4arctic_submission": "swath.challenges.ai4arctic.submission",
+    "swath.challenges.ai4arctic_tasks": "swath.challenges.ai4arctic.tasks",
+    "swath.challenges.demo": "swath.challenges.demo.sentinel1",
+    "swath.challenges.demo_scenes": "swath.challenges.demo.simulate",
+    "swath.challenges.demo_terrain": "swath.challenges.demo.terrain",
+    "swath.challenges.shapefiles": "swath.challenges.unosat.submission",
+    "swath.challenges.steps": "swath.challenges.protocols",
+    "swath.challenges.unosat": "swath.challenges.unosat.scenes",
+    "swath.challenges.unosat_channels": "swath.challenges.unosat.channels",
+    "swath.data.blocks": "swath.data.splits.blocks",
+    "swath.data.catalog": "swath.data.tables",
+    "swath.data.channels": "swath.nn.preprocess.channels",
+    "swath.data.crops": "swath.data.augment.random_crop",
+    "swath.data.dataset": "swath.data.samples.dataset",
+    "swath.data.duplicates": "swath.data.leakage.groups",
+    "swath.data.exploration": "swath.eda.overview",
+    "swath.data.fingerprints": "swath.data.leakage.fingerprints",
+    "swath.data.flags": "swath.data.tiles.quality",
+    "swath.data.folds": "swath.data.splits.folds",
+    "swath.data.ground": "swath.data.leakage.footprints",
+    "swath.data.leaks": "swath.data.leakage.leaks",
+    "swath.data.loader": "swath.data.samples.loader",
+    "swath.data.moments": "swath.data.running_statistics",
+    "swath.data.normalisers": "swath.nn.preprocess.normalise",
+    "swath.data.pixels": "swath.eda.pixel_sample",
+    "swath.data.probes": "swath.data.leakage.scene_leaks",
+    "swath.data.resizing": "swath.data.augment.resizing",
+    "swath.data.samplers": "swath.data.samples.samplers",
+    "swath.data.sar": "swath.nn.preprocess.sar",
+    "swath.data.shift": "swath.data.splits.shift",
+    "swath.data.sources": "swath.data.samples.storage",
+    "swath.data.splits": "swath.data.splits.split",
+    "swath.data.stats": "swath.data.tiles.statistics",
+    "swath.data.subsets": "swath.data.splits.subset",
+    "swath.data.tiling": "swath.data.tiles.cutting",
+    "swath.data.transforms": "swath.data.augment.transforms",
+    "swath.data.warping": "swath.data.augment.resampling",
+    "swath.engine.averaging": "swath.training.averaging",
+    "swath.engine.batches": "swath.training.batches",
+    "swath.engine.checkpoint": "swath.training.checkpoint",
+    "swath.engine.combined_table": "swath.scoring.composite",
+    "swath.engine.comparison": "swath.scoring.comparison",
+    "swath.engine.conditions": "swath.scoring.breakdown",
+    "swath.engine.constants": "swath.scoring.baselines",
+    "swath.engine.cross_validation": "swath.studies.cross_validation",
+    "swath.engine.eda_figures": "swath.eda.figures",
+    "swath.engine.eda_report": "swath.eda.report",
+    "swath.engine.ensemble": "swath.prediction.ensemble",
+    "swath.engine.evaluator": "swath.scoring.evaluate",
+    "swath.engine.executors": "swath.steps.executors",
+    "swath.engine.folds": "swath.training.sides",
+    "swath.engine.inference": "swath.prediction.scenes",
+    "swath.engine.label_fractions": "swath.studies.label_fractions",
+    "swath.engine.learner": "swath.training.learner",
+    "swath.engine.loop": "swath.training.loop",
+    "swath.engine.losses_log": "swath.training.loss_log",
+    "swath.engine.mapper": "swath.steps.run",
+    "swath.engine.maps": "swath.prediction.rasters",
+    "swath.engine.meeting": "swath.scoring.alignment",
+    "swath.engine.memory": "swath.steps.memory",
+    "swath.engine.origins": "swath.scoring.lineage",
+    "swath.engine.panels": "swath.figures.pictures",
+    "swath.engine.pipeline": "swath.studies.pipeline",
+    "swath.engine.postprocess": "swath.prediction.postprocess",
+    "swath.engine.pretrain_config": "swath.training.pretrain_config",
+    "swath.engine.pretraining": "swath.training.pretraining",
+    "swath.engine.ranks": "swath.distributed",
+    "swath.engine.records": "swath.training.model_record",
+    "swath.engine.score_report": "swath.scoring.report",
+    "swath.engine.score_table": "swath.scoring.table",
+    "swath.engine.scored_maps": "swath.prediction.scored",
+    "swath.engine.scoring": "swath.scoring.scenes",
+    "swath.engine.selection": "swath.training.selection",
+    "swath.engine.sliding": "swath.prediction.sliding",
+    "swath.engine.slurm": "swath.studies.slurm",
+    "swath.engine.strips": "swath.prediction.strip_store",
+    "swath.engine.thresholds": "swath.prediction.thresholds",
+    "swath.engine.trainer": "swath.training.trainer",
+    "swath.engine.training_config": "swath.training.config",
+    "swath.engine.tta": "swath.prediction.tta",
+    "swath.engine.unfinished": "swath.training.resume_state",
+    "swath.engine.units": "swath.scoring.counts",
+    "swath.geo.filters": "swath.geo.morphology",
+    "swath.geo.outlines": "swath.geo.tracing",
+    "swath.geo.swaths": "swath.geo.tie_points",
+    "swath.geo.threads": "swath.steps.prefetch",
+    "swath.nn.decoders": "swath.nn.networks.decoders",
+    "swath.nn.deeplab": "swath.nn.networks.deeplab",
+    "swath.nn.heads": "swath.nn.model",
+    "swath.nn.intervals": "swath.scoring.bootstrap",
+    "swath.nn.losses": "swath.nn.losses.pixel",
+    "swath.nn.lwrefinenet": "swath.nn.networks.lwrefinenet",
+    "swath.nn.masked": "swath.nn.networks.masked",
+    "swath.nn.metrics": "swath.scoring.metrics",
+    "swath.nn.overlap": "swath.nn.losses.overlap",
+    "swath.nn.pretrained": "swath.nn.networks.pretrained",
+    "swath.nn.regression": "swath.nn.losses.regression",
+    "swath.nn.schedules": "swath.training.schedules",
+    "swath.nn.transfer": "swath.training.transfer",
+    "swath.nn.unet": "swath.nn.networks.unet",
+    "swath.nn.valid": "swath.nn.losses.labelled",
+}
+"""Modules of version 0.1.0 that have another name now."""
+
+NAMES = {
+    "swath.challenges.shapefiles:AggregateConfig": "swath.prediction.aggregate:AggregateConfig",
+    "swath.challenges.shapefiles:MergeTilesConfig": "swath.prediction.merge_tiles:MergeTilesConfig",
+    "swath.challenges.shapefiles:PolygonizeConfig": "swath.prediction.polygonize:PolygonizeConfig",
+    "swath.challenges.unosat:RasterizeConfig": "swath.challenges.unosat.labels:RasterizeConfig",
+    "swath.config:StepConfig": "swath.steps.config:StepConfig",
+    "swath.engine.inference:InferenceConfig": "swath.prediction.config:InferenceConfig",
+    "swath.engine.scoring:ScoringConfig": "swath.scoring.config:ScoringConfig",
+    "swath.engine.scoring:ValidateConfig": "swath.scoring.config:ValidateConfig",
+}
+"""Classes that a config can hold and that did not go where their module went."""
+
+_OLD_MODULES = {new: old for old, new in MODULES.items()}
+_OLD_NAMES = {new: old for old, new in NAMES.items()}
+
+
+def new_name(name: str) -> str:
+    """Today's ``module:qualified.name`` of one that a record holds; other texts as they are."""
+    if name in NAMES:
+        return NAMES[name]
+    module, colon, qualified = name.partition(":")
+    return f"{MODULES.get(module, module)}{colon}{qualified}" if colon else name
+
+
+def old_name(name: str) -> str:
+    """The ``module:qualified.name`` of version 0.1.0, the inverse of `new_name`; other texts as they are."""
+    if name in _OLD_NAMES:
+        return _OLD_NAMES[name]
+    module, colon, qualified = name.partition(":")
+    return f"{_OLD_MODULES.get(module, module)}{colon}{qualified}" if colon else name
+
+
+def with_new_names(value: Any) -> Any:
+    """JSON data with `new_name` applied to every text in it, keys apart."""
+    return _renamed(value, new_name)
+
+
+def with_old_names(value: Any) -> Any:
+    """JSON data with `old_name` applied to every text in it, keys apart."""
+    return _renamed(value, old_name)
+
+
+def _renamed(value: Any, rename: Any) -> Any:
+    if isinstance(value, str):
+        return rename(value)
+    if isinstance(value, Mapping):
+        return {key: _renamed(child, rename) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_renamed(child, rename) for child in value]
+    return value

@@ -1,0 +1,259 @@
+"""Where the pixels of tiles come from: rasters that stay open, memory, or files mapped into memory. All give the same.
+
+A tile is a file of its own or, where its row has `at_row` and `at_col`, a window of a larger file at that place: a
+scene, which then needs no tiles on disk.
+Nothing that is open crosses a fork, is sent to a spawned process, or is read by two threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from swath.data.tables import Row, missing_of, place_of
+from swath.errors import ConfigError
+from swath.files import atomic_write
+from swath.geo.grid import Window
+from swath.geo.raster import Pixel, RasterReader, padded
+from swath.labels import IGNORE
+
+Cache = Literal["off", "ram", "mmap"]
+
+OPEN_FILES = 128
+"""Rasters that a thread keeps open, if the process may open twice as many with all its threads."""
+READERS = 8
+"""Threads at most that fill the memory of cache="ram"."""
+MAPPED_FILES = 16_384
+"""Files that a process keeps mapped; Linux allows 65,530 in all."""
+LAYOUT = 1
+"""Changes when cached files are written in another way."""
+
+
+class Source(Protocol):
+    """Pixels by the tile's position in the table; windows count from the tile's corner and may leave the tile.
+
+    What they give may be the stored pixels themselves: to be copied before it is changed or given away.
+    """
+
+    def image(self, tile: int, window: Window) -> NDArray[np.float32]:
+        """float32 (bands, height, width); NaN where nodata or outside the tile."""
+
+    def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
+        """uint8 (tasks, height, width); 255 where there is no label or outside the tile."""
+
+
+def source_of(
+    rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int],
+    cache: Cache = "off", folder: Path | None = None, threads: int = 1,
+) -> Source:  # fmt: skip
+    """Pixels of the tiles in `rows`: from their files, from memory, or mapped from `folder`; read by so many threads."""
+    files = Files(rows, root, bands, task_bands, threads)
+    if cache == "ram":
+        return InMemory(files)
+    if cache == "mmap":
+        if folder is None:
+            raise ConfigError("data.cache=mmap needs data.cache_path: a folder on a fast local disk.")
+        return Mapped(files, folder)
+    return files
+
+
+class _Handles(threading.local):
+    """The rasters that one thread has open."""
+
+    def __init__(self) -> None:
+        self.readers: OrderedDict[tuple[str, tuple[float, ...]], RasterReader] = OrderedDict()
+
+
+class Files:
+    """Rasters as they are on disk; each thread's handles stay open, those used longest ago are closed."""
+
+    def __init__(
+        self, rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int], threads: int = 1
+    ) -> None:
+        self.rows, self.root, self.bands, self.task_bands = rows, root, tuple(bands), list(task_bands)
+        may, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.most = OPEN_FILES if may == resource.RLIM_INFINITY else max(2, min(OPEN_FILES, may // 2 // threads))
+        self._open = _Handles()
+
+    def image(self, tile: int, window: Window) -> NDArray[np.float32]:
+        row = self.rows[tile]
+        reader = self._reader(row["image"], missing_of(row))
+        order, place = _order(reader, self.bands), place_of(row)
+        inside = window.intersect(Window(0, 0, *place.shape))
+        read = reader.image(inside.within(place), order)
+        return padded(read, inside, window, np.nan)
+
+    def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
+        row = self.rows[tile]
+        place = place_of(row)
+        inside = window.intersect(Window(0, 0, *place.shape))
+        read = self._reader(row["mask"]).labels(inside.within(place))[self.task_bands]
+        return padded(read, inside, window, IGNORE)
+
+    def _reader(self, path: str, missing: tuple[float, ...] = ()) -> RasterReader:
+        key, readers = (path, missing), self._open.readers
+        reader = readers.get(key)
+        if reader is None:
+            reader = readers[key] = RasterReader(self.root / path, missing)
+            if len(readers) > self.most:
+                readers.popitem(last=False)[1].close()
+        else:
+            readers.move_to_end(key)
+        return reader
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_open"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_open": _Handles()}
+
+    def size(self, tile: int) -> tuple[int, int]:
+        """Bytes of the tile's image and of its labels."""
+        row = self.rows[tile]
+        pixels = row["height"] * row["width"]
+        return 4 * len(self.bands) * pixels, (len(self.task_bands) if row["mask"] else 0) * pixels
+
+    def content(self, tile: int) -> NDArray[np.uint8]:
+        """The bytes of the whole image, then those of the labels."""
+        row = self.rows[tile]
+        window = Window(0, 0, row["height"], row["width"])
+        parts = [self.image(tile, window).reshape(-1).view(np.uint8)]
+        if self.size(tile)[1]:
+            parts.append(self.labels(tile, window).reshape(-1))
+        return np.concatenate(parts)
+
+
+def _order(reader: RasterReader, bands: Sequence[str]) -> list[int] | None:
+    """Where this raster has the bands that the first tile has; None when they stand in the same order."""
+    return None if reader.info.bands == bands else reader.numbers_of(bands, "Cut it from like scenes.")
+
+
+class _Stored:
+    """Tiles as arrays in memory or in mapped files, in the layout of `Files.content`."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._arrays: OrderedDict[int, tuple[NDArray[np.float32], NDArray[np.uint8]]] = OrderedDict()
+        self._making = [threading.Lock() for _ in range(64)]
+
+    def _content(self, tile: int) -> NDArray[np.uint8]:
+        """The tile's bytes, to be kept; called by one thread at a time for a tile."""
+        raise NotImplementedError
+
+    def image(self, tile: int, window: Window) -> NDArray[np.float32]:
+        return _cut((self._arrays.get(tile) or self._make(tile))[0], window, np.nan)
+
+    def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
+        return _cut((self._arrays.get(tile) or self._make(tile))[1], window, IGNORE)
+
+    def _make(self, tile: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        row, size = self.files.rows[tile], self.files.size(tile)[0]
+        shape = -1, row["height"], row["width"]
+        with self._making[tile % len(self._making)]:
+            content = self._content(tile)
+            arrays = content[:size].view(np.float32).reshape(shape), content[size:].reshape(shape)
+            self._arrays[tile] = arrays
+            if len(self._arrays) > MAPPED_FILES:
+                self._arrays.popitem(last=False)
+        return arrays
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_arrays", "_making")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._fresh()
+
+
+def _cut(stored: NDArray[Pixel], window: Window, outside: float) -> NDArray[Pixel]:
+    """A window of a tile that is stored whole, without a copy where it lies inside."""
+    top, left, bottom, right = window.row, window.col, window.row + window.height, window.col + window.width
+    if 0 <= top <= bottom <= stored.shape[1] and 0 <= left <= right <= stored.shape[2]:  # nearly always: a short cut
+        return stored[:, top:bottom, left:right]
+    inside = window.intersect(Window(0, 0, *stored.shape[1:]))
+    rows, cols = inside.slices
+    return padded(stored[:, rows, cols], inside, window, outside)
+
+
+class InMemory(_Stored):
+    """All tiles in memory, read once at the start; loader processes, forked or spawned, use the same memory."""
+
+    def __init__(self, files: Files) -> None:
+        super().__init__(files)
+        sizes = [sum(files.size(tile)) for tile in range(len(files.rows))]
+        self.starts = np.cumsum([0, *(-(-size // 16) * 16 for size in sizes)])
+        self.pool = torch.empty(int(self.starts[-1]), dtype=torch.uint8)
+        with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as threads:
+            for _ in threads.map(self._read, range(len(sizes))):
+                pass  # an error of a thread appears here
+
+    def _read(self, tile: int) -> None:
+        content = self.files.content(tile)
+        self.pool.numpy()[self.starts[tile] : self.starts[tile] + len(content)] = content
+
+    def _content(self, tile: int) -> NDArray[np.uint8]:
+        start = int(self.starts[tile])
+        return self.pool.numpy()[start : start + sum(self.files.size(tile))]
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not self.pool.is_shared():  # pickled tensors are moved to shared memory
+            _require_room(len(self.pool))
+        return super().__getstate__()
+
+
+def _require_room(size: int) -> None:
+    """Linux kills who writes beyond the end of shared memory, which in containers is often 64 MB, without a word."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free < size:
+        raise ConfigError(
+            f"data.cache=ram: the tiles take {size / 1e9:.2f} GB, more than {memory} has free for sharing them with "
+            "spawned processes. Use cache=mmap, threads, or a larger shared memory (docker run --shm-size)."
+        )
+
+
+class Mapped(_Stored):
+    """Each tile in a file of `folder`, written when it is first read, mapped from then on.
+
+    A file's name is a digest of what it was made from: path, size and time of the tile's rasters, its window, bands and
+    tasks. So trainings share it, a changed tile gets another one, and files appear whole or not at all, whoever else
+    writes the same ones meanwhile. The folder may be deleted at any time when nothing runs.
+    """
+
+    def __init__(self, files: Files, folder: Path) -> None:
+        super().__init__(files)
+        self.folder = folder
+        self.names = [self._name(row) for row in files.rows]
+
+    def _name(self, row: Row) -> str:
+        files = self.files
+        paths = [(files.root / row[name]).resolve() for name in ("image", "mask") if row[name]]
+        stamps = [[str(path), s.st_size, s.st_mtime_ns] for path in paths for s in [path.stat()]]
+        place = place_of(row)
+        window = [place.row, place.col, place.height, place.width]
+        made_from = [LAYOUT, stamps, window, list(missing_of(row)), list(files.bands), files.task_bands]
+        return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
+
+    def _content(self, tile: int) -> NDArray[np.uint8]:
+        path = self.folder / self.names[tile][:2] / f"{self.names[tile]}.tile"
+        size = sum(self.files.size(tile))
+        if not path.is_file() or path.stat().st_size != size:
+            with atomic_write(path) as part:
+                self.files.content(tile).tofile(part)
+        # unlike numpy's, torch's mapping keeps no file open: there may be more tiles than a process may open
+        return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()

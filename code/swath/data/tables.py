@@ -1,0 +1,173 @@
+"""Tables of scenes and tiles: GeoParquet, one row each, keyed by name; paths inside are relative to the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from pyarrow import parquet
+
+from swath.data.naming import area_of, date_of, listing, scene_key
+from swath.errors import CatalogError
+from swath.files import atomic_write
+from swath.geo.grid import Window
+from swath.geo.layout import RasterInfo
+from swath.geo.raster import describe, find_rasters
+from swath.geo.vector import footprint
+
+SCENES = "scenes.parquet"
+TILES = "tiles.parquet"
+TILE_STATS = "tile_stats.parquet"
+
+Row = Mapping[Any, Any]
+"""A row of a table of tiles."""
+
+SCENE_COLUMNS = ("key", "area", "date", "image")
+TILE_COLUMNS = ("key", "scene", "area", "image", "mask", "row", "col", "height", "width")
+
+
+def scene_row(path: Path, root: Path, area: str | None = None) -> dict[str, Any]:
+    """A scene's row, `image` relative to `root`, from the raster's header and its place in the folders."""
+    info = describe(path)
+    return {
+        "key": scene_key(path), "area": area or area_of(path, root), "date": date_of(path),
+        "image": path.relative_to(root).as_posix(), "bands": list(info.bands),
+        "height": info.grid.shape[0], "width": info.grid.shape[1], **place(info),
+    }  # fmt: skip
+
+
+def place(info: RasterInfo) -> dict[str, Any]:
+    """The columns that say where a raster lies."""
+    geometry, crs = footprint(info.grid)
+    return {
+        "crs": info.grid.crs.to_string() if info.grid.crs else None,
+        "geometry": geometry,
+        "geometry_crs": crs,
+    }
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]] | gpd.GeoDataFrame) -> None:
+    """Write rows, sorted by key, as GeoParquet; whole or not at all.
+
+    Raises CatalogError on a key used twice; a table with a row per task may use it once for each.
+    """
+    frame = rows if isinstance(rows, gpd.GeoDataFrame) else _frame(rows)
+    twice = frame["key"][frame.duplicated([c for c in ("key", "task") if c in frame])].unique()
+    if len(twice):
+        raise CatalogError(f"{path}: the same key names several rows: {listing(twice)}. Rename the files.")
+    with atomic_write(path) as part:
+        frame.sort_values("key").to_parquet(part, index=False)
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> gpd.GeoDataFrame:
+    table = pd.DataFrame(list(rows))
+    systems = set(table.pop("geometry_crs")) if "geometry_crs" in table else {None}
+    if isinstance(table["geometry"].iloc[0], str):
+        table["geometry"] = shapely.from_wkt(table["geometry"].to_numpy(object))
+    return gpd.GeoDataFrame(table, geometry="geometry", crs=systems.pop() if len(systems) == 1 else None)
+
+
+def read_table(
+    path: Path, columns: Iterable[str], made_by: str, optional: Iterable[str] | None = None
+) -> gpd.GeoDataFrame:
+    """Read a table that the step `made_by` writes; CatalogError when it is missing, unreadable, empty or lacks columns.
+
+    With `optional`, only `columns`, the geometry, and the optional columns that it has are read: large tables hold
+    much that not everybody needs.
+    """
+    if not path.is_file():
+        raise CatalogError(f"{path}: no such table. Run `{made_by}` with output_path={path.parent} first.")
+    try:
+        wanted = {*columns, *(optional or ()), "geometry"}
+        taken = None if optional is None else [c for c in parquet.read_schema(path).names if c in wanted]
+        frame = gpd.read_parquet(path, columns=taken)
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"{path}: cannot be read ({error}). Delete it and run `{made_by}` again.") from error
+    missing = [c for c in columns if c not in frame.columns]
+    if missing or frame.empty:
+        what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
+        raise CatalogError(f"{path}: {what}. Run `{made_by}` again.")
+    return frame
+
+
+def require_areas(wanted: Iterable[str], known: Iterable[str]) -> None:
+    """Raise CatalogError for an area that is not among the known ones."""
+    names = sorted(set(known))
+    unknown = [area for area in wanted if area not in names]
+    if unknown:
+        raise CatalogError(f"areas: no scene of {', '.join(unknown)}. There are {', '.join(names)}.")
+
+
+def only_areas(scenes: gpd.GeoDataFrame, areas: Sequence[str] | None) -> gpd.GeoDataFrame:
+    """The rows of these areas (None: all). Raises CatalogError for an area that has no row."""
+    require_areas(areas or (), scenes["area"])
+    return scenes if areas is None else scenes[scenes["area"].isin(list(areas))].reset_index(drop=True)
+
+
+def read_scenes(source: Path) -> gpd.GeoDataFrame:
+    """The scenes of a folder: its scenes.parquet, the tiles of its tiles.parquet, or every GeoTIFF below it; or one file.
+
+    `image` holds absolute paths. Raises CatalogError when there is no scene.
+    """
+    if source.is_file():
+        frame = _frame([scene_row(source, source.parent)])
+        return frame.assign(image=[str(source)])
+    if (source / SCENES).is_file():
+        frame = read_table(source / SCENES, SCENE_COLUMNS, "generate_3b_images")
+    elif (source / TILES).is_file():
+        frame = read_table(source / TILES, TILE_COLUMNS, "generate_test_tiles")
+        if "at_row" in frame:
+            raise CatalogError(
+                f"{source}: its tiles are windows of scenes. Set input_path to the folder of the scenes."
+            )
+    else:
+        paths = find_rasters(source)
+        if not paths:
+            raise CatalogError(
+                f"{source}: no scene found (no {SCENES}, no GeoTIFF). Set input_path to a folder of scenes."
+            )
+        frame = _frame([scene_row(path, source) for path in paths])
+    _require_own_names(frame, source)
+    frame["image"] = [str(source / image) for image in frame["image"]]
+    return frame
+
+
+def scene_details(scenes: gpd.GeoDataFrame) -> dict[str, dict[str, Any]]:
+    """Scene key to what a challenge knows of it besides its raster: columns that every tile of it shares."""
+    raster = {*SCENE_COLUMNS, "bands", "height", "width", "crs", "geometry", "geometry_crs"}
+    shared = [column for column in scenes.columns if column not in raster]
+    return dict(zip(scenes["key"], scenes[shared].to_dict("records"), strict=True))
+
+
+def _require_own_names(frame: gpd.GeoDataFrame, source: Path) -> None:
+    """Keys and areas name outputs: each key stands once, and none leads out of a folder."""
+    twice = frame["key"][frame["key"].duplicated()].unique()
+    if len(twice):
+        raise CatalogError(f"{source}: several scenes are called {listing(twice)}. Rename the files.")
+    wrong = [n for n in (*frame["key"], *frame["area"]) if ".." in Path(n).parts or Path(n).is_absolute()]
+    if wrong:
+        raise CatalogError(f"{source}: {wrong[0]!r} is no name of a scene or an area: it leads out of the folder.")
+
+
+def place_of(row: Row) -> Window:
+    """The tile within its files: all of them, or the window that the row names."""
+    return Window(_at(row.get("at_row")), _at(row.get("at_col")), row["height"], row["width"])
+
+
+def _at(value: Any) -> int:
+    return 0 if value is None or value != value else int(value)  # NaN where tables of both kinds were joined
+
+
+def missing_of(row: Row) -> tuple[float, ...]:
+    """Values of the row's image that mean no measurement, besides its nodata."""
+    missing = row.get("missing")
+    return tuple(missing) if isinstance(missing, Sequence | np.ndarray) else ()
+
+
+CLASSES = "classes_"
+"""Columns of a table of tiles that begin so hold a task's pixels by class; those in an overlap count in each tile."""

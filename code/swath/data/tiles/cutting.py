@@ -1,0 +1,194 @@
+"""Scenes to tiles on disk: GeoTIFFs that carry CRS and transform, and the rows of tiles.parquet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+
+from swath.config import configclass
+from swath.data.tables import place_of
+from swath.errors import RasterError
+from swath.files import remove_orphans
+from swath.geo.grid import Grid, Window
+from swath.geo.layout import RasterInfo, RasterSpec
+from swath.geo.raster import RasterReader, describe, write_raster
+from swath.geo.vector import footprints
+from swath.geo.windows import ConstantSize, Tiling, windows
+from swath.labels import IGNORE
+from swath.steps.config import StepConfig
+from swath.steps.prefetch import prefetch, write_behind
+
+PLACE = ("row", "col", "height", "width")
+"""Columns of a tile's window in its scene."""
+
+
+@configclass
+class TilesConfig(StepConfig):
+    """Cut scenes, and their masks where there are some, into tiles."""
+
+    input_path: str
+    """Folder of scenes with a scenes.parquet, or any folder of GeoTIFFs."""
+    output_path: str
+    """Folder for images/, masks/ and tiles.parquet."""
+    masks_path: str | None = None
+    """Folder of the scenes' label rasters; None cuts images only."""
+    tiling: Tiling = ConstantSize(size=512, min_overlap=32)
+    """How scenes are divided: ConstantSize(size, min_overlap) or ConstantStride(size, stride, edge), in pixels;
+    Whole() leaves each scene in one piece."""
+    write: bool = True
+    """Write tiles to disk; False writes tiles.parquet alone, whose tiles are windows of the scenes and give the same
+    samples. Scenes and masks have to stay where they are."""
+    missing_values: tuple[float, ...] = ()
+    """Values of the scenes that mean no measurement though their headers do not say so. Inference on such scenes needs
+    them in the model's channels, too: partial(Bands, missing=...)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One scene to cut: where it is, where its tiles go, and how it is divided."""
+
+    key: str
+    area: str
+    image: Path
+    mask: Path | None
+    output: Path
+    tiling: Tiling
+    missing: tuple[float, ...] = ()
+    """Values of the scene that mean no measurement, besides its nodata."""
+    write: bool = True
+    """Whether tiles become files."""
+
+
+def cut_jobs(
+    scenes: gpd.GeoDataFrame,
+    masks: Mapping[str, Path],
+    output: Path,
+    tiling: Tiling,
+    missing: tuple[float, ...] = (),
+    write: bool = True,
+) -> list[Cut]:
+    """A job per scene; `masks` maps scene keys to label rasters, `missing` values of scenes mean no measurement."""
+    return [
+        Cut(
+            key=s.key, area=s.area, image=Path(s.image), mask=masks.get(s.key), output=output, tiling=tiling,
+            missing=missing, write=write,
+        )
+        for s in scenes.itertuples()
+    ]  # fmt: skip
+
+
+def cut_scene(job: Cut) -> list[dict[str, Any]]:
+    """Write all tiles of one scene, unless they stay windows of it; return their rows for tiles.parquet (geometry as WKT).
+
+    Places outside the scene hold nodata in images (-99999 when the scene declares none) and 255 in masks.
+    Raises RasterError when the mask does not lie on the scene's grid.
+    """
+    with RasterReader(job.image, job.missing) as image:
+        grid = image.info.grid
+        if job.mask is not None:
+            _same_grid(job.image, grid, job.mask)
+        places = list(windows(grid.shape, job.tiling))
+        for folder in {path.parent for path in _files(job, places[:1])}:
+            remove_orphans(folder)
+        rows = _cut_tiles(job, image, places) if job.write else [_window_row(job, image, *place) for place in places]
+    outlines, geometry_crs = footprints(grid, [Window(*(row[name] for name in PLACE)) for row in rows])
+    where = {"crs": grid.crs.to_string() if grid.crs else None, "geometry_crs": geometry_crs}
+    return [row | where | {"geometry": outline.wkt} for row, outline in zip(rows, outlines, strict=True)]
+
+
+def tile_files(job: Cut) -> list[Path]:
+    """The files that `cut_scene` leaves. Raises RasterError when the scene cannot be read."""
+    if not job.write:
+        return []
+    return _files(job, list(windows(describe(job.image).grid.shape, job.tiling)))
+
+
+def _files(job: Cut, places: Sequence[tuple[Window, Window]]) -> list[Path]:
+    kinds = [("images", job.image), *([("masks", job.mask)] if job.mask else [])]
+    names = [f"tile_{window.col}_{window.row}" for window, _ in places]
+    return [tile_path(job.output / folder, scene, name) for folder, scene in kinds for name in names]
+
+
+def _same_grid(image: Path, grid: Grid, mask: Path) -> None:
+    difference = describe(mask).grid.difference(grid)
+    if difference:
+        raise RasterError(f"{mask}: not on the grid of {image}: {difference}. Rasterise the labels on this scene.")
+
+
+def _cut_tiles(job: Cut, image: RasterReader, places: Sequence[tuple[Window, Window]]) -> list[dict[str, Any]]:
+    """The next tile is read while one is written."""
+    info, rows = image.info, []
+    nodata = -99999.0 if info.nodata is None or not np.isfinite(np.float32(info.nodata)) else info.nodata
+    with RasterReader(job.mask) if job.mask else nullcontext() as mask, write_behind(write_raster) as write:
+        made = prefetch((image.image(w), mask.labels(w) if mask else None) for w, _ in places)
+        with closing(made) as pixels:  # done before its readers close
+            for (window, core), (data, labels) in zip(places, pixels, strict=True):
+                spec = RasterSpec(
+                    grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=nodata, block=None
+                )
+                image_path = tile_path(job.output / "images", job.image, f"tile_{window.col}_{window.row}")
+                write(image_path, data, spec)
+                mask_path = None
+                if mask is not None and job.mask is not None:
+                    mask_path = tile_path(job.output / "masks", job.mask, image_path.stem)
+                    write(mask_path, labels, _mask_spec(mask.info, window))
+                rows.append(_row(job, info, window, core, image_path, mask_path))
+    return rows
+
+
+def _mask_spec(mask: RasterInfo, window: Window) -> RasterSpec:
+    return RasterSpec(
+        grid=mask.grid.at(window), bands=mask.bands, dtype="uint8", nodata=IGNORE, block=None, compress=True
+    )
+
+
+def _window_row(job: Cut, image: RasterReader, window: Window, core: Window) -> dict[str, Any]:
+    """The row of a tile that stays a window of its scene."""
+    return _row(job, image.info, window, core, job.image, job.mask) | {
+        "at_row": window.row, "at_col": window.col, "missing": list(job.missing),
+    }  # fmt: skip
+
+
+def _row(job: Cut, info: RasterInfo, window: Window, core: Window, image: Path, mask: Path | None) -> dict[str, Any]:
+    return {
+        "key": f"{job.key}/tile_{window.col}_{window.row}", "scene": job.key, "area": job.area,
+        "image": os.path.relpath(image, job.output), "mask": os.path.relpath(mask, job.output) if mask else None,
+        **columns(window), **columns(core, "core_"),
+        "scene_height": info.grid.shape[0], "scene_width": info.grid.shape[1],
+        "scene_transform": list(info.grid.transform)[:6],
+    }  # fmt: skip
+
+
+def as_windows(tiles: gpd.GeoDataFrame, tiling: Tiling) -> gpd.GeoDataFrame:
+    """The same ground by windows of tiles or whole scenes: a row per window, its core within that of its tile.
+
+    Keys stay, so that what is counted on the windows of a tile is counted for the tile. No file is read.
+    """
+    rows = []
+    for row in tiles.to_dict("records"):
+        place = place_of(row)
+        corner = Window(row["row"], row["col"], *place.shape)
+        own = Window(row["core_row"], row["core_col"], row["core_height"], row["core_width"])
+        for window, core in windows(place.shape, tiling):
+            kept, there = core.within(corner).intersect(own), window.within(corner)
+            if not kept.is_empty:
+                at = window.within(place)
+                rows.append(row | columns(there) | columns(kept, "core_") | {"at_row": at.row, "at_col": at.col})
+    return gpd.GeoDataFrame(rows, geometry="geometry", crs=tiles.crs)
+
+
+def columns(window: Window, prefix: str = "") -> dict[str, int]:
+    """A window as columns of a table of tiles."""
+    return {f"{prefix}{name}": value for name, value in asdict(window).items()}
+
+
+def tile_path(folder: Path, scene: Path, name: str) -> Path:
+    """``<folder>/<scene's stem>_tiles/tile_<col>_<row>.tif``."""
+    return folder / f"{scene.stem}_tiles" / f"{name}.tif"

@@ -1,0 +1,181 @@
+"""Statistics of tiles and of the data set, over valid pixels only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from swath.config import configclass
+from swath.data.leakage.fingerprints import fingerprint
+from swath.data.leakage.groups import Grouping, group_tiles
+from swath.data.running_statistics import Moments, RunningMoments, band_moments, band_statistics, merge_moments
+from swath.data.splits.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
+from swath.data.tables import CLASSES, missing_of, place_of
+from swath.data.tiles.quality import skip_reasons
+from swath.geo.grid import Window
+from swath.geo.raster import describe, read_image, read_labels
+from swath.labels import IGNORE
+from swath.steps.config import StepConfig
+
+
+@configclass
+class StatsConfig(StepConfig):
+    """Statistics per tile and per band, target share, valid share, fingerprints, groups, folds and the skip rule."""
+
+    input_path: str
+    """Folder with tiles.parquet."""
+    output_path: str | None = None
+    """Folder for tile_stats.parquet and band_stats.json; None writes them into input_path."""
+    folds: dict[str, int] | GroupFolds | None = None
+    """Area to fold number; None numbers the areas in alphabetical order; GroupFolds() deals groups over strata."""
+    grouping: Grouping = Grouping()
+    """Which tiles hang together: the column `group`."""
+    fingerprints: bool = True
+    """Digest and thumbnail of each tile, by which copies are found, in splits as well. They take half of the time."""
+    min_valid_ratio: float = 1.0
+    """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
+    max_target_ratio: float | None = None
+    """Tiles with a larger target share are skipped, as their labels are doubtful: 0.4 for rare targets. None: none is."""
+
+
+ABREAST = 2
+"""Tiles of a scene that are worked on at the same time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneTiles:
+    """The tiles of one scene: keys, image and mask paths, their windows in these, and the skip rule's threshold."""
+
+    key: str
+    keys: Sequence[str]
+    images: Sequence[Path]
+    masks: Sequence[Path | None]
+    places: Sequence[Window]
+    missing: Sequence[tuple[float, ...]]
+    min_valid_ratio: float
+    fingerprints: bool
+
+
+def scene_jobs(
+    tiles: gpd.GeoDataFrame, root: Path, min_valid_ratio: float, fingerprints: bool = True
+) -> list[SceneTiles]:
+    """A job per scene of a table of tiles whose paths are relative to `root`."""
+    return [
+        SceneTiles(
+            key=str(scene), keys=list(group["key"]), images=[root / p for p in group["image"]],
+            masks=[root / p if isinstance(p, str) else None for p in group["mask"]], min_valid_ratio=min_valid_ratio,
+            places=[place_of(row) for row in group.to_dict("records")],
+            missing=[missing_of(row) for row in group.to_dict("records")], fingerprints=fingerprints,
+        )
+        for scene, group in tiles.groupby("scene", sort=True)
+    ]  # fmt: skip
+
+
+def summarise(
+    tiles: gpd.GeoDataFrame,
+    results: Mapping[str, Any],
+    root: Path,
+    output: Path,
+    config: StatsConfig,
+) -> tuple[gpd.GeoDataFrame, dict[str, Any], dict[str, float]]:
+    """(tiles with their statistics, groups, folds, skip and its reason; statistics per band; counts worth a look).
+
+    Paths of the table become relative to `output`.
+    """
+    rows = pd.DataFrame([row for result in results.values() for row in result["tiles"]])
+    table = tiles.merge(rows, on="key", how="left", validate="one_to_one")
+    table["reason"] = skip_reasons(table, config.max_target_ratio)
+    table["skip"] = table["reason"] != ""
+    table["group"] = group_tiles(table, config.grouping)
+    table = with_folds(table, config.folds)
+    for column in ("image", "mask"):
+        table[column] = [os.path.relpath(root / p, output) if isinstance(p, str) else None for p in table[column]]
+    bands = describe(output / table["image"].iloc[0]).bands
+    moments = merge_moments([result["bands"] for result in results.values()])
+    counts = {
+        "tiles": len(table),
+        "skipped": int(table["skip"].sum()),
+        "valid_ratio": float(table["valid_ratio"].mean()),
+        "groups": table["group"].nunique(),
+    }
+    if "target_ratio" in table:
+        counts |= {
+            "target_ratio": float(table["target_ratio"].mean()),
+            "with_target": int((table["target_ratio"] > 0).sum()),
+        }
+    return table, band_statistics(moments, bands), counts
+
+
+def with_folds(table: gpd.GeoDataFrame, folds: Mapping[str, int] | GroupFolds | None) -> gpd.GeoDataFrame:
+    """The table with a column `fold`; folds of groups come with split_0, split_1, ... as well."""
+    if not isinstance(folds, GroupFolds):
+        return table.assign(fold=table["area"].map(folds_by_area(list(table["area"]), folds)))
+    fold = folds_by_group(table, folds)
+    return table.assign(fold=fold, **fold_columns(fold))
+
+
+def scene_statistics(job: SceneTiles) -> dict[str, Any]:
+    """``{"tiles": [row, ...], "bands": {count, mean, m2, min, max, sketch}}`` of one scene, as JSON types."""
+    tiles, bands = [], RunningMoments()
+    tasks = describe(next(filter(None, job.masks))).bands if any(job.masks) else ()
+    with ThreadPoolExecutor(ABREAST) as pool:  # reading, sorting and hashing let go of the interpreter's lock
+        for row, moments in pool.map(partial(_tile, job, tasks), range(len(job.keys))):
+            tiles.append(row)
+            bands.push(moments)
+    return {"tiles": tiles, "bands": bands.total()}
+
+
+def _tile(job: SceneTiles, tasks: Sequence[str], number: int) -> tuple[dict[str, Any], Moments]:
+    place, mask_path = job.places[number], job.masks[number]
+    image = read_image(job.images[number], place, job.missing[number])
+    moments = band_moments(image)
+    mask = read_labels(mask_path, place) if mask_path else None
+    counts = class_counts(mask, tasks) if mask is not None else {}
+    row = tile_row(image, mask, moments, job.min_valid_ratio) | counts
+    return {"key": job.keys[number]} | row | (fingerprint(image) if job.fingerprints else {}), moments
+
+
+def class_counts(mask_THW: NDArray[np.uint8], tasks: Sequence[str]) -> dict[str, list[int]]:
+    """``classes_<task>``: pixels of class 0, 1, ... up to the highest there is; 255 is none."""
+    return {
+        f"{CLASSES}{task}": np.bincount(mask_HW[mask_HW != IGNORE]).tolist()
+        for task, mask_HW in zip(tasks, mask_THW, strict=True)
+    }
+
+
+def tile_row(
+    image_CHW: NDArray[np.float32],
+    mask_THW: NDArray[np.uint8] | None,
+    moments: Mapping[str, Any],
+    min_valid_ratio: float,
+) -> dict[str, Any]:
+    """Statistics of one tile. `target_ratio` is the share of the first task's labelled pixels with a class above 0.
+
+    `skip`: no valid pixel, all valid pixels equal in every band, or valid_ratio below the threshold.
+    """
+    whole = min(moments["count"]) == image_CHW[0].size
+    valid_ratio = 1.0 if whole else float(np.isfinite(image_CHW).all(axis=0).mean())
+    constant = moments["min"] == moments["max"]
+    row: dict[str, Any] = {
+        "valid_ratio": valid_ratio,
+        "skip": bool(valid_ratio == 0 or constant or valid_ratio < min_valid_ratio),
+        **{f"img_{name}": moments[name] for name in ("min", "max", "mean")},
+        "img_std": [
+            float(np.sqrt(m / n)) if n else float("nan") for m, n in zip(moments["m2"], moments["count"], strict=True)
+        ],
+    }
+    if mask_THW is not None:
+        labelled = mask_THW[0] != IGNORE
+        row["labelled_ratio"] = float(labelled.mean())
+        row["target_ratio"] = float((mask_THW[0][labelled] > 0).mean()) if labelled.any() else 0.0
+    return row

@@ -1,0 +1,67 @@
+"""Predictions of several dates to one map per area."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from swath.config import configclass
+from swath.data.naming import area_of
+from swath.errors import CatalogError
+from swath.geo.mosaic import Rule, aggregate
+from swath.geo.raster import find_rasters
+from swath.steps.config import StepConfig
+
+
+@configclass
+class AggregateConfig(StepConfig):
+    """Predictions of several dates to one map per area."""
+
+    input_path: str
+    """Folder of <area>/<scene>.tif: probabilities of class 1, or classes."""
+    output_path: str
+    """Folder for classes/<area>.tif and probabilities/<area>.tif."""
+    rule: Rule = "mean"
+    """How dates decide: mean probability, any, majority, or n-1 of the n dates that see the pixel."""
+    threshold: float = 0.5
+    """Probability from which on a pixel (or a date's vote) is class 1."""
+
+
+# --------------------------------------------------------------------------------------------------------------- dates
+
+
+@dataclass(frozen=True, kw_only=True)
+class AreaJob:
+    """The dates of one area and how they decide."""
+
+    area: str
+    dates: Sequence[Path]
+    classes: Path
+    probability: Path
+    rule: Rule
+    threshold: float
+
+
+def area_jobs(source: Path, output: Path, rule: Rule, threshold: float) -> list[AreaJob]:
+    """A job per area folder below `source`. Raises CatalogError when there is no raster."""
+    dates: dict[str, list[Path]] = {}
+    for path in find_rasters(source):
+        dates.setdefault(area_of(path, source), []).append(path)
+    if not dates:
+        raise CatalogError(
+            f"{source}: no predictions found. Set input_path to a folder of <area>/<scene>.tif, e.g. .../probabilities."
+        )
+    return [
+        AreaJob(
+            area=area, dates=paths, classes=output / "classes" / f"{area}.tif",
+            probability=output / "probabilities" / f"{area}.tif", rule=rule, threshold=threshold,
+        )
+        for area, paths in sorted(dates.items())
+    ]  # fmt: skip
+
+
+def aggregate_area(job: AreaJob) -> str:
+    """Write the class raster and the mean probability of one area."""
+    aggregate(job.dates, job.classes, job.probability, job.rule, job.threshold)
+    return str(job.classes)

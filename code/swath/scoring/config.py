@@ -1,0 +1,59 @@
+"""Configuration of scores and of `validate`."""
+
+from __future__ import annotations
+
+from dataclasses import field
+
+from swath.config import configclass
+from swath.nn.model import Task
+from swath.scoring.alignment import Where
+
+
+@configclass
+class ScoringConfig:
+    """How scores are broken down, and how their intervals are found."""
+
+    block: int = 512
+    """Side of the blocks of a scene in pixels, each a unit of its own. Larger than what varies in a scene: blocks that
+    are alike make intervals too narrow, and few blocks make them uncertain."""
+    confidence: float = 0.95
+    """Share of the resamples that an interval holds."""
+    resamples: int = 2000
+    """Number of resamples of the bootstrap."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    scenes_needed: int = 10
+    """Resample scenes when there are at least so many; with fewer, resample blocks or tiles."""
+    conditions: tuple[str, ...] = ("area", "date", "target_share")
+    """Columns to break the scores down by: any of `swath.scoring.counts.COLUMNS` or of the table of scenes or tiles."""
+    bins: int = 4
+    """Numeric columns are cut into so many quantiles."""
+    grid: Where = "same"
+    """Where maps and labels meet: "same", on the one grid that both have to have, or "labels", on that of the labels,
+    whose pixels each take the map's value at their middle: a coarse map is then scored at full resolution."""
+    combined: dict[str, float] = field(default_factory=dict)
+    """Scores and their weights in one mean, logged as <prefix>/combined: {"SIC/r2": 2, "SOD/f1_weighted": 2}. With one
+    task without its name: {"iou_fg": 1, "f1_fg": 1}."""
+
+
+@configclass
+class ValidateConfig:
+    """Score a folder of predictions against ground truth."""
+
+    preds_path: str
+    """Folder of predicted class rasters, of scenes or tiles."""
+    gt_path: str
+    """Folder of label rasters; _vh_, _vv_ and _3b_ in names do not matter when the two are paired."""
+    tasks: dict[str, Task]
+    """Tasks (bands of the rasters) and their classes."""
+    run_id: str | None = None
+    """Training run of the predictions: scenes that trained it, or selected its weights, are refused. None takes the runs
+    that `inference` and the steps after it noted beside the predictions; without any the run is marked as unchecked."""
+    allow_selection_set: bool = False
+    """Score scenes that the training selected its weights on; the run is then marked as such."""
+    scenes_path: str | None = None
+    """Folder with a scenes.parquet whose columns become conditions to break the scores down by."""
+    compare_with: str | None = None
+    """Run id of an inference or validate run on the same labels: differences to its scores are logged with intervals."""
+    scoring: ScoringConfig = ScoringConfig()
+    """Blocks, intervals, conditions."""

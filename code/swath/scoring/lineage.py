@@ -1,0 +1,105 @@
+"""Which training runs a folder of predictions goes back to: from the settings that every step leaves beside its outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import geopandas as gpd
+
+from swath.config import absolute, relative
+from swath.errors import ConfigError, TrackingError
+from swath.scoring.held_out import footprints_of, held_out_notes, require_scenes_held_out
+from swath.scoring.pairs import Pairs
+
+Kind = Literal["classes", "probabilities"]
+PRODUCTS: tuple[Kind, ...] = ("classes", "probabilities")
+"""Folders below the output of inference, ensemble and postprocess."""
+
+
+def prediction_folder(text: str, kind: Kind, field: str) -> Path:
+    """A folder of predictions: of a step's output its folder `kind`, another one as it is.
+
+    Raises ConfigError, in the name of the config's `field`, when there is no such folder.
+    """
+    path = absolute(text)
+    if not path.is_dir():
+        raise ConfigError(f"{field}={text}: no folder {path}. Name a folder of predictions.")
+    return path / kind if (path / kind).is_dir() else path
+
+
+def prediction_folders(text: str, kind: Kind, field: str) -> list[Path]:
+    """The folders of a text like ``output/a;output/b``. Raises ConfigError when there is none, or one stands twice."""
+    found = [prediction_folder(part.strip(), kind, field) for part in text.split(";") if part.strip()]
+    twice = sorted({relative(path) for path in found if found.count(path) > 1})
+    if twice or not found:
+        fault = f"{', '.join(twice)} is named twice" if twice else "no folder"
+        raise ConfigError(f"{field}={text}: {fault}. Name folders of predictions, joined by ';'.")
+    return found
+
+
+def require_elsewhere(output: Path, folders: Iterable[Path]) -> None:
+    """Raise ConfigError when a step would write over the predictions that it reads."""
+    same = [str(folder) for folder in folders if output in (folder, folder.parent)]
+    if same:
+        raise ConfigError(f"output_path={output}: {same[0]} is read from there. Choose another output_path.")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The training runs behind a folder of predictions, and the folders below it that do not say where they are from."""
+
+    run_ids: frozenset[str]
+    unknown: tuple[Path, ...]
+
+
+def origin_of(folder: Path, asked: frozenset[Path] = frozenset()) -> Origin:
+    """Follow the settings of inference, ensemble, postprocess and the like back to training runs; once per folder."""
+    home = folder.parent if folder.name in PRODUCTS else folder
+    found = [json.loads(path.read_text())["settings"] for path in sorted(home.glob("*.settings.json"))]
+    own = frozenset(settings["run_id"] for settings in found if settings.get("run_id"))
+    given = [p for s in found for p in (s.get("input_paths") or s.get("input_path") or "").split(";") if p]
+    sources = [absolute(path) for path in given]
+    before = [origin_of(path, asked | {home}) for path in sources if path not in asked | {home, home / folder.name}]
+    if not own and not before:
+        return Origin(frozenset(), (folder,))
+    return Origin(own.union(*(o.run_ids for o in before)), tuple(u for o in before for u in o.unknown))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What scenes are to the models that predicted them; `notes` say what a reader of the scores must know."""
+
+    selection_set: bool | None
+    """Whether they selected a model's weights; None when nobody can tell, or whether they trained it."""
+    notes: tuple[str, ...]
+
+    def joined(self, other: Judgement) -> Judgement:
+        """Of both together: nobody can tell of all when nobody can tell of some."""
+        unknown = self.selection_set is None or other.selection_set is None
+        return Judgement(None if unknown else self.selection_set or other.selection_set, self.notes + other.notes)
+
+
+def require_held_out(
+    folder: Path, pairs: Pairs, tiles_of: Callable[[str], gpd.GeoDataFrame], allow_selection_set: bool
+) -> Judgement:
+    """Check that no training run behind a folder of predictions was trained on the paired scenes.
+
+    ``tiles_of(run_id)`` gives the tiles that a run used. Raises LeakError as `require_fair` does.
+    """
+    origin, ground = origin_of(folder), footprints_of(pairs)
+    judgement = Judgement(False, ())
+    for source in origin.unknown:
+        reason = f"{relative(source)} does not say which training run it is of"
+        judgement = judgement.joined(Judgement(None, tuple(held_out_notes(None, reason))))
+    for run_id in sorted(origin.run_ids):
+        try:
+            judged: bool | None = require_scenes_held_out(ground, tiles_of(run_id), allow_selection_set).selection_set
+            notes = held_out_notes(judged)
+        except TrackingError as error:
+            judged, notes = None, held_out_notes(None, str(error))
+        judgement = judgement.joined(Judgement(judged, tuple(f"{relative(folder)}: {note}" for note in notes)))
+    return judgement

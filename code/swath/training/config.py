@@ -1,0 +1,236 @@
+"""What a training is told: data, tasks, model, optimisation, and what decides."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+
+from swath.config import Factory, configclass
+from swath.data.leakage.leaks import LeakKind
+from swath.data.samples.samplers import Sampling, Uniform
+from swath.data.samples.storage import Cache
+from swath.data.splits.split import ByArea, Split
+from swath.data.splits.subset import Subset
+from swath.distributed import Launcher
+from swath.geo.windows import Tiling
+from swath.nn.consistency import LinearRamp, TurnConsistency
+from swath.nn.losses.pixel import TaskLosses
+from swath.nn.model import Task
+from swath.nn.preprocess.channels import Bands, Fill
+from swath.nn.preprocess.normalise import ZScore
+from swath.scoring.config import ScoringConfig
+from swath.training.schedules import Poly
+from swath.training.transfer import Freezing
+
+
+@configclass
+class DataConfig:
+    """Where tiles are, who judges, and how samples are drawn."""
+
+    tiles_path: str
+    """Folder with tile_stats.parquet; several, separated by ``;``, are one data set, such as scenes at several
+    resolutions. Tiles of one scene are on one side of the split, whichever folder they are in."""
+    split: Split = ByArea()
+    """Who trains, judges and reports: ByArea(validation_areas=...), ByFold(...), RandomSplit(...), BlockFolds(...).
+    Without validation tiles all train and the last weights are kept."""
+    subset: Subset = Subset()
+    """Part of the training side that is learned from, such as Subset(fraction=0.4, by="scene"); who judges stays."""
+    allow_leaks: bool | tuple[LeakKind, ...] = False
+    """Go on although evaluation tiles leak from the training: all kinds, or those named; the run is then marked."""
+    crop: int | None = 256
+    """Side of the random crops in pixels; None trains on whole tiles."""
+    batch: int = 8
+    """Samples per optimiser step and accumulation part, over all ranks: each of n processes takes an n-th of them, so
+    that trainings on one and on many devices take the same steps on the same samples."""
+    validation_batch: int = 4
+    """Whole tiles per validation batch."""
+    samples_per_epoch: int | None = None
+    """Samples drawn per epoch; None takes as many as there are training tiles."""
+    seek_target: float = 0.0
+    """Share of the crops that are drawn anew until they hold some of the target."""
+    min_labelled: float = 0.0
+    """Share of pixels with a label that every crop has to have, for whole scenes of which only a part is labelled;
+    above 0, no crop is without a label."""
+    validation_tiling: Tiling | None = None
+    """Evaluate tiles, or whole scenes, by such windows, each pixel in one of them; None: each tile at once."""
+    cache: Cache = "off"
+    """Where pixels are kept from their first use on: "mmap" in files of `cache_path` that other trainings use as well,
+    "ram" in memory, read at the start. Samples are the same."""
+    cache_path: str = "output/cache"
+    """Folder for cache="mmap", on a fast local disk; may be deleted when nothing runs."""
+    sampler: Sampling = Uniform()
+    """Which tiles are drawn: Uniform(), TargetPresence(without=..., with_target=...), ShiftCorrection(test_path=...,
+    fields=...) or InverseSize(by=...)."""
+    augmentation: tuple[Factory, ...] = ()
+    """Transforms of training batches, in order: partial(D4), partial(RandomAffine, degrees=10), ..."""
+    workers: int | None = None
+    """Threads that make batches ahead of their use; samples are the same for any number. None: 4 beside a GPU, and none on
+    a CPU, whose cores have enough to do."""
+    limit: int | None = None
+    """Take only so many training and validation tiles, drawn by the seed: a quick trial of the whole chain."""
+
+
+@configclass
+class Unlabelled:
+    """Learn from tiles without labels beside the labelled ones."""
+
+    tiles_path: str
+    """Folder with tile_stats.parquet; tiles with a mask are refused."""
+    method: Factory = partial(TurnConsistency)
+    """partial(TurnConsistency, ...) or partial(PseudoLabels, threshold=...)."""
+    ramp: Factory = partial(LinearRamp)
+    """Weight by iteration: partial(LinearRamp, low=0.001, high=1.0, share=0.25)."""
+    batch: int = 8
+    """Unlabelled samples per step, over all ranks."""
+    own_steps: int = 0
+    """0 adds the unlabelled gradients to those of the labelled batch. More: so many optimiser steps of their own on each
+    unlabelled batch, after the labelled one, each with new draws; the rate is that of the labelled step."""
+
+
+@configclass
+class WarmStart:
+    """Start from the weights of another training that fit by name and shape."""
+
+    weights: str
+    """A safetensors or PyTorch file, or runs:/<id of a training run>."""
+    part: str = ""
+    """Module of the model that the weights belong to, such as network.encoder; empty: the whole model."""
+
+
+@configclass
+class EarlyStopping:
+    """End a training that no longer improves."""
+
+    patience: int = 10
+    """Evaluations without an improvement that are waited for."""
+    min_delta: float = 0.0
+    """Smallest change that counts as an improvement."""
+    metric: str | None = None
+    """Logged metric; None takes the one that selects the weights. Losses count as better when they fall."""
+
+
+@configclass
+class Plateau:
+    """Multiply the learning rate by `factor`, on top of the schedule, when a metric stops improving."""
+
+    factor: float = 0.5
+    """What the rate is multiplied by."""
+    patience: int = 3
+    """Evaluations without an improvement that are waited for."""
+    min_delta: float = 0.0
+    """Smallest change that counts as an improvement."""
+    lowest: float = 1e-3
+    """Smallest product of all reductions."""
+    metric: str | None = None
+    """Logged metric; None takes the one that selects the weights. Losses count as better when they fall."""
+
+
+@configclass
+class ValidationConfig:
+    """When to evaluate, what decides, and what to show."""
+
+    every: int = 1
+    """Evaluate every so many epochs or iterations (`unit`); the end of the training is always evaluated."""
+    unit: Literal["epochs", "iterations"] = "epochs"
+    """Unit of `every`."""
+    at_start: bool = False
+    """Evaluate before the first step, too."""
+    metric: str | None = "validation/iou_fg"
+    """Logged metric whose highest value marks the best weights; None keeps the last ones."""
+    also: tuple[str, ...] = ()
+    """Further logged metrics that each keep their own best weights; those with losses keep the lowest."""
+    top: int = 1
+    """How many of the best weights by each metric are kept."""
+    keep_last: bool = False
+    """Keep the weights at the end of the training, too."""
+    training_subset: bool = False
+    """Also evaluate as many whole training tiles as there are validation tiles, always the same ones."""
+    early_stopping: EarlyStopping | None = None
+    """When to end early; None trains all epochs."""
+    scoring: ScoringConfig = ScoringConfig()
+    """Intervals and conditions of the scores that the best weights reach."""
+    panels: int = 4
+    """Validation tiles drawn at every evaluation: those with most labelled foreground."""
+
+
+@configclass
+class LearningConfig:
+    """What every training is told, whatever it learns."""
+
+    data: DataConfig
+    """Tiles, held-out areas, crops and batches."""
+    warm_start: WarmStart | None = None
+    """Weights to start from."""
+    channels: Factory = partial(Bands)
+    """Derived channels: partial(Bands, bands=...), partial(Decibel, bands=..., clip=...)."""
+    fill: Factory = partial(Fill)
+    """What takes the place of missing pixels."""
+    normaliser: Factory = partial(ZScore)
+    """Scaling of channels; constants left open are fitted on training tiles."""
+    rgb: tuple[str | None, ...] | None = None
+    """Channels that take a pretrained network's filters of red, green and blue; None: the first three."""
+    optimizer: Factory = partial(torch.optim.AdamW, lr=1e-3, weight_decay=1e-4)
+    """Optimiser: called with the parameters."""
+    no_decay: bool = False
+    """Exempt biases and normalisation weights from weight decay, and what a network of timm names: positions, tokens."""
+    schedule: Factory = partial(Poly)
+    """Learning-rate factor by iteration, e.g. partial(OneCycle, warm_up=0.1)."""
+    epochs: int = 20
+    """Number of epochs."""
+    accumulation: int = 1
+    """Parts of `data.batch` samples whose gradients make one optimiser step."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass: bf16 on GPUs that have it (Ampere and newer), where it is up to twice as fast;
+    fp16 on older ones, with scaled losses. On most CPUs fp32 is fastest."""
+    channels_last: bool | None = None
+    """Keep images and weights pixel by pixel in memory, for faster convolutions. None: on CPUs (a tenth faster), and on
+    GPUs with bf16 or fp16."""
+    compile: bool = False
+    """Compile the network with `torch.compile` for training: a minute or two at the start, faster steps after it."""
+    clip_norm: float | None = None
+    """Largest gradient norm."""
+    log_every: int = 10
+    """Steps between two values of the losses in the run, each the mean of these steps. The device is waited for then
+    only, and then only a loss that is not finite is seen. Every evaluation and every state is preceded by one."""
+    checkpoint_every: int = 200
+    """Iterations between states from which a killed training goes on; the end of an epoch always leaves one."""
+    output_path: str = "output/training"
+    """Folder for the state of unfinished trainings."""
+    seed: int = 0
+    """Seed of weights, draws and augmentation."""
+    device: str | None = None
+    """Device such as cpu or cuda; None takes the GPU when there is one, or each process its own."""
+    launcher: Launcher = "auto"
+    """Where other processes of the training come from: torchrun is seen by itself; "slurm" joins the tasks of srun."""
+    name: str | None = None
+    """Name of the run in the dashboard."""
+
+
+@configclass
+class TrainingConfig(LearningConfig):
+    """Train a segmentation model on tiles."""
+
+    tasks: dict[str, Task]
+    """Task name (a band of the masks) to its classes and loss."""
+    model: Factory
+    """Network: called with in_channels and classes, e.g. partial(smp.Unet, encoder_name="resnet18", encoder_weights=None)."""
+    freezing: tuple[Freezing, ...] = ()
+    """Parts that are fixed in the first epochs, or throughout: Freezing(part="encoder", epochs=5)."""
+    unlabelled: Unlabelled | None = None
+    """Tiles without labels to learn from."""
+    plateau: Plateau | None = None
+    """Reductions of the learning rate on a plateau of a metric."""
+    ema_decay: float | None = None
+    """Evaluate and keep an exponential moving average of the weights with this decay per step."""
+    swa_from: float | None = None
+    """Share of the epochs after which the weights of each epoch's end are averaged, e.g. 0.75; the average, with
+    renewed batch-norm statistics, is kept beside the best weights."""
+    validation: ValidationConfig = ValidationConfig()
+    """When to evaluate, what decides, what to show."""
+
+    def losses(self) -> TaskLosses:
+        """The losses of all tasks with their weights."""
+        losses = {name: task.loss() for name, task in self.tasks.items()}
+        return TaskLosses(losses, {name: task.weight for name, task in self.tasks.items()})

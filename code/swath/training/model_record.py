@@ -1,0 +1,120 @@
+"""What a training leaves so that its run is usable alone: weights, model description, fold lists."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import geopandas as gpd
+
+from swath import config as configs
+from swath.data.tables import CLASSES, read_table, write_table
+from swath.errors import TrackingError
+from swath.nn.model import SegmentationModel, Task, build_model
+from swath.nn.networks.pretrained import without_weights
+from swath.training.checkpoint import load_weights, save_weights
+
+if TYPE_CHECKING:
+    from swath.training.trainer import Training
+
+FOLDER = "model"
+"""Artifact folder of a training run that holds its record."""
+
+WEIGHTS, DESCRIPTION, TILES, INDEX = "weights.safetensors", "model.json", "tiles_used.parquet", "weights.json"
+TILE_RECORD = (
+    "key", "scene", "area", "crs", "side", "row", "col", "height", "width", "scene_height", "scene_width", "content",
+    "thumbnail", "geometry",
+)  # fmt: skip
+"""What a record keeps of a tile, where its table has it: enough to know its ground and its pixels again."""
+
+PARTS = ("channels", "fill", "normaliser", "model", "tasks", "rgb")
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A trained model with all that inference and scoring need to know of its training."""
+
+    model: SegmentationModel
+    tasks: Mapping[str, Task]
+    bands: tuple[str, ...]
+    tiles: gpd.GeoDataFrame
+    """Tiles with a column `side`: training, validation (selected the weights), held out (did not), or test."""
+
+
+def write_record(training: Training, folder: Path) -> list[Path]:
+    """Write the record of a finished training; return its files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    resolved = configs.resolve(training.config)
+    description = {name: resolved[name] for name in PARTS} | {"bands": list(training.batches.train_set.bands)}
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    save_weights(folder / WEIGHTS, training.judged, {"iteration": str(training.best_iteration)})
+    kept = _copy_kept(training, folder)
+    held_out = "validation" if training.selection.metrics else "held out"  # what selected nothing may report
+    folds = training.folds
+    sides = [side.assign(side=name) for name, side in
+             (("training", folds.train), (held_out, folds.validation), ("test", folds.test))]  # fmt: skip
+    used = gpd.pd.concat([side for side in sides if not side.empty])
+    write_table(folder / TILES, gpd.GeoDataFrame(used[[c for c in used if c in TILE_RECORD or c.startswith(CLASSES)]]))
+    return [folder / name for name in (WEIGHTS, DESCRIPTION, TILES, *kept)]
+
+
+def _copy_kept(training: Training, folder: Path) -> list[str]:
+    """Copy what is kept beside the best weights, one file per iteration, and an index by name; return the file names."""
+    index: dict[str, dict[str, Any]] = {}
+    for name, (path, about) in training.kept_weights().items():
+        best = about["iteration"] == training.best_iteration and path.stem.rsplit("-", 1)[-1].isdigit()
+        index[name] = {"file": WEIGHTS if best else path.name} | about
+        if not best:
+            shutil.copyfile(path, folder / path.name)
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    return sorted({INDEX, *(entry["file"] for entry in index.values())} - {WEIGHTS})
+
+
+def read_record(folder: Path, weights: str = "best") -> ModelRecord:
+    """The inverse of `write_record`, with the ``best`` weights or others that the training kept, by their name.
+
+    Raises TrackingError when the description cannot be understood, or lists the names when there is no such one.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        parts: dict[str, Any] = {name: configs.build(description[name]) for name in PARTS}
+    except (OSError, ValueError, KeyError) as error:
+        raise TrackingError(
+            f"{folder / DESCRIPTION}: not the description of a model ({error}). Pass a training's run id."
+        ) from error
+    bands = tuple(description["bands"])
+    network = without_weights(parts["model"])  # those of the record are loaded below
+    model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
+    load_weights(folder / _file_of(folder, weights), model)
+    return ModelRecord(model.eval(), parts["tasks"], bands, read_used_tiles(folder / TILES))
+
+
+def fetch_record(run_id: str, fetch: Callable[[str, str, Path], Path], weights: str = "best") -> ModelRecord:
+    """The record of a training run; ``fetch(run_id, artifact, folder)`` downloads it, as ``tracking.fetch`` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_record(fetch(run_id, FOLDER, Path(folder)), weights)
+
+
+def fetch_tiles(run_id: str, fetch: Callable[[str, str, Path], Path]) -> gpd.GeoDataFrame:
+    """The tiles that a training run used, column `side` = training or validation, without its model."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_used_tiles(fetch(run_id, f"{FOLDER}/{TILES}", Path(folder)))
+
+
+def read_used_tiles(path: Path) -> gpd.GeoDataFrame:
+    """The table of a record's tiles."""
+    return read_table(path, ("key", "area", "side"), "training")
+
+
+def _file_of(folder: Path, weights: str) -> str:
+    if weights == "best":
+        return WEIGHTS
+    index = json.loads((folder / INDEX).read_text()) if (folder / INDEX).is_file() else {}
+    if weights not in index:
+        raise TrackingError(f"weights={weights}: this training kept {', '.join(['best', *index])}. Choose one of them.")
+    return str(index[weights]["file"])

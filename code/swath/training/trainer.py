@@ -1,0 +1,316 @@
+"""Training as an Ignite engine that can be killed at any moment and goes on to the same weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from swath.data.samples.loader import Loader
+from swath.distributed import device_of, is_main
+from swath.errors import ConfigError
+from swath.nn.losses.pixel import TaskLosses
+from swath.nn.model import build_model
+from swath.nn.networks.pretrained import check_network
+from swath.scoring.baselines import constant_guesses
+from swath.scoring.counts import tile_rows
+from swath.scoring.evaluate import Evaluation, evaluate
+from swath.scoring.table import ScoreTable
+from swath.training.averaging import Averages
+from swath.training.batches import Batches
+from swath.training.checkpoint import load_weights, save_weights, warm_start
+from swath.training.config import TrainingConfig
+from swath.training.learner import Learner, mix, seed_everything
+from swath.training.loop import Loop, resume_folder
+from swath.training.loop import Reports as Reports  # scripts find it here
+from swath.training.resume_state import ResumeState
+from swath.training.selection import Patience, Selection
+from swath.training.sides import Sides, fit_preprocessing, most_foreground
+
+log = logging.getLogger("swath.training")
+
+VALIDATION, TEST, SUBSET, AVERAGED = "validation", "test", "training_subset", "swa"
+"""First parts of metric names: tiles that select the weights; tiles that only report; training tiles evaluated alike;
+averaged weights on the first."""
+
+
+@dataclass
+class Training:
+    """A training: its data, its learner, and what it keeps of its evaluations. A `Course` of the loop."""
+
+    config: TrainingConfig
+    reports: Reports
+    start_from: Path | None = None
+    """File of the weights that `config.warm_start` names."""
+    evaluated: int = -1
+    stopped: str = ""
+    """Why the training ended before its last epoch."""
+
+    def __post_init__(self) -> None:
+        config = self.config
+        check_network(config.model)
+        seed_everything(config.seed)
+        self.device = device_of(config.device)
+        self.batches = Batches(config, self.device)
+        model = build_model(
+            self.batches.train_set.bands,
+            config.channels,
+            config.fill,
+            config.normaliser,
+            config.model,
+            config.tasks,
+            config.rgb,
+        )
+        if config.warm_start and self.start_from:
+            warm_start(model, self.start_from, config.warm_start.part)
+        fit_preprocessing(model, self.folds, list(config.tasks), config.seed)
+        self.learner = Learner(config, model, self.device, self.steps * config.epochs)
+        if idist.get_rank():  # weights are equal by now; each rank drops out other activations
+            torch.manual_seed(mix(config.seed, idist.get_rank()))
+        self.loop = Loop(config, self.learner, self.batches, resume_folder(config), self.reports)
+        self.model = model
+        self.averages = Averages(model, config.ema_decay, config.swa_from)
+        self.validation_loader = self.batches.whole_tiles(self.folds.validation)
+        self._prepare_selection()
+
+    def _prepare_selection(self) -> None:
+        validation = self.config.validation
+        judged = [] if self.validation_loader is None or validation.metric is None else [validation.metric]
+        self.selection = Selection((*judged, *validation.also) if judged else (), validation.top)
+        wrong = [s for s in validation.scoring.combined if f"{VALIDATION}/{s}" not in self._metric_names()]
+        if wrong:
+            have = ", ".join(sorted(n.removeprefix(f"{VALIDATION}/") for n in self._metric_names()))
+            raise ConfigError(f"validation.scoring.combined: no score {', '.join(wrong)}. There are: {have}.")
+        unknown = self.selection.unknown(self._metric_names())
+        if unknown:
+            raise ConfigError(
+                f"validation.metric={unknown[0]}: not among the logged metrics {', '.join(sorted(self._metric_names()))}"
+            )
+        stop, plateau = validation.early_stopping, self.config.plateau
+        default = judged[0] if judged else None
+        if (stop and not (stop.metric or default)) or (plateau and not (plateau.metric or default)):
+            raise ConfigError(
+                "early_stopping and plateau watch a validation metric: hold areas out and name one in `metric`"
+            )
+        self.patience = Patience(stop.metric or str(default), stop.patience, stop.min_delta) if stop else None
+        self.plateau = (
+            Patience(plateau.metric or str(default), plateau.patience, plateau.min_delta) if plateau else None
+        )
+        self.shown = most_foreground(self.folds.validation, validation.panels)
+
+    @property
+    def folds(self) -> Sides:
+        """The tiles by side."""
+        return self.batches.folds
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps per epoch."""
+        return self.batches.steps
+
+    @property
+    def unfinished(self) -> ResumeState:
+        """Its state and the weights that are kept so far."""
+        return self.loop.unfinished
+
+    @property
+    def history(self) -> list[tuple[int, dict[str, float]]]:
+        """Every logged value by step."""
+        return self.loop.history
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that are evaluated and kept: the moving average when there is one."""
+        return self.averages.judged
+
+    @property
+    def best(self) -> float | None:
+        """The best logged value of the metric that selects."""
+        return self.selection.best
+
+    @property
+    def best_iteration(self) -> int:
+        """The iteration of the weights that are the result."""
+        return self.selection.best_iteration
+
+    @property
+    def losses(self) -> TaskLosses:
+        """The losses that it lessens."""
+        assert isinstance(self.learner.losses, TaskLosses)
+        return self.learner.losses
+
+    # ------------------------------------------------------------------------------------------------------- running
+
+    def run(self) -> nn.Module:
+        """Train to the end, from the state of an earlier start where there is one; return the best weights.
+
+        Raises TrainingError when the loss is not finite or another process runs the same training.
+        """
+        try:
+            return self._run()
+        finally:
+            self.learner.unwrap()
+
+    def _run(self) -> nn.Module:
+        with self.unfinished.exclusive():
+            self.loop.run(self)
+            self._finish()
+            return self._best_model()
+
+    def attach(self, engine: Engine) -> None:
+        """Evaluate by the config's schedule, and follow the averages."""
+        every = self.config.validation.every
+        unit = Events.EPOCH_COMPLETED if self.config.validation.unit == "epochs" else Events.ITERATION_COMPLETED
+        self.averages.attach(engine, self.config.epochs)
+        engine.add_event_handler(unit(every=every), lambda e: self.evaluate(e, e.state.iteration))
+
+    def begin(self, engine: Engine) -> None:
+        """Evaluate before the first step where the config says so."""
+        if self.config.validation.at_start:
+            self.evaluate(engine, 0)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Bring the model's parts into the state of an epoch, counted from 0."""
+        changed = [freezing.apply(self.model, epoch) for freezing in self.config.freezing]
+        if any(changed):
+            self.learner.wrap()
+
+    def evaluate(self, engine: Engine, iteration: int) -> None:
+        """Evaluate once per iteration number; keep the weights when they are among the best, or end here."""
+        if iteration == self.evaluated:
+            return
+        self.loop.fetch(iteration)
+        self.evaluated = iteration
+        if self.validation_loader is None:
+            self._offer({}, iteration)
+            return
+        found = self._judge(self.judged, self.validation_loader, self.shown)
+        step = iteration if self.config.validation.unit == "iterations" else iteration // self.steps
+        values = self._metrics(found, VALIDATION)
+        self.loop.record(values | {f"{VALIDATION}/iteration": float(iteration)}, step)
+        if self.config.validation.training_subset and self.batches.subset_loader is not None:
+            self.loop.record(self._metrics(self._judge(self.judged, self.batches.subset_loader), SUBSET), step)
+        self.reports.evaluation(found, values, step)
+        self._offer(values, iteration)
+        self._watch(engine, values)
+
+    def _judge(self, model: nn.Module, loader: Loader, shown: list[str] | None = None) -> Evaluation:
+        return evaluate(model, loader, self.config.tasks, self.losses, shown or [], self.device)
+
+    def _metrics(self, found: Evaluation, prefix: str) -> dict[str, float]:
+        return found.metrics(prefix, self.config.tasks, self.config.validation.scoring.combined)
+
+    def _metric_names(self) -> set[str]:
+        """Every score that an evaluation can log."""
+        matrices = {name: np.ones((len(task.classes),) * 2, np.int64) for name, task in self.config.tasks.items()}
+        terms = dict.fromkeys(self.losses.names, 0.0)
+        return set(self._metrics(Evaluation(matrices, terms), VALIDATION))
+
+    def _offer(self, values: Mapping[str, float], iteration: int) -> None:
+        kept = self.selection.offer(values, iteration)
+        if kept and is_main():
+            save_weights(self.unfinished.weights(iteration), self.judged, {"iteration": str(iteration)})
+
+    def _watch(self, engine: Engine, values: Mapping[str, float]) -> None:
+        """Lower the rate, or end the training, when a metric has not improved for too long."""
+        if self.plateau and self.config.plateau:
+            self.plateau.observe(values)
+            if self.plateau.spent:
+                self.plateau.waited = 0
+                lowest, factor = self.config.plateau.lowest, self.config.plateau.factor
+                self.learner.reduce(max(lowest, self.learner.reduction * factor))
+        if self.patience:
+            self.patience.observe(values)
+            if self.patience.spent and not self.stopped:
+                self.stopped = (
+                    f"{self.patience.metric} has not improved by more than {self.patience.min_delta:g} "
+                    f"in {self.patience.waited} evaluations"
+                )
+                log.info("early stopping at iteration %d: %s", engine.state.iteration, self.stopped)
+                engine.terminate()
+
+    def _finish(self) -> None:
+        """Keep what is only known at the end: the last weights, and the average over the last epochs."""
+        if self.config.validation.keep_last and is_main():
+            save_weights(self.unfinished.weights("last"), self.judged, {"iteration": str(self.evaluated)})
+        images = (batch["image"] for batch in self.batches.training_loader(0, epoch=self.config.epochs))
+        averaged = self.averages.averaged(images, self.device)
+        if averaged is not None:
+            if is_main():
+                save_weights(self.unfinished.weights(AVERAGED), averaged, {"iteration": str(self.evaluated)})
+            if self.validation_loader is not None:
+                found = self._judge(averaged, self.validation_loader)
+                self.loop.record(self._metrics(found, AVERAGED), self.evaluated)
+
+    def scores(self) -> dict[str, ScoreTable]:
+        """The scores of the result by side: validation tiles, which selected it, and test tiles, which did nothing else.
+
+        Call it after `run`. Tables hold a row per tile; their scores have intervals.
+        """
+        sides = {VALIDATION: self.folds.validation, TEST: self.folds.test}
+        tables = {}
+        for name, tiles in sides.items():
+            loader = self.batches.whole_tiles(tiles)
+            if loader is not None:
+                table = ScoreTable(self.config.tasks, self.config.validation.scoring)
+                table.constants = constant_guesses(self.folds.train, self.config.tasks)
+                table.extend(tile_rows(self._judge(self.judged, loader), tiles))
+                tables[name] = table
+        return tables
+
+    def _best_model(self) -> nn.Module:
+        idist.barrier()
+        load_weights(self.unfinished.weights(self.best_iteration), self.judged)
+        return self.judged
+
+    def kept_weights(self) -> dict[str, tuple[Path, dict[str, Any]]]:
+        """What is kept beside the best weights: name to file, and the metric, value and iteration it stands for."""
+        found: dict[str, tuple[Path, dict[str, Any]]] = {}
+        for metric in self.selection.metrics:
+            for place, (value, iteration) in enumerate(self.selection.ranked(metric)):
+                name = metric if place == 0 else f"{metric}:{place + 1}"
+                about = {"metric": metric, "value": value, "iteration": iteration}
+                found[name] = (self.unfinished.weights(iteration), about)
+        for name in ("last", AVERAGED):
+            path = self.unfinished.weights(name)
+            if path.is_file():
+                found[name] = (path, {"iteration": self.evaluated})
+        return found
+
+    # ------------------------------------------------------------------------------------------------ stop and resume
+
+    def kept(self) -> Collection[int]:
+        """Iterations of the best weights so far."""
+        return self.selection.iterations
+
+    def state(self) -> dict[str, Any]:
+        """What decides, as tensors and plain values."""
+        return {
+            "evaluated": self.evaluated, "stopped": self.stopped, "selection": self.selection.state(),
+            "averages": self.averages.state(), "patience": _counts(self.patience), "plateau": _counts(self.plateau),
+        }  # fmt: skip
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.averages.load(state["averages"])
+        self.selection.load(state["selection"])
+        self.evaluated, self.stopped = state["evaluated"], state["stopped"]
+        _recount(self.patience, state["patience"])
+        _recount(self.plateau, state["plateau"])
+
+
+def _counts(patience: Patience | None) -> list[Any] | None:
+    return [patience.best, patience.waited] if patience else None
+
+
+def _recount(patience: Patience | None, counts: list[Any] | None) -> None:
+    if patience and counts:
+        patience.best, patience.waited = counts

@@ -1,0 +1,101 @@
+"""What version 0.1.0 left, before its modules moved, is read by their new names: records, states, ledgers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import swath.config
+from swath.data.tables import read_scenes
+from swath.geo.raster import find_rasters, read_image
+from swath.prediction.config import InferenceConfig
+from swath.prediction.scenes import predict_scenes
+from swath.steps.ledger import Item, Ledger
+from swath.training.loop import Reports
+from swath.training.model_record import read_record
+from swath.training.trainer import Training
+from tests.before_the_move.training import EPOCHS, HERE, KILLED_AT, STEPS, config, make_tiles
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project's root with the scenes and tiles that version 0.1.0 was given."""
+    monkeypatch.setattr("swath.config.paths.PROJECT_ROOT", tmp_path)
+    make_tiles(tmp_path)
+    return tmp_path
+
+
+def test_c88_c89_a_model_record_of_before_maps_a_scene_as_before(project: Path) -> None:
+    assert "swath.nn.unet:UNet" in (HERE / "model" / "model.json").read_text()
+    scenes = read_scenes(project / "scenes")
+    settings = InferenceConfig(run_id="before", input_path="scenes", output_path="maps", device="cpu")
+    predict_scenes(settings, read_record(HERE / "model"), scenes, project / "maps")
+    probability = read_image(find_rasters(project / "maps" / "probabilities")[2])[0]
+    before = np.loadtxt(HERE / "probabilities.txt", dtype=np.float32)  # every eighth pixel
+    np.testing.assert_allclose(probability[::8, ::8], before, atol=2e-4)
+
+
+def test_c88_a_training_of_before_goes_on(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(HERE / "training", project / "training")
+    logged: list[int] = []
+    reports = Reports(metrics=lambda values, step: logged.append(step), evaluation=lambda *_: None)
+    training = Training(config(), reports)
+    with caplog.at_level(logging.INFO, "swath.training"):
+        found = training.run().state_dict()
+    assert f"going on at iteration {KILLED_AT - 1} of {STEPS * EPOCHS}" in caplog.text
+    assert logged[:STEPS] == list(range(1, STEPS + 1))  # what was logged before the kill
+    whole = read_record(HERE / "model").model.state_dict()
+    assert all(torch.allclose(found[name], whole[name], atol=1e-4) for name in whole if name in found)
+    assert set(whole) == set(found)
+
+
+def digest_of_before(value: Any) -> str:
+    """The digest of version 0.1.0."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def test_c13_a_ledger_of_before_still_says_what_is_done(project: Path) -> None:
+    settings = {
+        "input_path": "scenes", "masks_path": None, "write": True, "missing_values": [],
+        "tiling": "swath.geo.windows:ConstantSize", "tiling.size": 48, "tiling.min_overlap": 8,
+        "policy": "swath.data.samplers:TargetPresence", "loss": "swath.nn.losses:CrossEntropy",
+    }  # fmt: skip
+    folder = project / "step"
+    folder.mkdir()
+    files = [project / f"{name}.txt" for name in ("a", "b")]
+    for file in files:
+        file.write_text(file.stem)
+    lines = []
+    for file in files:
+        stamp = [str(file), file.stat().st_size, file.stat().st_mtime_ns]
+        digest = digest_of_before({"settings": digest_of_before(settings), "inputs": [stamp]})
+        lines.append(json.dumps({"key": file.stem, "digest": digest, "result": file.stem.upper()}))
+    (folder / "step.done.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "step.settings.json").write_text(json.dumps({"settings": settings}))
+
+    now = {name: renamed(value) for name, value in settings.items()}
+    ledger = Ledger(folder, "step", now)
+    assert ledger.differs is None
+    items = [Item(key=file.stem, job=None, inputs=(file,)) for file in files]
+    assert ledger.finished(items) == {"a": "A", "b": "B"}
+    files[1].write_text("changed")
+    assert ledger.finished(items) == {"a": "A"}
+    assert Ledger(folder, "step", now | {"tiling.size": 64}, replace=True).differs == "tiling.size: 48 before, 64 now"
+
+
+def renamed(value: Any) -> Any:
+    """The name that a class has now."""
+    if not isinstance(value, str) or ":" not in value:
+        return value
+    found = swath.config.locate(value)
+    return f"{found.__module__}:{found.__qualname__}"

@@ -1,0 +1,180 @@
+"""Samples from tiles: the right pixels, each labelled pixel once, and files that are named when they fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from swath.data.samples.dataset import Crops, TileDataset, collate
+from swath.data.samples.samplers import Draw
+from swath.data.samples.tile_tables import read_tiles, tiles_from_folders, tiles_from_lists
+from swath.data.tables import TILE_COLUMNS, TILES, read_table
+from swath.errors import CatalogError, ConfigError, RasterError
+from swath.geo.raster import find_rasters, read_image, read_labels
+from swath.labels import IGNORE
+from tests.conftest import Script
+from tests.synthetic import backscatter, blobs, cut_in_half, grid, write_image, write_mask, write_scenes
+
+SHAPE = (70, 90)
+
+
+@pytest.fixture
+def tiles(script: Script, tmp_path: Path) -> Path:
+    write_scenes(tmp_path / "scenes", 2, SHAPE, tmp_path / "masks")
+    paths = {"input_path": tmp_path / "scenes", "masks_path": tmp_path / "masks", "output_path": tmp_path / "tiles"}
+    overrides = {"tiling__size": 40, "tiling__min_overlap": 10, "executor": "serial"}
+    assert script("generate_tiles", "configs/demo/generate_tiles.py", **paths, **overrides) == 0
+    return tmp_path / "tiles"
+
+
+def dataset(folder: Path, **options: object) -> TileDataset:
+    return TileDataset(read_table(folder / TILES, TILE_COLUMNS, "generate_tiles"), folder, ["water"], **options)
+
+
+def test_c36_samples_are_the_files_and_labels_count_every_pixel_once(tiles: Path) -> None:
+    data = dataset(tiles)
+    seen = {i: np.full(SHAPE, IGNORE, np.uint8) for i in range(2)}
+    count = {i: np.zeros(SHAPE, int) for i in range(2)}
+    for i, row in enumerate(data.rows):
+        sample = data[i]
+        assert set(sample) == {"image", "target", "key", "window"}
+        assert (sample["image"].dtype, sample["target"]["water"].dtype) == (torch.float32, torch.uint8)
+        assert sample["key"] == row["key"]
+        area, window = int(row["area"][-1]), sample["window"]
+        scene = backscatter(SHAPE, seed=area)
+        np.testing.assert_array_equal(sample["image"].numpy(), scene[:, *window.slices])
+        target = sample["target"]["water"].numpy()
+        here = target != IGNORE
+        count[area][window.slices] += here
+        seen[area][window.slices][here] = target[here]
+    for area in range(2):
+        assert (count[area] == 1).all()
+        assert np.array_equal(seen[area], blobs(SHAPE, area))
+
+
+def test_c36_random_crops_are_windows_of_the_scene_and_depend_on_the_seed_only(tiles: Path) -> None:
+    data = dataset(tiles, crops=Crops(size=16))
+    for number in range(20):
+        draw = Draw(number % len(data), (7, number))
+        sample, again = data[draw], data[draw]
+        area, window = int(data.rows[draw.tile]["area"][-1]), sample["window"]
+        assert window.shape == (16, 16)
+        np.testing.assert_array_equal(sample["image"].numpy(), backscatter(SHAPE, seed=area)[:, *window.slices])
+        np.testing.assert_array_equal(sample["target"]["water"].numpy(), blobs(SHAPE, area)[window.slices])
+        assert again["window"] == window
+    windows = {data[Draw(0, (7, n))]["window"] for n in range(20)}
+    assert len(windows) > 10
+
+
+def test_c36_a_crop_larger_than_the_tile_is_padded_with_nothing(tiles: Path) -> None:
+    sample = dataset(tiles, crops=Crops(size=64))[Draw(0, (0, 0))]
+    assert sample["image"].shape == (3, 64, 64)
+    assert torch.isnan(sample["image"][:, 40:]).all()
+    assert (sample["target"]["water"][40:] == IGNORE).all()
+    assert (sample["target"]["water"][:40, :40] != IGNORE).all()
+
+
+def test_c36_seeking_crops_hold_the_target_more_often(tmp_path: Path) -> None:
+    mask = np.zeros((128, 128), np.uint8)
+    mask[:28, :28] = 1
+    write_image(tmp_path / "i" / "x.tif", backscatter((128, 128), gap=0), grid((128, 128)))
+    write_mask(tmp_path / "m" / "x.tif", mask, grid((128, 128)))
+    table = tiles_from_folders(tmp_path / "i", tmp_path / "m")
+    share = {}
+    for seek in (0.0, 1.0):
+        data = TileDataset(table, tmp_path, ["water"], crops=Crops(size=32, seek_target=seek))
+        share[seek] = np.mean([data[Draw(0, (0, n))]["target"]["water"].any().item() for n in range(60)])
+    assert share[0.0] < 0.2 < 0.5 < share[1.0]
+
+
+def test_c36_workers_give_the_same_batches(tiles: Path) -> None:
+    data = dataset(tiles)
+    alone, shared = (list(DataLoader(data, 4, num_workers=n, collate_fn=collate)) for n in (0, 1))
+    assert [b["key"] for b in alone] == [b["key"] for b in shared]
+    for a, b in zip(alone, shared, strict=True):
+        assert torch.equal(torch.nan_to_num(a["image"]), torch.nan_to_num(b["image"]))
+        assert torch.equal(a["target"]["water"], b["target"]["water"])
+        assert a["window"] == b["window"]
+
+
+def test_c37_table_folders_and_lists_give_equal_data_sets(tiles: Path) -> None:
+    images, masks = (
+        {p.parent.name.replace("_vh_", "_3b_") + "/" + p.stem: p for p in find_rasters(tiles / k)}
+        for k in ("images", "masks")
+    )
+    for key, path in masks.items():  # folders pair by relative name
+        target = tiles / "same" / f"{key}.tif"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    tables = [
+        tiles_from_folders(tiles / "images", tiles / "same"),
+        tiles_from_lists(images, masks),
+    ]
+    whole = dataset(tiles)
+    for table in tables:
+        data = TileDataset(table, tiles, ["water"])
+        assert len(data) == len(whole)
+        by_key = {data.rows[i]["key"]: i for i in range(len(data))}
+        for row in whole.rows:
+            sample = data[by_key[f"{Path(row['image']).parent.name}/{Path(row['image']).stem}"]]
+            np.testing.assert_array_equal(sample["image"].numpy(), read_image(tiles / row["image"]))
+            np.testing.assert_array_equal(sample["target"]["water"].numpy(), read_labels(tiles / row["mask"])[0])
+
+
+def test_c37_empty_input_and_lone_files_raise(tiles: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CatalogError, match="no image files given: the folder or list is empty"):
+        tiles_from_folders(tmp_path / "empty", None)
+    with pytest.raises(CatalogError, match="no image files given"):
+        tiles_from_lists({}, {})
+    with pytest.raises(CatalogError, match=r"2 files have no partner of the same name: a, b"):
+        tiles_from_lists({"a": tmp_path}, {"b": tmp_path})
+    with pytest.raises(CatalogError, match=r"no tiles left to read\. Check data\.split and the skip rule"):
+        TileDataset(read_table(tiles / TILES, TILE_COLUMNS, "generate_tiles").iloc[:0], tiles, ["water"])
+
+
+def test_c41_without_masks_there_is_no_target(script: Script, tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", 1, SHAPE)
+    paths = {"input_path": tmp_path / "scenes", "output_path": tmp_path / "tiles", "executor": "serial"}
+    assert (
+        script("generate_tiles", "configs/demo/generate_test_tiles.py", **paths, tiling__size=32, tiling__stride=32)
+        == 0
+    )
+    data = dataset(tmp_path / "tiles")
+    sample = data[len(data) - 1]
+    assert sample["target"] == {}
+    assert (sample["window"].row, sample["window"].col) == (64, 64)
+    np.testing.assert_array_equal(sample["image"][:, :6, :26].numpy(), backscatter(SHAPE)[:, 64:, 64:])
+    lone = TileDataset(tiles_from_folders(tmp_path / "scenes", None), tmp_path, ["water"])
+    assert lone[0]["target"] == {}
+
+
+def test_c36_missing_files_are_listed_before_any_is_read(tiles: Path) -> None:
+    lost = [next((tiles / kind).rglob("tile_0_0.tif")) for kind in ("images", "masks")]
+    for path in lost:
+        path.unlink()
+    with pytest.raises(CatalogError, match=r"2 files of the table are missing.*Run `generate_tiles` again") as caught:
+        dataset(tiles)
+    assert all(str(path) in str(caught.value) for path in lost)
+
+
+def test_c36_a_truncated_tile_is_named_when_it_is_read(tiles: Path) -> None:
+    data = dataset(tiles)
+    path = cut_in_half(tiles / data.rows[3]["image"])
+    assert data[2]["key"]
+    with pytest.raises(RasterError, match=rf"{path.name}: cannot be read as a raster"):
+        data[3]
+
+
+def test_c36_an_unknown_task_lists_the_masks_bands(tiles: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tasks: the masks have no band ice\. They have: water"):
+        TileDataset(read_table(tiles / TILES, TILE_COLUMNS, "generate_tiles"), tiles, ["ice"])
+
+
+def test_c14_tiles_need_their_statistics(tiles: Path) -> None:
+    with pytest.raises(CatalogError, match=r"tile_stats\.parquet: no such table\. Run `generate_tiles_stats`"):
+        read_tiles(tiles)

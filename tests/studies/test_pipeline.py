@@ -1,0 +1,181 @@
+"""Entry points as `mlflow run` starts them, and the chain of all of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from swath import config as configs
+from swath.errors import ConfigError
+from swath.studies.pipeline import PipelineConfig, PipelineStep, plan_steps
+from tests.conftest import ROOT, Script, child_environment
+
+
+def project(arguments: list[str], database: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", *arguments]
+    return subprocess.run(
+        command, cwd=database.parent, env=child_environment(database), capture_output=True, text=True, check=False
+    )
+
+
+def chain(folder: Path) -> Path:
+    """Two steps of the demo at small size."""
+    file = folder / "pipeline.py"
+    file.write_text(
+        '"""A chain for a test."""\nfrom swath.studies.pipeline import PipelineConfig, PipelineStep\n'
+        f"root = {str(folder)!r}\n"
+        "config = PipelineConfig(name='small', steps=(\n"
+        "    PipelineStep(entry_point='generate_demo_scenes', config_path='configs/demo/generate_demo_scenes.py',\n"
+        "        parameters={'output_path': root + '/raw', 'size': '96', 'executor': 'serial'}),\n"
+        "    PipelineStep(entry_point='generate_3b_images', config_path='configs/demo/generate_3b_images.py',\n"
+        "        parameters={'input_path': root + '/raw/train', 'output_path': root + '/scenes', 'executor': 'serial'}),\n"
+        "), results={'scenes': root + '/scenes'})\n"
+    )
+    return file
+
+
+def test_c01_pipeline_runs_children_and_a_second_start_does_only_what_is_missing(tmp_path: Path) -> None:
+    database, file = tmp_path / "mlflow.db", chain(tmp_path)
+    first = project(["-e", "pipeline", "-P", f"config_path={file}"], database)
+    assert first.returncode == 0, first.stderr[-3000:]
+    assert "==> generate_demo_scenes" in first.stdout
+    assert (tmp_path / "scenes" / "scenes.parquet").is_file()
+    client = mlflow.MlflowClient(f"sqlite:///{database}")
+    runs = {run.info.run_name: run for run in client.search_runs(["0"])}
+    assert set(runs) == {"small", "generate_demo_scenes", "generate_3b_images"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    parent = runs["small"].info.run_id
+    assert runs["generate_3b_images"].data.tags["mlflow.parentRunId"] == parent
+
+    (tmp_path / "scenes" / "scenes.parquet").unlink()
+    for path in (tmp_path / "scenes").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    (tmp_path / "scenes").rename(tmp_path / "gone")
+    again = project(["-e", "pipeline", "-P", f"config_path={file}"], database)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "done before: generate_demo_scenes" in again.stdout
+    assert "==> generate_3b_images" in again.stdout
+    assert (tmp_path / "scenes" / "scenes.parquet").is_file()
+
+
+def test_c01_a_failing_entry_point_returns_non_zero_and_says_what_to_do(tmp_path: Path) -> None:
+    done = project(["-e", "generate_tiles", "-P", f"input_path={tmp_path / 'nowhere'}"], tmp_path / "mlflow.db")
+    assert done.returncode != 0
+    assert f"{tmp_path / 'nowhere'}: no such folder. Set input_path" in done.stderr
+
+
+def test_c02_c03_overrides_reach_nested_fields_and_wrong_names_are_answered(
+    script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script("training", "configs/demo/training.py", **{"data.corp": 64}) == 1
+    assert "Did you mean `crop`?" in capsys.readouterr().err
+    assert script("training", "configs/demo/training.py", **{"data.crop": "large"}) == 1
+    assert "data.crop=large: expected int | None" in capsys.readouterr().err
+
+
+def test_every_committed_config_loads_and_resolves() -> None:
+    for path in sorted((ROOT / "configs").rglob("*.py")):
+        config = configs.load(path, object)
+        assert type(configs.build(configs.resolve(config))) is type(config), path
+
+
+def test_help_lists_every_field_with_its_meaning(
+    script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import training
+
+    monkeypatch.setattr(sys, "argv", ["training.py", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        training.main()
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "--data.crop  int | None [256]" in text
+    assert "Side of the random crops in pixels" in text
+
+
+def test_pipeline_refuses_references_to_no_step() -> None:
+    demo = configs.load(ROOT / "configs/demo/pipeline.py", PipelineConfig)
+    from dataclasses import replace
+
+    steps = tuple(
+        replace(s, parameters={"run_id": "{trainign}"}) if s.entry_point == "inference" else s for s in demo.steps
+    )
+    with pytest.raises(ConfigError, match="refers to no earlier step"):
+        plan_steps(replace(demo, steps=steps))
+
+
+def test_pipeline_digests_follow_settings_and_what_comes_before() -> None:
+    from dataclasses import replace
+
+    demo = configs.load(ROOT / "configs/demo/pipeline.py", PipelineConfig)
+    changed = replace(demo, steps=tuple(
+        replace(s, parameters={"epochs": "3"}) if s.entry_point == "training" else s for s in demo.steps
+    ))  # fmt: skip
+    before, after = plan_steps(demo), plan_steps(changed)
+    names = [p.step.label for p in before]
+    same = [a.digest == b.digest for a, b in zip(before, after, strict=True)]
+    assert same == [names.index(n) < names.index("training") for n in names]
+
+
+def test_c01_members_of_an_ensemble_count_as_inputs_of_the_chain(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.tif").write_text("one")
+    parameters = {"input_paths": f"{tmp_path / 'a'};{tmp_path / 'b'}", "output_path": str(tmp_path / "out")}
+    step = PipelineStep(entry_point="ensemble", config_path="configs/demo/ensemble.py", parameters=parameters)
+    before = plan_steps(PipelineConfig(steps=(step,)))[0].digest
+    assert plan_steps(PipelineConfig(steps=(step,)))[0].digest == before
+    (tmp_path / "b" / "x.tif").write_text("another")
+    assert plan_steps(PipelineConfig(steps=(step,)))[0].digest != before
+
+
+@pytest.mark.real_data
+def test_real_scenes_to_shapefiles(real_data: Path, tmp_path: Path, script: Script) -> None:
+    """Two real labelled areas and one real test area through every step, with a network of seconds."""
+    for side, area in (("train", "aoi1"), ("train", "aoi3"), ("test", "aoi5")):
+        (tmp_path / "raw" / side).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "raw" / side / area).symlink_to(real_data / side / area)
+    out, unosat = tmp_path, "configs/unosat"
+    common = {"executor": "threads"}
+    for side in ("train", "test"):
+        paths = {"input_path": out / "raw" / side, "output_path": out / "scenes" / side}
+        assert script("generate_3b_images", f"{unosat}/generate_3b_images.py", **paths, **common) == 0
+    assert (
+        script("rasterize", f"{unosat}/rasterize.py", input_path=out / "raw/train", output_path=out / "masks", **common)
+        == 0
+    )
+    paths = {"input_path": out / "scenes/train", "masks_path": out / "masks", "output_path": out / "tiles"}
+    assert script("generate_tiles", f"{unosat}/generate_tiles.py", **paths, **common) == 0
+    assert script("generate_tiles_stats", f"{unosat}/generate_tiles_stats.py", input_path=out / "tiles", **common) == 0
+    training = {
+        "data.tiles_path": out / "tiles", "data.split.validation_areas": "aoi3", "model": "tests.synthetic:TinyNet", "epochs": 2,
+        "data.samples_per_epoch": 160, "data.crop": 64, "optimizer.lr": 0.01, "ema_decay": "None", "output_path": out / "training",
+    }  # fmt: skip
+    assert script("training", f"{unosat}/training.py", **training) == 0
+    client = mlflow.MlflowClient()
+    ids = [e.experiment_id for e in client.search_experiments()]
+    run = client.search_runs(ids, order_by=["attributes.start_time DESC"], max_results=1)[0]
+    assert run.data.metrics["best/validation/iou_fg"] > 0.4
+    inference = {
+        "run_id": run.info.run_id,
+        "input_path": out / "scenes/test",
+        "output_path": out / "predictions",
+        "sliding.tta": "off",
+    }
+    assert script("inference", f"{unosat}/inference.py", **inference) == 0
+    submission = {
+        "input_path": out / "predictions/probabilities",
+        "output_path": out / "submission",
+        "scenes_path": out / "scenes/test",
+    }
+    assert script("to_submission", f"{unosat}/to_submission.py", **submission) == 0
+    from swath.geo.vector import read_polygons
+
+    water = read_polygons(out / "submission" / "aoi5.shp", "id")
+    assert water.crs.to_epsg() == 32646
+    assert 10 < water.area.sum() / 1e6 < 150  # km2, of an area of 419 km2

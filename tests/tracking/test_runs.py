@@ -1,0 +1,129 @@
+"""The tracking store may be away, locked or wrong: the work goes on, and what was logged arrives."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from swath import config as configs
+from swath import tracking
+from swath.data.tiles.statistics import StatsConfig
+from swath.errors import SwathError, TrackingError
+from tests.conftest import ROOT, child_environment
+from tests.synthetic import grid, write_area
+
+CONFIG = StatsConfig(input_path="somewhere")
+
+
+def test_c85_unreachable_server_is_named_at_the_start(tmp_path: Path) -> None:
+    write_area(tmp_path / "raw", "north", grid())
+    environment = child_environment(tmp_path / "unused.db") | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    command = [
+        sys.executable,
+        str(ROOT / "code/generate_3b_images.py"),
+        "--config_path",
+        "configs/demo/generate_3b_images.py",
+    ]
+    command += ["--input_path", str(tmp_path / "raw"), "--output_path", str(tmp_path / "scenes")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 1
+    assert "tracking store http://127.0.0.1:9 does not answer" in done.stderr
+    assert "unset MLFLOW_TRACKING_URI" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_c85_metrics_logged_while_the_store_is_locked_arrive_later(
+    store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = store.removeprefix("sqlite:///")
+    with tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "locked") as run:
+        _drained(run)
+        lock = sqlite3.connect(database, timeout=60, isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        for step in range(50):
+            run.log_metrics({"training/loss": 1.0 / (step + 1)}, step)
+        time.sleep(1.0)
+        lock.execute("ROLLBACK")
+        lock.close()
+    values = tracking.history(run.id, "training/loss")
+    assert sorted(values) == [(step, pytest.approx(1.0 / (step + 1))) for step in range(50)]
+    assert mlflow.MlflowClient().get_run(run.id).info.status == "FINISHED"
+
+
+def _drained(run: tracking.Run) -> None:
+    done = threading.Event()
+    run.delivery.put("mark", done.set)
+    assert done.wait(60)
+
+
+def test_c85_failing_calls_are_tried_again_in_order_and_counted(store: str) -> None:
+    delivery = tracking.Delivery("run", mlflow.MlflowClient())
+    attempts: list[str] = []
+
+    def flaky() -> None:
+        attempts.append("flaky")
+        if len(attempts) < 3:
+            raise OSError("store is away")
+
+    delivery.put("flaky", flaky)
+    delivery.put("after", lambda: attempts.append("after"))
+    delivery.close(30)
+    assert attempts == ["flaky", "flaky", "flaky", "after"]
+    assert delivery.delayed == 1
+    assert not delivery.undelivered
+
+
+def test_c85_what_cannot_be_delivered_is_kept_in_a_file(
+    store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(configs, "PROJECT_ROOT", tmp_path)
+    delivery = tracking.Delivery("no-such-run", mlflow.MlflowClient())
+    delivery.put_metrics({"training/loss": 0.5}, 3)
+    delivery.close(0.2)
+    kept = (tmp_path / "output/undelivered/no-such-run.jsonl").read_text()
+    assert '"key": "training/loss", "value": 0.5, "step": 3' in kept
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (SwathError("no"), "FAILED"),
+        (ValueError("no"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (tracking.Stopped(), "KILLED"),
+    ],
+)
+def test_c86_status_says_how_the_run_ended(store: str, error: BaseException, status: str) -> None:
+    with pytest.raises(type(error)), tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "ends") as run:
+        raise error
+    assert mlflow.MlflowClient().get_run(run.id).info.status == status
+
+
+def test_c84_long_parameters_are_cut_and_whole_in_the_bundle(store: str, tmp_path: Path) -> None:
+    config = replace(CONFIG, input_path="x" * 9000)
+    with tracking.run(config, "configs/demo/generate_tiles_stats.py", "long") as run:
+        pass
+    assert len(mlflow.MlflowClient().get_run(run.id).data.params["cfg.input_path"]) == tracking.PARAM_LENGTH
+    assert "x" * 9000 in tracking.fetch(run.id, "bundle/config.json", tmp_path).read_text()
+
+
+def test_c84_pictures_and_files_arrive_as_they_were_when_logged(store: str, tmp_path: Path) -> None:
+    file = tmp_path / "note.txt"
+    with tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "files") as run:
+        file.write_text("first")
+        run.log_file(file)
+        file.write_text("second")
+        run.log_picture(np.zeros((8, 8, 3), np.uint8), "pictures/black.png")
+    assert tracking.fetch(run.id, "note.txt", tmp_path / "back").read_text() == "first"
+    assert tracking.fetch(run.id, "pictures/black.png", tmp_path / "back").is_file()
+    with pytest.raises(TrackingError, match=r"has no artifact model .*it has:"):
+        tracking.fetch(run.id, "model", tmp_path / "back")
