@@ -20,33 +20,53 @@ from swath.training.selection import lower_is_better
 def main() -> None:
     config, config_path = configs.from_command_line(CleanUpConfig)
     with tracking.run(config, config_path, "clean_up", kind="clean_up") as run:
-        client = run.client
-        experiment = retention.experiment_id(client, config.experiment, run.experiment_id)
-        root = client.get_experiment(experiment).artifact_location
-        runs = retention.active_runs(client, config.metric)
-        why = retention.runs_to_keep(runs, experiment, config, lower_is_better(config.metric))
-        going, deleted = retention.runs_to_delete(runs, why), retention.deleted_runs(client, experiment)
-        needed = {used for known in runs if known.id in why for used in known.uses}
-        refused = {known.id: purge.why_not_purged(known, root, needed) for known in (*deleted, *going)}
-
-        rows = [row(r, "stays", why[r.id]) for r in runs if r.experiment == experiment and r.id in why]
-        rows += [row(r, "mark as deleted", "") for r in going]
-        if config.purge:
-            rows += [row(r, "leave" if refused[r.id] else "purge", refused[r.id]) for r in (*deleted, *going)]
-        table = pd.DataFrame(rows, columns=COLUMNS)
+        plan = Plan(run, config)
+        table = plan.table()
         run.log_text(table.to_csv(index=False), "clean_up.csv")
         print(summary(table))
         if config.dry_run:
             print("This was a dry run, nothing is changed. -P dry_run=False does it.")
-            return
-        marked = list(retention.mark_deleted(client, going))
+        else:
+            run.log_metrics(plan.carry_out())
+
+
+class Plan:
+    """What happens to the runs of an experiment, and why."""
+
+    def __init__(self, run: tracking.Run, config: CleanUpConfig) -> None:
+        self.client, self.config = run.client, config
+        self.experiment = retention.experiment_id(self.client, config.experiment, run.experiment_id)
+        self.root = self.client.get_experiment(self.experiment).artifact_location
+        self.runs = retention.active_runs(self.client, config.metric)
+        self.why = retention.runs_to_keep(self.runs, self.experiment, config, lower_is_better(config.metric))
+        self.to_delete = retention.runs_to_delete(self.runs, self.why)
+        self.deleted = retention.deleted_runs(self.client, self.experiment)
+        needed = {used for known in self.runs if known.id in self.why for used in known.uses}
+        candidates = (*self.deleted, *self.to_delete)
+        self.refused = {known.id: purge.why_not_purged(known, self.root, needed) for known in candidates}
+
+    def table(self) -> pd.DataFrame:
+        """A row per run and action."""
+        kept = [run for run in self.runs if run.experiment == self.experiment and run.id in self.why]
+        rows = [row(run, "stays", self.why[run.id]) for run in kept]
+        rows += [row(run, "mark as deleted", "") for run in self.to_delete]
+        if self.config.purge:
+            for run in (*self.deleted, *self.to_delete):
+                reason = self.refused[run.id]
+                rows.append(row(run, "leave" if reason else "purge", reason))
+        return pd.DataFrame(rows, columns=COLUMNS)
+
+    def carry_out(self) -> dict[str, float]:
+        """Mark runs as deleted, purge them where the config says so; return how many."""
+        marked = list(retention.mark_deleted(self.client, self.to_delete))
         print(f"marked as deleted: {len(marked)} runs")
         gone = []
-        if config.purge:
-            ready = [r for r in retention.deleted_runs(client, experiment) if not refused.get(r.id, "new")]
-            gone = list(purge.purge(client, ready, root))
+        if self.config.purge:
+            deleted = retention.deleted_runs(self.client, self.experiment)
+            ready = [run for run in deleted if not self.refused.get(run.id, "new")]
+            gone = list(purge.purge(self.client, ready, self.root))
             print(f"purged: {len(gone)} runs")
-        run.log_metrics({"clean_up/marked": len(marked), "clean_up/purged": len(gone)})
+        return {"clean_up/marked": len(marked), "clean_up/purged": len(gone)}
 
 
 COLUMNS = ("action", "run", "name", "kind", "status", "started", "metric", "MB", "why")

@@ -15,7 +15,7 @@ from swath.studies.pipeline import PRELOAD, digest_of
 def step(run: tracking.Run, entry_point: str, name: str, parameters: dict[str, str], before: str = "") -> tuple:
     """(run id of a step, done before or now; digest of all that decides its result)."""
     digest, _ = digest_of(entry_point, parameters, before)
-    child = tracking.Step(entry_point=entry_point, parameters=parameters, digest=digest, name=name)
+    child = tracking.ChildStep(entry_point=entry_point, parameters=parameters, digest=digest, name=name)
     return tracking.ensure_step(run, child), digest
 
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from swath import config as configs
 from swath import tracking
 from swath.errors import TrackingError
-from swath.prediction.ensemble import EnsembleConfig, combine_scene, ensemble_jobs, member_weights
+from swath.prediction.ensemble import EnsembleConfig, ensemble_jobs, member_weights
 from swath.scoring.lineage import origin_of, prediction_folders, require_elsewhere
-from swath.steps.ledger import Item
-from swath.steps.run import process
+from swath.steps.run import run_step
 
 
 def main() -> None:
@@ -30,9 +29,7 @@ def main() -> None:
         run.log_metrics({f"ensemble/weight_{i}": weight for i, weight in enumerate(weights)})
         run.set_tags({"swath.training_run": ", ".join(sorted({r for f in folders for r in origin_of(f).run_ids}))})
         settled = replace(config, weights=weights, scores=None, score_metric=None)  # what decides the result
-        items = [Item(key=j.key, job=j, inputs=j.members, outputs=j.output.paths) for j in jobs]
-        provenance = tracking.provenance(config_path)
-        process("ensemble", combine_scene, items, settled, output, provenance, run.log_metrics)
+        run_step("ensemble", jobs, settled, output, tracking.provenance(config_path), run.log_metrics)
 
 
 def score_of(folder: Path, metric: str) -> float:

@@ -21,7 +21,7 @@ def one_part(run: tracking.Run, config: LabelFractionsConfig, part: Part) -> str
     """The run id of the training on one part, done before or now."""
     parameters = part.parameters(config)
     digest, _ = digest_of("training", parameters)
-    step = tracking.Step(entry_point="training", parameters=parameters, digest=digest, name=part.name)
+    step = tracking.ChildStep(entry_point="training", parameters=parameters, digest=digest, name=part.name)
     return tracking.ensure_step(run, step)
 
 

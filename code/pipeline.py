@@ -20,13 +20,13 @@ def main() -> None:
         for planned in steps:
             step = planned.step
             parameters = {"config_path": step.config_path} | fill_in(step.parameters, run_ids)
-            child = tracking.Step(
+            child = tracking.ChildStep(
                 entry_point=step.entry_point, parameters=parameters, digest=planned.digest, name=step.label
             )
             done = None if fresh or not planned.output_is_there else tracking.finished_step(run, child)
             fresh = done is None
             print(f"{'==> ' + step.label if fresh else 'done before: ' + step.label}", flush=True)
-            run_ids[step.label] = done or tracking.run_step(run, child)
+            run_ids[step.label] = done or tracking.run_child_step(run, child)
             run.log_metrics(tracking.metrics_of(run_ids[step.label]))
         run.log_params({f"run_id.{name}": run_id for name, run_id in run_ids.items()})
     for meaning, path in config.results.items():

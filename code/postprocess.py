@@ -9,12 +9,11 @@ from functools import partial
 
 from swath import config as configs
 from swath import tracking
-from swath.prediction.postprocess import PostprocessConfig, filter_table, postprocess_jobs, postprocess_scene
-from swath.scoring.held_out import held_out_tags
-from swath.scoring.lineage import prediction_folder, require_elsewhere, require_held_out
+from swath.data.tables import write_csv
+from swath.prediction.postprocess import PostprocessConfig, filter_table, postprocess_jobs
+from swath.scoring.lineage import check_predictions, prediction_folder, require_elsewhere
 from swath.scoring.pairs import Pairs
-from swath.steps.ledger import Item
-from swath.steps.run import process
+from swath.steps.run import run_step
 from swath.training.model_record import fetch_tiles
 
 
@@ -28,18 +27,16 @@ def main() -> None:
         if config.labels_path:
             pairs = Pairs({job.key: (job.classes, job.labels) for job in jobs if job.labels}, (), ())
             tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
-            judgement = require_held_out(source, pairs, tiles_of, config.allow_selection_set)
-            run.set_tags(held_out_tags("postprocess", judgement.selection_set))
-            for note in judgement.notes:
+            check = check_predictions(source, pairs, tiles_of, config.allow_selection_set)
+            run.set_tags(check.tags("postprocess"))
+            for note in check.notes:
                 print(note)
-        items = [Item(key=j.key, job=j, inputs=j.inputs, outputs=(j.output,)) for j in jobs]
-        results = process(
-            "postprocess", postprocess_scene, items, config, output, tracking.provenance(config_path), run.log_metrics
-        )
+        about = tracking.provenance(config_path)
+        results = run_step("postprocess", jobs, config, output, about, run.log_metrics)
         run.log_metrics({"postprocess/changed_pixels": sum(found["changed"] for found in results.values())})
         if config.labels_path:
             table = filter_table(list(results.values()))
-            table.to_csv(output / "filters.csv", index=False, float_format="%.6f")
+            write_csv(output / "filters.csv", table)
             run.log_file(output / "filters.csv")
             for row in table.to_dict("records"):
                 name = row["filters"].replace(" ", "_")

@@ -22,7 +22,7 @@ from swath.scoring.report import ScoreReport
 from swath.training.config import TrainingConfig
 from swath.training.loop import Reports
 from swath.training.model_record import FOLDER, WEIGHTS, write_record
-from swath.training.trainer import Training
+from swath.training.trainer import Training, build_training
 
 
 def report(run: tracking.Run, config: TrainingConfig) -> Reports:
@@ -75,7 +75,7 @@ def train(config: TrainingConfig, config_path: str) -> None:
         reports = report(run, config) if distributed.is_main() else Reports.none()
         warm = config.warm_start
         start = tracking.located(warm.weights, f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
-        training = Training(config, reports, start_from=start)
+        training = build_training(config, reports, start)
         if training.folds.leaks:
             run.set_tags({"swath.leaks": ", ".join(training.folds.leaks), "mlflow.runName": f"{name} (leaks allowed)"})
         run.log_metrics({"model/parameters": float(count_parameters(training.learner.model))})

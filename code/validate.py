@@ -14,12 +14,11 @@ from swath import config as configs
 from swath import tracking
 from swath.data.naming import date_of
 from swath.data.tables import read_scenes, read_table
-from swath.scoring import held_out
 from swath.scoring.comparison import compare, comparison_text
 from swath.scoring.config import ValidateConfig
 from swath.scoring.counts import COLUMNS
-from swath.scoring.lineage import Judgement, prediction_folder, require_held_out
-from swath.scoring.pairs import Pairs, pair_predictions
+from swath.scoring.lineage import check_predictions, prediction_folder
+from swath.scoring.pairs import pair_predictions
 from swath.scoring.report import UNITS, ScoreReport
 from swath.scoring.scenes import score_scene
 from swath.scoring.table import ScoreTable
@@ -30,17 +29,18 @@ def main() -> None:
     config, config_path = configs.from_command_line(ValidateConfig)
     predictions = prediction_folder(config.preds_path, "classes", "preds_path")
     with tracking.run(config, config_path, "validate", kind="validation") as run:
-        pairs = pair_predictions(predictions, configs.absolute(config.gt_path))
-        judgement = judge(config, predictions, pairs)
-        run.set_tags(held_out.held_out_tags("validate", judgement.selection_set))
-        table = ScoreTable(config.tasks, config.scoring, notes=[*pairs.notes, *judgement.notes])
+        paired = pair_predictions(predictions, configs.absolute(config.gt_path), config.name_parts)
+        tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
+        check = check_predictions(predictions, paired, tiles_of, config.allow_selection_set, config.run_id)
+        run.set_tags(check.tags("validate"))
+        table = ScoreTable(config.tasks, config.scoring, notes=[*paired.notes, *check.notes])
         scenes = about_scenes(config)
-        for key, (predicted, labels) in pairs.found.items():
+        for key, (predicted, labels) in paired.found.items():
             found = score_scene(predicted, labels, None, config.tasks, config.scoring.block, config.scoring.grid)
             about = scenes.get(key.partition("/")[0], {"date": date_of(labels)})
             table.add(key, str(about.get("area", predicted.parent.name)), found, about)
         run.log_metrics(table.metrics("validation"))
-        run.log_metrics({"validation/missing": len(pairs.missing), "validation/extra": len(pairs.extra)})
+        run.log_metrics({"validation/missing": len(paired.missing), "validation/extra": len(paired.extra)})
         report = ScoreReport(table)
         for path in report.write(run.scratch / "scores"):
             run.log_file(path)
@@ -49,16 +49,6 @@ def main() -> None:
         print(report.text())
         if config.compare_with:
             against(run, config, table)
-
-
-def judge(config: ValidateConfig, predictions: Path, pairs: Pairs) -> Judgement:
-    """What the scenes are to the models that predicted them; LeakError when they trained one."""
-    tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
-    if not config.run_id:
-        return require_held_out(predictions, pairs, tiles_of, config.allow_selection_set)
-    ground = held_out.footprints_of(pairs)
-    judged = held_out.require_scenes_held_out(ground, tiles_of(config.run_id), config.allow_selection_set).selection_set
-    return Judgement(judged, tuple(held_out.held_out_notes(judged)))
 
 
 def about_scenes(config: ValidateConfig) -> dict[str, Any]:

@@ -177,16 +177,14 @@ def backscatter(shape: tuple[int, int], bands: int = 3, seed: int = 0, gap: int 
 
 
 def write_scenes(root: Path, count: int, shape: tuple[int, int], masks: Path | None = None) -> list[Path]:
-    """`count` 3-band scenes <root>/area<i>/s1a_area<i>_3b_ASC_20150102.tif, 50 km apart, with masks where wanted."""
+    """`count` 3-band scenes <root>/area<i>/s1a_area<i>_ASC_20150102.tif, 50 km apart, with masks where wanted."""
     paths = []
     for i in range(count):
         place = grid(shape, (300_000.0 + 50_000 * i, 3_700_000.0))
-        name = f"s1a_area{i}_{{}}_ASC_20150102.tif"
-        paths.append(
-            write_image(root / f"area{i}" / name.format("3b"), backscatter(shape, seed=i), place, ("vh", "vv", "mean"))
-        )
+        name = f"s1a_area{i}_ASC_20150102.tif"
+        paths.append(write_image(root / f"area{i}" / name, backscatter(shape, seed=i), place, ("vh", "vv", "mean")))
         if masks:
-            write_mask(masks / f"area{i}" / name.format("vh"), blobs(shape, i), place)
+            write_mask(masks / f"area{i}" / name, blobs(shape, i), place)
     return paths
 
 

@@ -19,7 +19,7 @@ from swath.nn.model import Classification
 from swath.nn.preprocess.channels import Decibel
 from swath.training.config import DataConfig, TrainingConfig, ValidationConfig
 from swath.training.loop import Reports
-from swath.training.trainer import Training
+from swath.training.trainer import Training, build_training
 from tests.synthetic import TinyNet
 
 
@@ -71,7 +71,7 @@ def quiet() -> Reports:
 
 
 def trained(config: TrainingConfig, reports: Reports | None = None) -> tuple[Training, dict[str, torch.Tensor]]:
-    training = Training(config, reports or quiet())
+    training = build_training(config, reports or quiet())
     model = training.run()
     return training, {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
@@ -96,4 +96,4 @@ def killed_at(config: TrainingConfig, moment: int) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        Training(config, Reports(metrics=kill, evaluation=lambda *_: None)).run()
+        build_training(config, Reports(metrics=kill, evaluation=lambda *_: None)).run()

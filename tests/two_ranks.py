@@ -14,7 +14,7 @@ import torch
 from swath.distributed import all_gather
 from swath.scoring.evaluate import evaluate
 from swath.training.config import TrainingConfig, ValidationConfig
-from swath.training.trainer import Training
+from swath.training.trainer import build_training
 from tests.dask_cluster import free_port
 from tests.synthetic import PixelNet, TinyNet
 from tests.trainings import AllLabelled, killed_at, quiet, small
@@ -40,7 +40,7 @@ def configs(tiles: Path, output: Path) -> dict[str, TrainingConfig]:
 
 
 def trained(config: TrainingConfig) -> object:
-    training = Training(config, quiet())
+    training = build_training(config, quiet())
     training.run()
     states = all_gather({name: tensor.numpy() for name, tensor in training.judged.state_dict().items()})
     assert all((state[name] == states[0][name]).all() for state in states for name in state), "ranks differ"
@@ -57,7 +57,7 @@ def resumed(config: TrainingConfig) -> dict[str, object]:
 def counted(tiles: Path, folder: Path) -> None:
     """Evaluations of one network, with panels of tiles that lie on different ranks."""
     torch.manual_seed(0)
-    training = Training(small(tiles, folder), quiet())
+    training = build_training(small(tiles, folder), quiet())
     assert training.validation_loader is not None
     shown = list(training.folds.validation["key"])[:3]
     found = evaluate(training.judged, training.validation_loader, training.config.tasks, training.learner.losses, shown)

@@ -6,47 +6,69 @@ import json
 import os
 import platform
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from swath.errors import CatalogError
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON; whole or not at all."""
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(value, indent=2) + "\n")
+from swath.errors import CatalogError, SwathError
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Where to write a file that gets its name `path` when the block ends without error; CatalogError on a full disk."""
+def atomic_write(
+    path: Path, error: type[SwathError] = CatalogError, failures: tuple[type[Exception], ...] = (OSError,)
+) -> Iterator[Path]:
+    """Where to write a file that gets its name `path` when the block ends without an exception; else nothing is left.
+
+    Exceptions of the kinds `failures`, such as that of a full disk, become an `error` that says what to do.
+    """
     part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
-    except OSError as error:
-        raise CatalogError(
-            f"{path}: cannot be written ({error}). Free disk space and start the same command again."
-        ) from error
+    except failures as failure:
+        raise error(unwritable(path, failure)) from failure
     finally:
-        part.unlink(missing_ok=True)
+        for left in path.parent.glob(f"{escape(part.name)}*"):  # with files that a library made beside it
+            left.unlink()
+
+
+def unwritable(path: Path, failure: BaseException) -> str:
+    """What to say when a file could not be written."""
+    return (
+        f"{path}: cannot be written ({failure.__cause__ or failure}). Nothing is left under that name. "
+        "Free disk space or check the folder's permissions, then start the same command again."
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8; whole or not at all."""
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON; whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def part_of(path: Path) -> Path:
     """Where a file grows until it is complete: beside its final name, so that the rename cannot cross a disk.
 
-    The name tells processes and hosts apart: two workers of a cluster may come to do the same item.
+    The name tells hosts, processes and threads apart: two workers may come to do the same item.
     """
-    return path.with_name(f".{path.stem}.{platform.node()}-{os.getpid()}.part{path.suffix}")
+    owner = f"{platform.node()}-{os.getpid()}-{threading.get_native_id()}"
+    return path.with_name(f".{path.stem}.{owner}.part{path.suffix}")
 
 
 def remove_partial(path: Path) -> None:
     """Remove what killed processes of this host left half written of `path`."""
-    name = re.compile(rf"\.{re.escape(path.stem)}\.({re.escape(platform.node())}-)?\d+\.part{re.escape(path.suffix)}.*")
+    name = re.compile(
+        rf"\.{re.escape(path.stem)}\.({re.escape(platform.node())}-)?\d+(-\d+)?\.part{re.escape(path.suffix)}.*"
+    )
     for left in path.parent.glob(".*"):
         if name.fullmatch(left.name):
             left.unlink()
@@ -54,7 +76,7 @@ def remove_partial(path: Path) -> None:
 
 def remove_orphans(folder: Path) -> None:
     """Remove what processes of this host that are gone left half written in a folder; what others write stays."""
-    name = re.compile(rf"\..+\.{re.escape(platform.node())}-(\d+)\.part\..*")
+    name = re.compile(rf"\..+\.{re.escape(platform.node())}-(\d+)(-\d+)?\.part\..*")
     for left in folder.glob(".*.part.*"):
         found = name.fullmatch(left.name)
         if found and not _alive(int(found[1])):

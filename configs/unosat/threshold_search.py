@@ -11,4 +11,5 @@ config = ThresholdSearchConfig(
     input_path="output/unosat/held_out",
     labels_path="output/unosat/masks/train",
     output_path="output/unosat/threshold",
+    name_parts=("vh", "vv", "3b"),
 )

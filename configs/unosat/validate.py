@@ -10,4 +10,5 @@ config = ValidateConfig(
     preds_path="output/unosat/predictions/classes",
     gt_path="output/unosat/masks/train",
     tasks={"water": Classification()},
+    name_parts=("vh", "vv", "3b"),
 )

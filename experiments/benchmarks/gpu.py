@@ -50,9 +50,9 @@ def rate(training: Any, batches: Iterable[Any], steps: int, samples: int) -> flo
 def feeding(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], float]]:
     """Training steps on batches from the loader, and on one that is on the device already."""
     from swath.training.loop import Reports
-    from swath.training.trainer import Training
+    from swath.training.trainer import build_training
 
-    training = Training(config, Reports.none())
+    training = build_training(config, Reports.none())
     device = training.device
     batch = next(iter(training.batches.training_loader(0)))
     there = batch | {

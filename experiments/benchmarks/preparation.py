@@ -82,13 +82,14 @@ def masks(source: Path, output: Path) -> None:
 
 
 def tiles(source: Path, output: Path, masks: Path | None = None) -> None:
-    from swath.data.naming import pair_masks
     from swath.data.tables import TILES, read_scenes, write_table
     from swath.data.tiles.cutting import cut_jobs, cut_scene
+    from swath.geo.raster import find_rasters
     from swath.geo.windows import ConstantSize
 
     scene = read_scenes(source)
-    (job,) = cut_jobs(scene, pair_masks(scene, masks) if masks else {}, output, ConstantSize(size=512, min_overlap=32))
+    labels = {scene["key"].iloc[0]: find_rasters(masks)[0]} if masks else {}
+    (job,) = cut_jobs(scene, labels, output, ConstantSize(size=512, min_overlap=32))
     rows: list[dict[str, Any]] = []
     timed(lambda: rows.extend(cut_scene(job)))
     write_table(output / TILES, rows)

@@ -81,21 +81,21 @@ class Clock:
 def ours(config: Any, steps: int) -> float:
     """swath: engine, handlers and logging."""
     from swath.training.loop import Reports
-    from swath.training.trainer import Training
+    from swath.training.trainer import build_training
 
     clock = Clock(steps)
     with tempfile.TemporaryDirectory() as output:
         reports = Reports(metrics=lambda values, step: clock.tick(step), evaluation=lambda *_: None)
-        Training(replace(config, output_path=output), reports).run()
+        build_training(replace(config, output_path=output), reports).run()
     return clock.rate
 
 
 def prepared(config: Any) -> tuple[Any, Any, Any, Any]:
     """The parts of the same training without its engine: model, loss, optimiser, batches."""
     from swath.training.loop import Reports
-    from swath.training.trainer import Training
+    from swath.training.trainer import build_training
 
-    training = Training(config, Reports.none())
+    training = build_training(config, Reports.none())
     learner = training.learner
     return learner.model, learner.losses, learner.optimizer, training.batches.training_loader(0)
 
@@ -205,11 +205,13 @@ def several(config: Any, steps: int) -> float:
     """swath on the processes that torchrun started."""
     from swath.distributed import process_group
     from swath.training.loop import Reports
-    from swath.training.trainer import Training
+    from swath.training.trainer import build_training
 
     clock = Clock(steps)
     with process_group("auto", "cpu"):  # all in the one folder of the config
-        training = Training(config, Reports(metrics=lambda values, step: clock.tick(step), evaluation=lambda *_: None))
+        training = build_training(
+            config, Reports(metrics=lambda values, step: clock.tick(step), evaluation=lambda *_: None)
+        )
         training.run()
         training.unfinished.forget()
         del training

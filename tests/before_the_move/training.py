@@ -30,7 +30,7 @@ from swath.training.config import DataConfig, TrainingConfig, ValidationConfig
 from swath.training.loop import Reports
 from swath.training.model_record import write_record
 from swath.training.schedules import Poly
-from swath.training.trainer import Training
+from swath.training.trainer import build_training
 from tests.synthetic import write_scenes
 
 HERE = Path(__file__).parent
@@ -97,10 +97,10 @@ def main(root: Path) -> None:
             raise Killed
 
     try:
-        Training(config(), Reports(metrics=kill, evaluation=lambda *_: None)).run()
+        build_training(config(), Reports(metrics=kill, evaluation=lambda *_: None)).run()
     except Killed:
         shutil.copytree(root / "training", HERE / "training", dirs_exist_ok=True)
-    training = Training(config(), Reports.none())
+    training = build_training(config(), Reports.none())
     training.run()
     write_record(training, HERE / "model")
 

@@ -24,7 +24,8 @@ def config_class(script: Path) -> type:
     (call,) = [
         node
         for node in ast.walk(ast.parse(script.read_text()))
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "from_command_line"
+        if isinstance(node, ast.Call)
+        and (getattr(node.func, "attr", "") == "from_command_line" or getattr(node.func, "id", "") == "preparation")
     ]
     return getattr(importlib.import_module(script.stem), ast.unparse(call.args[0]))
 

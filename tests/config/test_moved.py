@@ -19,11 +19,12 @@ from swath.data.tables import read_scenes
 from swath.geo.raster import find_rasters, read_image
 from swath.prediction.config import InferenceConfig
 from swath.prediction.scenes import predict_scenes
-from swath.steps.ledger import Item, Ledger
+from swath.steps.ledger import Ledger
 from swath.training.loop import Reports
 from swath.training.model_record import read_record
-from swath.training.trainer import Training
+from swath.training.trainer import build_training
 from tests.before_the_move.training import EPOCHS, HERE, KILLED_AT, STEPS, config, make_tiles
+from tests.jobs import Call
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_c88_a_training_of_before_goes_on(project: Path, caplog: pytest.LogCaptu
     shutil.copytree(HERE / "training", project / "training")
     logged: list[int] = []
     reports = Reports(metrics=lambda values, step: logged.append(step), evaluation=lambda *_: None)
-    training = Training(config(), reports)
+    training = build_training(config(), reports)
     with caplog.at_level(logging.INFO, "swath.training"):
         found = training.run().state_dict()
     assert f"going on at iteration {KILLED_AT - 1} of {STEPS * EPOCHS}" in caplog.text
@@ -86,7 +87,7 @@ def test_c13_a_ledger_of_before_still_says_what_is_done(project: Path) -> None:
     now = {name: renamed(value) for name, value in settings.items()}
     ledger = Ledger(folder, "step", now)
     assert ledger.differs is None
-    items = [Item(key=file.stem, job=None, inputs=(file,)) for file in files]
+    items = [Call(key=file.stem, inputs=(file,)) for file in files]
     assert ledger.finished(items) == {"a": "A", "b": "B"}
     files[1].write_text("changed")
     assert ledger.finished(items) == {"a": "A"}

@@ -345,7 +345,7 @@ def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_and_other_
     else:  # it has ended, its number stays taken until its parent asks
         os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
     dead = part_of(tmp_path / "a.tif").with_name(
-        part_of(tmp_path / "a.tif").name.replace(f"-{os.getpid()}.", f"-{gone.pid}.")
+        part_of(tmp_path / "a.tif").name.replace(f"-{os.getpid()}-", f"-{gone.pid}-")
     )
     kept = [part_of(tmp_path / "a.tif"), tmp_path / f".a.elsewhere-{gone.pid}.part.tif", tmp_path / "a.tif"]
     for path in (dead, *kept):

@@ -32,7 +32,7 @@ from swath.prediction.ensemble import (
     weighted_mean,
 )
 from swath.prediction.rasters import SceneOutput
-from swath.scoring.lineage import Origin, origin_of, prediction_folders, require_held_out
+from swath.scoring.lineage import Origin, check_predictions, origin_of, prediction_folders
 from swath.scoring.pairs import Pairs, pair_predictions
 from tests.conftest import Script
 from tests.runs import training_run
@@ -280,7 +280,7 @@ def test_c83_of_several_models_the_worst_that_is_known_of_any_counts(tmp_path: P
             settings_file(tmp_path / run_id, "inference", **({"run_id": run_id} if run_id else {}))
         mixed = tmp_path / f"mixed_{'_'.join(run_ids)}"
         settings_file(mixed, "ensemble", input_paths=";".join(str(tmp_path / run_id) for run_id in run_ids))
-        found = require_held_out(mixed, pairs, tiles_of, allow)
+        found = check_predictions(mixed, pairs, tiles_of, allow)
         assert bool(found.notes) == (found.selection_set is not False)
         return found.selection_set
 

@@ -155,7 +155,7 @@ def test_c99_masks_come_from_vectors_and_rasters_on_any_grid(
         path = write_mask(tmp_path / "land.tif", wide, grid((9, 14), pixel=40.0))
         land[36:] = 0
     else:
-        path = write_mask(tmp_path / "lands" / "s_vh_1.tif", land, PLACE).parent
+        path = write_mask(tmp_path / "lands" / "s_1.tif", land, PLACE).parent
     classes = speckled()
     found = run(tmp_path, classes, mask_path=str(path), masked_as=masked_as, mask_keeps=keeps)
     out = (land == 7) != keeps
@@ -230,7 +230,7 @@ def test_c99_the_step_tells_what_each_filter_is_worth(
     assert script("inference", "configs/demo/inference.py", **predicted, previews=0) == 0
     raster = next((tmp_path / "predictions/classes").rglob("*.tif"))
     write_mask(raster, speckled(2), describe(raster).grid)  # something to clean up
-    truth = read_labels(tmp_path / "masks/area2/s1a_area2_vh_ASC_20150102.tif")[0]
+    truth = read_labels(tmp_path / "masks/area2/s1a_area2_ASC_20150102.tif")[0]
     paths = {
         "input_path": tmp_path / "predictions",
         "output_path": tmp_path / "clean",

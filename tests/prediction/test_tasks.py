@@ -23,7 +23,7 @@ from swath.nn.networks.unet import UNet
 from swath.prediction import rasters
 from swath.scoring.config import ScoringConfig
 from swath.training.config import TrainingConfig, ValidationConfig
-from swath.training.trainer import Training
+from swath.training.trainer import build_training
 from tests.conftest import Script
 from tests.synthetic import blobs, grid, write_image, write_mask
 from tests.trainings import quiet, small, trained
@@ -114,7 +114,7 @@ def test_c65_weights_of_a_task_that_is_not_there_are_named(ice: Path, tmp_path: 
     scoring = replace(config.validation.scoring, combined=COMBINED)
     config = replace(config, validation=replace(config.validation, scoring=scoring))
     with pytest.raises(ConfigError, match=r"combined: no score SIC/r2\. There are: .*SOD/f1_weighted"):
-        Training(config, quiet())
+        build_training(config, quiet())
 
 
 def test_c66_a_number_is_rounded_and_clamped_never_wrapped() -> None:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
+from swath.challenges.unosat.scenes import mission_of
 from swath.data.tables import read_table, write_table
 from swath.errors import CatalogError
 from swath.labels import IGNORE
 from swath.nn.model import Classification
-from swath.scoring.counts import COLUMNS, mission_of, sampling_units, scene_rows, stacked_matrices, tile_rows
+from swath.scoring.counts import COLUMNS, sampling_units, scene_rows, stacked_matrices, tile_rows
 from swath.scoring.evaluate import Evaluation, Unit
 from swath.scoring.metrics import confusion_matrices, confusion_matrix
 from swath.scoring.scenes import SceneScore, score_scene
@@ -69,7 +70,12 @@ def test_c82_matrices_of_groups_are_those_of_each_group(seed: int, groups: int, 
 
 def test_c82_rows_of_a_scene_tell_place_time_and_shares(tmp_path: Path) -> None:
     score, truth, guess = scored(tmp_path, (60, 50), 32)
-    rows = scene_rows("s1b_elm_ASC_20200104t145957", "elm", score, {"provider": "CIS", "bands": ["vh"], "image": "x"})
+    rows = scene_rows(
+        "s1b_elm_ASC_20200104t145957",
+        "elm",
+        score,
+        {"provider": "CIS", "mission": "s1b", "bands": ["vh"], "image": "x"},
+    )
     assert tuple(rows.columns) == (*COLUMNS, "provider")
     assert set(rows["date"]) == {"20200104t145957".upper()}
     assert set(rows["mission"]) == {"s1b"}
@@ -108,7 +114,14 @@ def evaluation(count: int) -> tuple[Evaluation, gpd.GeoDataFrame]:
         units[key] = Unit(matrices, 100.0, {"loss": 300.0 + i, "loss_ice": 100.0 + i, "loss_floe": 200.0})
         core = {"core_row": 0, "core_col": 0, "core_height": 30, "core_width": 20}
         place = {"row": 0, "col": 0, "height": 32, "width": 32} | core
-        about = {"image": "a.tif", "mask": "b.tif", "target_ratio": 0.1 * i, "skip": False, "fold": i % 2}
+        about = {
+            "image": "a.tif",
+            "mask": "b.tif",
+            "target_ratio": 0.1 * i,
+            "skip": False,
+            "fold": i % 2,
+            "mission": "s1a",
+        }
         rows.append({"key": key, "scene": scene, "area": f"area{i % 2}"} | place | about)
     table = gpd.GeoDataFrame(rows, geometry=[shapely.box(i, 0, i + 1, 1) for i in range(count)], crs="EPSG:4326")
     return Evaluation({}, {}, {}, units), table

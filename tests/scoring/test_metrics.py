@@ -296,11 +296,13 @@ def test_c74_best_threshold_equals_trying_all(seed: int, dark: bool) -> None:
     truth = labels((30, 20), 2, seed=seed).numpy()
     band = rng.normal(np.where(truth == 1, -3.0, 3.0) * (1 if dark else -1), 4.0).astype(np.float32)
     band[0, :5] = np.nan
-    edges = np.linspace(-30.0, 30.0, 121)
-    iou, threshold, below = best_threshold(threshold_histogram(band, truth, edges), edges)
+    iou, threshold, below = best_threshold(threshold_histogram(band, truth))
     valid = np.isfinite(band) & (truth != IGNORE)
     y, x = truth[valid] == 1, band[valid]
-    rules = [*(x < e for e in edges[1:-1]), *(x >= e for e in edges[1:-1]), np.ones_like(y)]
+    bits = x.view(np.uint32)
+    edges = np.where(x < 0, bits | 0xFFFF, bits & 0xFFFF0000).astype(np.uint32).view(np.float32)  # 7 bits of mantissa
+    edges = edges[np.isfinite(edges)]
+    rules = [*(x < e for e in edges), *(x >= e for e in edges), np.ones_like(y)]
     assert iou == pytest.approx(max((y & rule).sum() / (y | rule).sum() for rule in rules), abs=1e-9)
     assert below == dark
     assert sk.jaccard_score(y, x < threshold if below else x >= threshold) == pytest.approx(iou, abs=1e-9)

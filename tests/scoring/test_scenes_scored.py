@@ -26,7 +26,7 @@ from swath.scoring.bootstrap import intervals
 from swath.scoring.config import ScoringConfig
 from swath.scoring.counts import COLUMNS, stacked_matrices, tile_rows
 from swath.scoring.evaluate import Evaluation, Unit
-from swath.scoring.held_out import HeldOut, held_out_notes, held_out_tags, require_scenes_held_out
+from swath.scoring.held_out import HeldOutCheck, require_held_out
 from swath.scoring.metrics import scores
 from swath.scoring.pairs import pair_predictions
 from swath.scoring.report import ScoreReport
@@ -199,18 +199,18 @@ def test_c82_tiles_of_an_evaluation_make_the_same_report(tmp_path: Path) -> None
 
 def test_c74_the_threshold_is_on_bands_that_all_scenes_have() -> None:
     table = filled(2)
-    for histograms in (
-        {"vh": np.array([[0, 9], [5, 0]]), "vv": np.ones((2, 2), int)},
-        {"vh": np.array([[0, 4], [5, 0]])},
-    ):
-        grown = {name: np.pad(h, ((0, 0), (0, 598))) for name, h in histograms.items()}
-        table.histograms.append(grown)
-    table.histograms = table.histograms[2:]
+    first = {"vh": np.array([[0, 9], [5, 0]]), "vv": np.ones((2, 2), int)}
+    second = {"vh": np.array([[0, 4], [5, 0]])}
+    table.histograms = None
+    table.add_histograms(first)
+    table.add_histograms(second)
     found = table.threshold()
     assert found is not None
     assert found[0] == 1.0
     assert found[1].startswith("vh <")
-    table.histograms[1] = {"hh": table.histograms[1]["vh"]}
+    table.histograms = None
+    table.add_histograms(first)
+    table.add_histograms({"hh": second["vh"]})
     assert table.threshold() is None
     assert "baseline/threshold_iou_fg" not in table.metrics("test")
     assert "best threshold" not in ScoreReport(table).text()
@@ -227,15 +227,15 @@ def test_c78_a_table_without_a_labelled_pixel_says_so() -> None:
 
 
 def test_c83_a_run_says_in_its_name_when_it_was_scored_on_the_selection_set() -> None:
-    assert held_out_tags("validate", False) == {"swath.scored_on": "held-out", "mlflow.runName": "validate"}
-    assert held_out_tags("validate", True) == {
+    assert HeldOutCheck(False).tags("validate") == {"swath.scored_on": "held-out", "mlflow.runName": "validate"}
+    assert HeldOutCheck(True).tags("validate") == {
         "swath.scored_on": "selection set", "mlflow.runName": "validate (scored on the selection set)",
     }  # fmt: skip
-    assert "unchecked" in held_out_tags("validate", None)["mlflow.runName"]
+    assert "unchecked" in HeldOutCheck(None).tags("validate")["mlflow.runName"]
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> dict[str, Path]:
+def folders(tmp_path: Path) -> dict[str, Any]:
     """Predictions of the tiles of two scenes, their labels, and a table of the scenes."""
     rows = []
     for i, name in enumerate(("elm", "fir")):
@@ -252,6 +252,7 @@ def folders(tmp_path: Path) -> dict[str, Path]:
         "preds_path": tmp_path / "out" / "classes",
         "gt_path": tmp_path / "truth",
         "scenes_path": tmp_path / "scenes",
+        "name_parts": '["vh", "3b"]',
     }
 
 
@@ -275,7 +276,7 @@ LastRun = Callable[[], mlflow.entities.Run]
 
 
 def test_c81_c82_tiles_are_scored_as_parts_of_their_scenes(
-    script: Script, last_run: LastRun, folders: dict[str, Path], tmp_path: Path
+    script: Script, last_run: LastRun, folders: dict[str, Any], tmp_path: Path
 ) -> None:
     assert script("validate", CONFIG, **folders, scoring__conditions="area,provider") == 0
     run = last_run()
@@ -292,7 +293,7 @@ def test_c81_c82_tiles_are_scored_as_parts_of_their_scenes(
 
 
 def test_c83_ground_that_selected_the_weights_needs_a_flag_and_shows_in_the_name(
-    script: Script, last_run: LastRun, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Script, last_run: LastRun, folders: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert script("validate", CONFIG, **folders) == 0
     assert last_run().data.tags["swath.scored_on"] == "unchecked"
@@ -315,7 +316,7 @@ def test_c83_ground_that_selected_the_weights_needs_a_flag_and_shows_in_the_name
 
 
 def test_c83_a_run_that_cannot_be_found_is_an_error_only_when_it_was_named(
-    script: Script, last_run: LastRun, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Script, last_run: LastRun, folders: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out" / "inference.settings.json").write_text(json.dumps({"settings": {"run_id": "0" * 32}}))
     assert script("validate", CONFIG, **folders) == 0
@@ -325,7 +326,7 @@ def test_c83_a_run_that_cannot_be_found_is_an_error_only_when_it_was_named(
 
 
 def test_c74_a_run_is_compared_with_an_earlier_one_on_the_same_ground(
-    script: Script, last_run: LastRun, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Script, last_run: LastRun, folders: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert script("validate", CONFIG, **folders) == 0
     first = last_run().info.run_id
@@ -350,21 +351,21 @@ def test_c18_c83_a_scene_that_trained_is_known_by_its_pixels_under_another_name(
     used = read_tiles(tiles).assign(side="training")
     scenes = read_scenes(tiles.parent / "scenes")
     south, trained = scenes[scenes["area"] == "south"], used[used["area"] == "south"]
-    assert require_scenes_held_out(south, used[used["area"] == "north"], False) == HeldOut(False, ())
+    assert require_held_out(south, used[used["area"] == "north"], False) == HeldOutCheck(False)
     with pytest.raises(LeakError, match=r"renamed_\w+ \(same content\): trained this model"):
-        require_scenes_held_out(renamed(south), trained, False)
+        require_held_out(renamed(south), trained, False)
     with pytest.raises(LeakError, match=r"south\w+ \(same scene.*: trained this model"):
-        require_scenes_held_out(south, trained, False, allow_leaks=("same content",))
-    allowed = require_scenes_held_out(renamed(south), trained, False, allow_leaks=True)
-    assert allowed == HeldOut(False, ("same content",))
-    tags = held_out_tags("inference", *allowed)
+        require_held_out(south, trained, False, allow_leaks=("same content",))
+    allowed = require_held_out(renamed(south), trained, False, allow_leaks=True)
+    assert (allowed.selection_set, allowed.leaks) == (False, ("same content",))
+    tags = allowed.tags("inference")
     assert (tags["swath.leaks"], tags["mlflow.runName"]) == ("same content", "inference (leaks allowed)")
-    assert "scores are flattered" in held_out_notes(False, leaks=allowed.leaks)[0]
+    assert "scores are flattered" in allowed.notes[0]
 
 
 def test_c83_a_copy_of_what_selected_the_weights_needs_the_flag(tiles: Path) -> None:
     used = read_tiles(tiles).assign(side="validation")
     south = renamed(read_scenes(tiles.parent / "scenes").query("area == 'south'"))
     with pytest.raises(LeakError, match="selected the weights"):
-        require_scenes_held_out(south, used, False)
-    assert require_scenes_held_out(south, used, True).selection_set
+        require_held_out(south, used, False)
+    assert require_held_out(south, used, True).selection_set

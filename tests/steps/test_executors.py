@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from swath.challenges.unosat.labels import RasterizeConfig, find_labels, label_job, write_mask
-from swath.challenges.unosat.scenes import find_pairs, write_3b
-from swath.data.naming import pair_masks
+from swath.challenges.unosat.scenes import Generate3bConfig, find_pairs, write_3b
+from swath.data.pairing import pair_masks
 from swath.data.tables import TILE_COLUMNS, TILES, read_scenes, read_table, write_table
 from swath.data.tiles.cutting import cut_jobs, cut_scene
 from swath.data.tiles.statistics import scene_jobs, scene_statistics
@@ -30,9 +30,10 @@ from swath.errors import ConfigError, StepError
 from swath.geo.windows import ConstantSize
 from swath.steps import executors
 from swath.steps.executors import executor
-from swath.steps.ledger import Item, Ledger
-from swath.steps.run import run_items
+from swath.steps.ledger import Ledger
+from swath.steps.run import run_jobs
 from tests.dask_cluster import Cluster, cluster, free_port
+from tests.jobs import Call
 from tests.steps.test_run import finished, start
 from tests.synthetic import grid, write_area, write_scenes
 
@@ -58,12 +59,14 @@ def prepared(raw: Path, output: Path, kind: str, workers: int | None) -> tuple[d
         def step(function: Callable[[Any], Any], jobs: Mapping[str, Any]) -> None:
             ledger = Ledger(output / "ledgers", function.__name__, {})
             ledger.record_settings({})
-            items = [Item(key=key, job=job, inputs=()) for key, job in jobs.items()]
-            results.append(run_items(function, items, ledger, pool).results)
+            calls = [Call(key=key, argument=job, function=function) for key, job in jobs.items()]
+            results.append(run_jobs(calls, ledger, pool).results)
 
         step(write_3b, {p.key: p for p in find_pairs(raw, output / "scenes", "3b")})
+        Generate3bConfig(input_path=str(raw), output_path=str(output / "scenes")).finish(results[-1])
         pairs = find_pairs(raw, output / "masks", "vh")
         step(write_mask, {p.key: label_job(path, p, mask) for path, p in find_labels(pairs, raw)})
+        mask.finish(results[-1])
         scenes = read_scenes(output / "scenes")
         cuts = cut_jobs(scenes, pair_masks(scenes, output / "masks"), output / "tiles", tiling)
         step(cut_scene, {cut.key: cut for cut in cuts})

@@ -22,8 +22,9 @@ from swath.errors import ConfigError, RasterError, StepError
 from swath.geo.grid import Window
 from swath.geo.raster import find_rasters, read_image
 from swath.steps.executors import SerialExecutor, executor
-from swath.steps.ledger import Item, Ledger
-from swath.steps.run import process, run_items
+from swath.steps.ledger import Ledger
+from swath.steps.run import run_jobs, run_step
+from tests.jobs import Call
 from tests.synthetic import grid, times, write_area, write_scenes
 
 if TYPE_CHECKING:
@@ -54,15 +55,15 @@ def double(path: Path) -> int:
 
 
 @pytest.fixture
-def numbers(tmp_path: Path) -> list[Item[Path]]:
+def numbers(tmp_path: Path) -> list[Call]:
     paths = [tmp_path / f"{i}.txt" for i in range(5)]
     for i, path in enumerate(paths):
         path.write_text(str(i))
-    return [Item(key=p.stem, job=p, inputs=(p,), outputs=(p.with_suffix(".out"),)) for p in paths]
+    return [Call(key=p.stem, argument=p, inputs=(p,), outputs=(p.with_suffix(".out"),), function=double) for p in paths]
 
 
-def run(items: list[Item[Path]], folder: Path, config: Settings | None = None) -> Mapping[str, int]:
-    return process("double", double, items, config or Settings(), folder / "out", {"command": "x"}, lambda m, s: None)
+def run(items: list[Call], folder: Path, config: Settings | None = None) -> Mapping[str, int]:
+    return run_step("double", items, config or Settings(), folder / "out", {"command": "x"}, lambda m, s: None)
 
 
 def calls(folder: Path) -> list[str]:
@@ -77,7 +78,7 @@ EXPECTED = {str(i): 2 * i for i in range(5)}
 
 
 @pytest.mark.parametrize("kind", ["serial", "threads", "processes"])
-def test_c13_every_executor_gives_the_same_results_once(numbers: list[Item[Path]], tmp_path: Path, kind: str) -> None:
+def test_c13_every_executor_gives_the_same_results_once(numbers: list[Call], tmp_path: Path, kind: str) -> None:
     assert run(numbers, tmp_path, Settings(executor=kind)) == EXPECTED
     assert calls(tmp_path) == list("01234")
     assert run(numbers, tmp_path, Settings(executor="serial", workers=None)) == EXPECTED
@@ -92,10 +93,10 @@ def test_c13_unknown_executor_lists_the_known_ones() -> None:
         pass
 
 
-def test_c13_changed_input_or_lost_output_is_done_again(numbers: list[Item[Path]], tmp_path: Path) -> None:
+def test_c13_changed_input_or_lost_output_is_done_again(numbers: list[Call], tmp_path: Path) -> None:
     run(numbers, tmp_path)
     calls(tmp_path)
-    numbers[1].job.write_text("10")
+    numbers[1].argument.write_text("10")
     numbers[3].outputs[0].unlink()
     assert run(numbers, tmp_path) == EXPECTED | {"1": 20}
     assert calls(tmp_path) == ["1", "3"]
@@ -103,32 +104,30 @@ def test_c13_changed_input_or_lost_output_is_done_again(numbers: list[Item[Path]
 
 @pytest.mark.parametrize("kind", ["serial", "threads"])
 def test_c13_failures_do_not_stop_the_others_and_are_tried_again(
-    numbers: list[Item[Path]], tmp_path: Path, kind: str
+    numbers: list[Call], tmp_path: Path, kind: str
 ) -> None:
-    numbers[2].job.write_text("-7")
+    numbers[2].argument.write_text("-7")
     with pytest.raises(
         StepError, match=r"double: 1 of 5 items failed, the others are kept:\n.*2\.txt: negative number -7"
     ):
         run(numbers, tmp_path, Settings(executor=kind))
     assert calls(tmp_path) == list("01234")
-    numbers[2].job.write_text("2")
+    numbers[2].argument.write_text("2")
     assert run(numbers, tmp_path) == EXPECTED
     assert calls(tmp_path) == ["2"]
 
 
-def test_c13_an_input_that_vanished_fails_by_name_also_after_success(numbers: list[Item[Path]], tmp_path: Path) -> None:
+def test_c13_an_input_that_vanished_fails_by_name_also_after_success(numbers: list[Call], tmp_path: Path) -> None:
     run(numbers, tmp_path)
     calls(tmp_path)
-    numbers[2].job.unlink()
+    numbers[2].argument.unlink()
     with pytest.raises(FileNotFoundError, match=r"2\.txt"):
         run(numbers, tmp_path)
     assert calls(tmp_path) == ["2"]
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
-def test_c13_work_before_an_interrupt_is_kept(
-    numbers: list[Item[Path]], tmp_path: Path, stop: type[BaseException]
-) -> None:
+def test_c13_work_before_an_interrupt_is_kept(numbers: list[Call], tmp_path: Path, stop: type[BaseException]) -> None:
     def stopping(path: Path) -> int:
         if path.stem == "3":
             raise stop
@@ -137,14 +136,14 @@ def test_c13_work_before_an_interrupt_is_kept(
     ledger = Ledger(tmp_path / "out", "double", {})
     ledger.record_settings({})
     with pytest.raises(stop):
-        run_items(stopping, numbers, ledger, SerialExecutor())
+        run_jobs([job.by(stopping) for job in numbers], ledger, SerialExecutor())
     assert calls(tmp_path) == ["0", "1", "2"]
-    outcome = run_items(double, numbers, Ledger(tmp_path / "out", "double", {}), SerialExecutor())
+    outcome = run_jobs(numbers, Ledger(tmp_path / "out", "double", {}), SerialExecutor())
     assert (outcome.results, outcome.done_now) == (EXPECTED, 2)
     assert calls(tmp_path) == ["3", "4"]
 
 
-def test_c13_a_torn_ledger_costs_one_item_once(numbers: list[Item[Path]], tmp_path: Path) -> None:
+def test_c13_a_torn_ledger_costs_one_item_once(numbers: list[Call], tmp_path: Path) -> None:
     run(numbers, tmp_path)
     calls(tmp_path)
     ledger = tmp_path / "out" / "double.done.jsonl"
@@ -156,7 +155,7 @@ def test_c13_a_torn_ledger_costs_one_item_once(numbers: list[Item[Path]], tmp_pa
     assert calls(tmp_path) == []
 
 
-def test_c13_settings_decide_but_where_the_work_is_done_does_not(numbers: list[Item[Path]], tmp_path: Path) -> None:
+def test_c13_settings_decide_but_where_the_work_is_done_does_not(numbers: list[Call], tmp_path: Path) -> None:
     run(numbers, tmp_path, Settings(executor="threads", output_path="a"))
     run(numbers, tmp_path, Settings(executor="serial", output_path="b", workers=None))
     with pytest.raises(
@@ -167,16 +166,16 @@ def test_c13_settings_decide_but_where_the_work_is_done_does_not(numbers: list[I
     assert saved == {"settings": {"factor": 2}, "command": "x"}
 
 
-def test_c13_progress_is_reported_item_by_item(numbers: list[Item[Path]], tmp_path: Path) -> None:
+def test_c13_progress_is_reported_item_by_item(numbers: list[Call], tmp_path: Path) -> None:
     seen: list[tuple[dict[str, float], int]] = []
     with ThreadPoolExecutor(2):
-        process("double", double, numbers, Settings(), tmp_path / "out", {}, lambda m, s: seen.append((dict(m), s)))
+        run_step("double", numbers, Settings(), tmp_path / "out", {}, lambda m, s: seen.append((dict(m), s)))
     assert [s for m, s in seen if "preparation/items_per_second" in m] == [1, 2, 3, 4, 5]
     assert seen[-1][0]["preparation/items"] == 5
     assert seen[-1][0]["preparation/done_now"] == 5
 
 
-def test_c13_records_that_cannot_be_written_are_a_clear_error(numbers: list[Item[Path]], tmp_path: Path) -> None:
+def test_c13_records_that_cannot_be_written_are_a_clear_error(numbers: list[Call], tmp_path: Path) -> None:
     (tmp_path / "out" / "double.done.jsonl").mkdir(parents=True)
     with pytest.raises(StepError, match=r"out: double cannot write its records .*Free disk space"):
         run(numbers, tmp_path)

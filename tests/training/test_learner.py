@@ -22,7 +22,7 @@ from swath.nn.model import Classification, build_model
 from swath.training.learner import Learner, fused
 from swath.training.loop import Reports
 from swath.training.loss_log import LossLog
-from swath.training.trainer import Training
+from swath.training.trainer import build_training
 from tests.synthetic import PixelNet, TinyNet, echoes, labels
 from tests.trainings import killed_at, losses, quiet, same, small, trained
 
@@ -60,7 +60,7 @@ def elsewhere(tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> L
     )
     config = replace(config, data=replace(config.data, augmentation=augmentation))
     model = build_model(BANDS, config.channels, config.fill, config.normaliser, config.model, config.tasks)
-    return Learner(config, model, torch.device("meta"), 10)
+    return Learner(config, model, config.losses(), torch.device("meta"), 10, config.tasks, config.unlabelled)
 
 
 def batch(highest: int = 1) -> dict[str, object]:
@@ -111,7 +111,7 @@ def test_c70_a_loss_that_is_not_finite_is_seen_at_the_fetch_and_names_its_step(t
     config = small(tiles, tmp_path, model=partial(NanLater), log_every=100)
     seen: list[Mapping[str, float]] = []
     reports = Reports(metrics=lambda values, step: seen.append(values), evaluation=lambda *_: None)
-    training = Training(config, reports)
+    training = build_training(config, reports)
     with pytest.raises(TrainingError, match=r"loss is nan at iteration 5 on the samples s1a_.*The best weights so far"):
         training.run()
     assert training.evaluated == 4  # nothing was judged after the fault
@@ -189,7 +189,7 @@ def test_c56_batches_that_do_not_divide_among_processes_are_refused(
 ) -> None:
     import ignite.distributed as idist
 
-    training = Training(small(tiles, tmp_path), quiet())
+    training = build_training(small(tiles, tmp_path), quiet())
     monkeypatch.setattr(idist, "get_world_size", lambda: 3)
     with pytest.raises(ConfigError, match="4 samples do not divide among 3 processes"):
         training.batches.training_loader(0)

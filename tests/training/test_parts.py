@@ -22,7 +22,7 @@ from swath.training.checkpoint import save_weights
 from swath.training.config import TrainingConfig, Unlabelled, ValidationConfig, WarmStart
 from swath.training.learner import Learner, mix
 from swath.training.loop import Reports
-from swath.training.trainer import Training
+from swath.training.trainer import build_training
 from swath.training.transfer import Freezing
 from tests.conftest import Script
 from tests.synthetic import TinyNet, echoes, labels
@@ -47,7 +47,7 @@ def encoder_of(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def test_c62_warm_start_takes_the_weights_of_another_training(tiles: Path, tmp_path: Path) -> None:
-    first = Training(small(tiles, tmp_path / "a", model=partial(TwoParts)), quiet())
+    first = build_training(small(tiles, tmp_path / "a", model=partial(TwoParts)), quiet())
     save_weights(tmp_path / "w.safetensors", first.learner.model)
     config = small(
         tiles,
@@ -56,8 +56,8 @@ def test_c62_warm_start_takes_the_weights_of_another_training(tiles: Path, tmp_p
         seed=7,
         warm_start=WarmStart(weights=str(tmp_path / "w.safetensors")),
     )
-    second = Training(config, quiet(), start_from=tmp_path / "w.safetensors")
-    cold = Training(replace(config, warm_start=None), quiet())
+    second = build_training(config, quiet(), start_from=tmp_path / "w.safetensors")
+    cold = build_training(replace(config, warm_start=None), quiet())
     network = {n: t for n, t in first.learner.model.state_dict().items() if n.startswith("network.")}
     assert same(network, second.learner.model.state_dict())
     assert not same(network, cold.learner.model.state_dict())
@@ -69,7 +69,7 @@ def test_c62_frozen_encoder_stays_and_thaws_at_its_epoch(tiles: Path, tmp_path: 
         validation=ValidationConfig(panels=0),
     )  # fmt: skip
     ends: list[dict[str, torch.Tensor]] = []
-    training = Training(config, Reports(metrics=lambda *_: None, evaluation=lambda *_: ends.append(
+    training = build_training(config, Reports(metrics=lambda *_: None, evaluation=lambda *_: ends.append(
         {name: tensor.clone() for name, tensor in training.learner.model.state_dict().items()}
     )))  # fmt: skip
     start = {name: tensor.clone() for name, tensor in training.learner.model.state_dict().items()}
@@ -133,7 +133,7 @@ def test_c73_own_steps_are_steps_of_the_unlabelled_loss_alone_on_one_batch(tiles
         )
         assert config.unlabelled is not None
         others = None if own_steps is None else replace(config.unlabelled, own_steps=own_steps)
-        return Learner(replace(config, unlabelled=others), model, torch.device("cpu"), 10)
+        return Learner(config, model, config.losses(), torch.device("cpu"), 10, config.tasks, others)
 
     learned = learner(own_steps=3)
     learned.step(batch, 2)
@@ -160,7 +160,7 @@ def test_c73_own_steps_are_steps_of_the_unlabelled_loss_alone_on_one_batch(tiles
 def test_c73_tiles_with_labels_are_not_taken_as_unlabelled(tiles: Path, tmp_path: Path) -> None:
     config = small(tiles, tmp_path, unlabelled=unlabelled(tiles, tiles_path=str(tiles)))
     with pytest.raises(CatalogError, match=r"tiles have a mask, the first: .*Train on them as labelled tiles"):
-        Training(config, quiet())
+        build_training(config, quiet())
 
 
 def three_sides(tiles: Path, output: Path) -> TrainingConfig:
@@ -206,7 +206,7 @@ def test_c16_c83_leaks_are_refused_unless_allowed_and_then_named(
     gpd.pd.concat([table, again]).to_parquet(copied / "tile_stats.parquet")
     config = small(copied, tmp_path / "out", epochs=1, model=partial(TinyNet))
     with pytest.raises(LeakError, match="hold the same pixels under another name"):
-        Training(config, quiet())
+        build_training(config, quiet())
     overrides = {
         "data.tiles_path": copied, "data.split.validation_areas": "south", "data.allow_leaks": True, "data.crop": 32,
         "data.samples_per_epoch": 8, "epochs": 1, "model": "tests.synthetic:TinyNet", "output_path": tmp_path / "out",

@@ -27,7 +27,7 @@ from swath.training.config import DataConfig, ValidationConfig, WarmStart
 from swath.training.loop import Reports
 from swath.training.pretrain_config import PretrainConfig
 from swath.training.pretraining import Pretraining
-from swath.training.trainer import Training
+from swath.training.trainer import Training, build_training
 from swath.training.transfer import Freezing
 from tests.conftest import Script
 from tests.synthetic import TINY_VIT, TinyNet
@@ -142,7 +142,7 @@ def test_c63_a_network_without_an_encoder_is_refused(tiles: Path, tmp_path: Path
 def fine_tuning(tiles: Path, output: Path, weights: Path, **changes: object) -> Training:
     start = WarmStart(weights=str(weights))
     config = small(tiles, output, model=TINY_VIT, channels=partial(Bands), warm_start=start, **changes)
-    return Training(config, quiet(), start_from=weights)
+    return build_training(config, quiet(), start_from=weights)
 
 
 @pytest.mark.parametrize("part", ["", "network.encoder"])
@@ -156,7 +156,7 @@ def test_c63_c62_a_training_starts_from_the_encoder(
         tiles, tmp_path, model=network, channels=partial(Bands), warm_start=WarmStart(weights=str(file), part=part)
     )
     with caplog.at_level(logging.INFO, logger="swath.training"):
-        warm = Training(config, quiet(), start_from=file).learner.model
+        warm = build_training(config, quiet(), start_from=file).learner.model
     assert same(encoder_of(done.model), encoder_of(warm))
     assert set(encoder_of(warm)) == set(load_file(file))
     assert f"{len(encoder_of(warm))} tensors loaded" in caplog.text
@@ -173,7 +173,7 @@ def test_c63_c61_a_training_on_other_bands_finds_its_filters_by_name(
 ) -> None:
     done, file = encoder
     config = small(tiles, tmp_path, model=TINY_VIT, channels=partial(Bands, bands=bands), warm_start=WarmStart(weights=str(file)))  # fmt: skip
-    warm = Training(config, quiet(), start_from=file).learner.model
+    warm = build_training(config, quiet(), start_from=file).learner.model
     stem = "network.encoder.model.patch_embed.proj.weight"
     before, after = encoder_of(done.model), encoder_of(warm)
     names = list(done.model.preprocess.channels.names)

@@ -9,35 +9,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from swath.config import configclass
-from swath.steps.config import StepConfig
-
-
-class Job(Protocol):
-    """One unit of work: its name, the files that it reads, the files that it leaves, and doing it."""
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def inputs(self) -> Sequence[Path]: ...
-    @property
-    def outputs(self) -> Sequence[Path]: ...
-    def run(self) -> Any: ...
-
-
-def run_job(job: Job) -> Any:
-    """Do a job: the one function that an executor has to find in other processes."""
-    return job.run()
+from swath.data.tables import SCENES, write_table
+from swath.steps.config import Step
+from swath.steps.job import Job, Report
 
 
 @configclass
-class SceneMaker(StepConfig, ABC):
+class SceneMaker(Step, ABC):
     """Config of `generate_demo_scenes`: raw data in a challenge's layout, made up. Each challenge has a class of its own."""
+
+    step_name = "generate_demo_scenes"
 
     output_path: str
     """Folder of the data."""
@@ -46,10 +33,16 @@ class SceneMaker(StepConfig, ABC):
     def scenes_to_make(self, output: Path) -> Sequence[Job]:
         """A job per scene or area."""
 
+    def jobs(self) -> Sequence[Job]:
+        """A job per scene or area."""
+        return self.scenes_to_make(self.output)
+
 
 @configclass
-class SceneImport(StepConfig, ABC):
+class SceneImport(Step, ABC):
     """Config of `import_scenes`: a challenge's files to scenes. Each challenge has a class of its own."""
+
+    step_name = "import_scenes"
 
     output_path: str
     """Folder for scenes.parquet and the rasters that it lists."""
@@ -57,6 +50,15 @@ class SceneImport(StepConfig, ABC):
     @abstractmethod
     def scenes_to_import(self, output: Path) -> Sequence[Job]:
         """A job per scene; its result is its row of scenes.parquet."""
+
+    def jobs(self) -> Sequence[Job]:
+        """A job per scene."""
+        return self.scenes_to_import(self.output)
+
+    def finish(self, results: Mapping[str, Any]) -> Report:
+        """Write scenes.parquet."""
+        write_table(self.output / SCENES, list(results.values()))
+        return Report()
 
 
 @dataclass(frozen=True, kw_only=True)

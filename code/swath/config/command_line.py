@@ -16,6 +16,10 @@ from swath.errors import ConfigError
 # --------------------------------------------------------------------------------------------------- command line
 
 
+NOT_FIELDS = ("config_path", "script_path", "debug")
+"""Parameters of every entry point that are no fields of its config; debug=True shows the traceback of an error."""
+
+
 def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple[T, str]:
     """Read ``--config_path FILE`` and any ``--field value`` overrides; return the config and its path.
 
@@ -33,7 +37,7 @@ def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple
         raise ConfigError("config_path is missing: pass --config_path configs/<challenge>/<entry_point>.py")
     config = load(paths[-1], kind)
     for name, value in pairs:
-        if name not in ("config_path", "script_path"):
+        if name not in NOT_FIELDS:
             config = override(config, name, value)
     check_factories(config, "command line")
     return config, paths[-1]

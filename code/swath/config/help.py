@@ -1,6 +1,6 @@
 """``--help`` of an entry point, read from its source: nothing heavy is imported, so it answers at once.
 
-A script says ``from_command_line(XConfig)``; the class is followed through imports to its source, where fields, types,
+A script says ``from_command_line(XConfig)`` or ``preparation(XConfig)``; the class is followed through imports to its source, where fields, types,
 defaults and the docstrings below them stand. Imports nothing of the project.
 """
 
@@ -71,15 +71,13 @@ def _config_path(arguments: Sequence[str]) -> Path | None:
 
 
 def _config_class(tree: ast.Module) -> str:
-    """The argument of ``from_command_line``."""
-    return next(
-        node.args[0].id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr == "from_command_line"
-        and isinstance(node.args[0], ast.Name)
-    )
+    """The argument of ``from_command_line`` or, in the script of a preparation step, of ``preparation``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Name):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("from_command_line", "preparation"):
+                return node.args[0].id
+    raise LookupError("the script names no config class")
 
 
 # ------------------------------------------------------------------------------------------------------ names to sources
@@ -146,7 +144,8 @@ def _fields(kind: _Class) -> dict[str, _Field]:
     own: dict[str, _Field] = {}
     body = kind.node.body
     for node, after in zip(body, [*body[1:], None], strict=True):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        is_field = isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).startswith("ClassVar")
+        if is_field and isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             text = ast.unparse(node.value) if node.value else "required"
             own[node.target.id] = _Field(kind.file, node.target.id, node.annotation, text, _text(after))
     for base in kind.node.bases:

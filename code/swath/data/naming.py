@@ -1,24 +1,19 @@
-"""What file and folder names say of scenes and tiles: key, area, date; and which files belong together."""
+"""What file and folder names say of scenes: area and date."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import geopandas as gpd
-
-from swath.errors import CatalogError
-from swath.geo.raster import find_rasters
-
-_POLARISATION = re.compile(r"_(vh|vv|3b)(?=_|$)")
 _DATE_FOLDER = re.compile(r"\d{4}-?\d{2}-?\d{2}.*")
 _DATE_IN_NAME = re.compile(r"(?<!\d)(\d{8})(?:t(\d{6}))?(?!\d)", re.IGNORECASE)
 
 
-def scene_key(path: Path) -> str:
-    """What a VV, a VH, a 3-band image and a mask of one scene share: the stem without its polarisation token."""
-    return _POLARISATION.sub("", path.stem)
+def without_parts(name: str, parts: Collection[str]) -> str:
+    """A name without those of its parts between underscores that are among `parts`: ``s1_vh_1`` without vh is ``s1_1``."""
+    kept = [part for i, part in enumerate(name.split("_")) if i == 0 or part not in parts]
+    return "_".join(kept)
 
 
 def area_of(path: Path, root: Path) -> str:
@@ -34,37 +29,6 @@ def date_of(path: Path) -> str:
     """Acquisition time in a file name, as ``YYYYMMDDTHHMMSS`` or ``YYYYMMDD``; empty when there is none."""
     found = _DATE_IN_NAME.search(path.stem)
     return "" if found is None else found[1] + (f"T{found[2]}" if found[2] else "")
-
-
-def pair_key(path: Path) -> str:
-    """Key of a raster of a scene or of a tile: ``<scene>`` or ``<scene>/tile_<col>_<row>``."""
-    if not path.stem.startswith("tile_"):
-        return scene_key(path)
-    return f"{_POLARISATION.sub('', path.parent.name).removesuffix('_tiles')}/{path.stem}"
-
-
-def by_key(folder: Path) -> dict[str, Path]:
-    """Rasters below `folder` by `pair_key`; CatalogError when two have the same."""
-    found: dict[str, Path] = {}
-    for path in find_rasters(folder):
-        key = pair_key(path)
-        if key in found:
-            raise CatalogError(
-                f"{path} and {found[key]} are the same scene by name ({key}). Keep one of them in {folder}."
-            )
-        found[key] = path
-    return found
-
-
-def pair_masks(scenes: gpd.GeoDataFrame, masks_path: Path) -> dict[str, Path]:
-    """Scene key to label raster; CatalogError lists scenes without one."""
-    masks = by_key(masks_path)
-    missing = sorted(set(scenes["key"]) - set(masks))
-    if missing:
-        raise CatalogError(
-            f"{masks_path}: no mask for {listing(missing)}. Run `rasterize` for these scenes, or leave them out."
-        )
-    return {key: masks[key] for key in scenes["key"]}
 
 
 def listing(names: Iterable[str]) -> str:

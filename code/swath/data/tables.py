@@ -12,7 +12,7 @@ import pandas as pd
 import shapely
 from pyarrow import parquet
 
-from swath.data.naming import area_of, date_of, listing, scene_key
+from swath.data.naming import area_of, date_of, listing
 from swath.errors import CatalogError
 from swath.files import atomic_write
 from swath.geo.grid import Window
@@ -21,6 +21,7 @@ from swath.geo.raster import describe, find_rasters
 from swath.geo.vector import footprint
 
 SCENES = "scenes.parquet"
+LABELS = "labels.parquet"
 TILES = "tiles.parquet"
 TILE_STATS = "tile_stats.parquet"
 
@@ -31,14 +32,21 @@ SCENE_COLUMNS = ("key", "area", "date", "image")
 TILE_COLUMNS = ("key", "scene", "area", "image", "mask", "row", "col", "height", "width")
 
 
-def scene_row(path: Path, root: Path, area: str | None = None) -> dict[str, Any]:
-    """A scene's row, `image` relative to `root`, from the raster's header and its place in the folders."""
+def scene_row(
+    path: Path, root: Path, area: str | None = None, key: str | None = None, labels: Path | None = None
+) -> dict[str, Any]:
+    """A scene's row, `image` and `labels` relative to `root`, from the raster's header and its place in the folders."""
     info = describe(path)
     return {
-        "key": scene_key(path), "area": area or area_of(path, root), "date": date_of(path),
+        "key": key or path.stem, "area": area or area_of(path, root), "date": date_of(path),
         "image": path.relative_to(root).as_posix(), "bands": list(info.bands),
         "height": info.grid.shape[0], "width": info.grid.shape[1], **place(info),
-    }  # fmt: skip
+    } | ({"labels": labels.relative_to(root).as_posix()} if labels else {})  # fmt: skip
+
+
+def label_row(path: Path, root: Path, key: str, area: str) -> dict[str, Any]:
+    """A row of labels.parquet: a label raster, relative to `root`, and the scene that it is of."""
+    return {"key": key, "area": area, "labels": path.relative_to(root).as_posix(), **place(describe(path))}
 
 
 def place(info: RasterInfo) -> dict[str, Any]:
@@ -62,6 +70,12 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]] | gpd.GeoDataFrame
         raise CatalogError(f"{path}: the same key names several rows: {listing(twice)}. Rename the files.")
     with atomic_write(path) as part:
         frame.sort_values("key").to_parquet(part, index=False)
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table for people, six digits after the point; whole or not at all."""
+    with atomic_write(path) as part:
+        table.to_csv(part, index=False, float_format="%.6f")
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> gpd.GeoDataFrame:
@@ -112,7 +126,8 @@ def only_areas(scenes: gpd.GeoDataFrame, areas: Sequence[str] | None) -> gpd.Geo
 def read_scenes(source: Path) -> gpd.GeoDataFrame:
     """The scenes of a folder: its scenes.parquet, the tiles of its tiles.parquet, or every GeoTIFF below it; or one file.
 
-    `image` holds absolute paths. Raises CatalogError when there is no scene.
+    `image` holds absolute paths, and `labels` where the table names some. `bands` and `nodata` of a table stand above
+    what the files say of themselves. Raises CatalogError when there is no scene.
     """
     if source.is_file():
         frame = _frame([scene_row(source, source.parent)])
@@ -133,13 +148,15 @@ def read_scenes(source: Path) -> gpd.GeoDataFrame:
             )
         frame = _frame([scene_row(path, source) for path in paths])
     _require_own_names(frame, source)
-    frame["image"] = [str(source / image) for image in frame["image"]]
+    for column in ("image", "labels"):
+        if column in frame:
+            frame[column] = [str(source / path) if isinstance(path, str) else None for path in frame[column]]
     return frame
 
 
 def scene_details(scenes: gpd.GeoDataFrame) -> dict[str, dict[str, Any]]:
     """Scene key to what a challenge knows of it besides its raster: columns that every tile of it shares."""
-    raster = {*SCENE_COLUMNS, "bands", "height", "width", "crs", "geometry", "geometry_crs"}
+    raster = {*SCENE_COLUMNS, "labels", "nodata", "bands", "height", "width", "crs", "geometry", "geometry_crs"}
     shared = [column for column in scenes.columns if column not in raster]
     return dict(zip(scenes["key"], scenes[shared].to_dict("records"), strict=True))
 
@@ -165,8 +182,15 @@ def _at(value: Any) -> int:
 
 def missing_of(row: Row) -> tuple[float, ...]:
     """Values of the row's image that mean no measurement, besides its nodata."""
-    missing = row.get("missing")
-    return tuple(missing) if isinstance(missing, Sequence | np.ndarray) else ()
+    missing, nodata = row.get("missing"), row.get("nodata")
+    listed = tuple(missing) if isinstance(missing, Sequence | np.ndarray) else ()
+    return listed if nodata is None or nodata != nodata or nodata in listed else (*listed, float(nodata))
+
+
+def bands_of(row: Row) -> tuple[str, ...] | None:
+    """Names of the bands of a row's image where the table gives them, else None."""
+    bands = row.get("bands")
+    return tuple(bands) if isinstance(bands, Sequence | np.ndarray) and len(bands) else None
 
 
 CLASSES = "classes_"

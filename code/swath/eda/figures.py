@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import TABLEAU_COLORS
-from matplotlib.figure import Figure
 
 from swath.eda.overview import FLAGS
 from swath.eda.pixel_sample import PixelSample
-from swath.files import atomic_write
+from swath.figures.charts import drawing
 
 BLUE, BROWN, GRAY = "#1e6ec8", "#a07846", "#8c8c8c"
 COLORS = list(TABLEAU_COLORS.values())
@@ -26,16 +22,6 @@ MOST = 30
 """Rows or columns that a figure shows at most; the largest are shown, the tables have all."""
 FOOTPRINTS = 3000
 """Tiles that the map shows at most, drawn by a fixed seed."""
-
-
-@contextmanager
-def drawing(path: Path, size: tuple[float, float], columns: int = 1, rows: int = 1) -> Iterator[Any]:
-    """Axes (one, or an array of `columns` or `rows`) to draw on; the PNG gets its name when the block ends without error."""
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)  # no pyplot: nothing stays in memory when the figure goes
-    yield figure.subplots(rows, columns)
-    with atomic_write(path) as part:
-        canvas.print_png(part)
 
 
 def shares(path: Path, tiles: pd.DataFrame, column: str, title: str) -> None:

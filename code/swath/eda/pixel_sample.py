@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.data.tables import missing_of, place_of
-from swath.errors import RasterError
+from swath.data.tables import bands_of, missing_of, place_of
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe
 from swath.labels import IGNORE
@@ -49,7 +48,7 @@ def draw_pixels(
     """
     rng = np.random.default_rng(seed)
     usable = tiles[~tiles["no_data"]]
-    bands = describe(root / tiles["image"].iloc[0]).bands
+    bands = bands_of(tiles.iloc[0].to_dict()) or describe(root / tiles["image"].iloc[0]).bands
     values, labels = _pixels(_drawn(usable, tile_count, rng), root, bands, pixel_count, rng, only_target=False)
     on_target, _ = _pixels(
         _drawn(usable[usable["has_target"]], tile_count, rng), root, bands, pixel_count, rng, only_target=True
@@ -98,14 +97,8 @@ def _cores(
         whole = Window(row["row"], row["col"], row["height"], row["width"])
         window = (Window(*(row[c] for c in CORE)) if _have_cores(tiles) else whole).relative_to(whole)
         window = window.within(place_of(row))
-        with RasterReader(root / row["image"], missing_of(row)) as reader:
-            have = reader.info.bands
-            missing = [band for band in bands if band not in have]
-            if missing:
-                raise RasterError(
-                    f"{reader.path}: no band {', '.join(missing)}; it has {', '.join(have)}. Cut it from like scenes."
-                )
-            image = reader.image(window, [have.index(band) + 1 for band in bands])
+        with RasterReader(root / row["image"], missing_of(row), bands_of(row)) as reader:
+            image = reader.image(window, reader.info.numbers_of(bands, "Cut it from like scenes."))
         labels = np.full(window.shape, IGNORE, np.uint8)
         if isinstance(row["mask"], str):
             with RasterReader(root / row["mask"]) as reader:

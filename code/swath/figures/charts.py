@@ -1,9 +1,11 @@
-"""Charts as pictures: confusion matrices, bars and curves with intervals."""
+"""Charts: confusion matrices, bars, curves and lines as pictures, and files to draw on. Nobody else makes a figure."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from swath.figures.pictures import PALETTE
+from swath.files import atomic_write
 
 
 def confusion_figure(matrix: NDArray[np.int64], classes: Sequence[str], title: str) -> NDArray[np.uint8]:
@@ -99,6 +102,40 @@ def curves_figure(curves: Mapping[str, Sequence[Point]], x: str, y: str, title: 
     axes.grid(alpha=0.3)
     axes.legend()
     return _drawn(figure)
+
+
+class Line(NamedTuple):
+    """A line of a chart; without a label it is not in the legend, without a colour it takes the next one."""
+
+    values: Sequence[float]
+    label: str | None = None
+    width: float = 1.2
+    color: str | None = None
+
+
+def lines_figure(
+    x: Sequence[float], lines: Sequence[Line], marked: tuple[float, str], labels: tuple[str, str], title: str
+) -> NDArray[np.uint8]:  # fmt: skip
+    """uint8 RGB: lines over `x`, one place of it `marked` by a label; `labels` of both axes."""
+    figure = Figure(figsize=(7.2, 4.5), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for line in lines:
+        axes.plot(x, line.values, label=line.label, linewidth=line.width, color=line.color)
+    place, label = marked
+    axes.axvline(place, color="black", linestyle=":", label=label)
+    axes.set(xlabel=labels[0], ylabel=labels[1], title=title)
+    axes.legend(fontsize=8)
+    return _drawn(figure)
+
+
+@contextmanager
+def drawing(path: Path, size: tuple[float, float], columns: int = 1, rows: int = 1) -> Iterator[Any]:
+    """Axes (one, or an array of `columns` or `rows`) to draw on; the PNG gets its name when the block ends without error."""
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)  # no pyplot: nothing stays in memory when the figure goes
+    yield figure.subplots(rows, columns)
+    with atomic_write(path) as part:
+        canvas.print_png(part)
 
 
 def _drawn(figure: Figure) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from swath.files import part_of
+from swath.files import atomic_write
 from swath.geo.grid import Grid
 from swath.labels import IGNORE
 
@@ -153,6 +152,6 @@ def beside(pictures: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 def write_picture(path: Path, image_HWC: NDArray[np.uint8]) -> None:
     """Write an RGB picture; whole or not at all."""
-    part = part_of(path)
-    cv2.imwrite(str(part), image_HWC[..., ::-1])
-    os.replace(part, path)
+    with atomic_write(path) as part:
+        if not cv2.imwrite(str(part), image_HWC[..., ::-1]):
+            raise OSError("OpenCV could not write it")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from swath.errors import RasterError
 from swath.geo.grid import Grid
 
 
@@ -20,6 +21,31 @@ class RasterInfo:
     dtype: str
     nodata: float | None
     tags: Mapping[str, str]
+
+    def with_names(self, bands: Sequence[str]) -> RasterInfo:
+        """The same with other names of bands. Raises RasterError when there are more or fewer names than bands."""
+        if len(bands) != len(self.bands):
+            raise RasterError(
+                f"{self.path}: has {len(self.bands)} bands, its table names {len(bands)} ({', '.join(bands)}). "
+                "Name each band of the file once."
+            )
+        return replace(self, bands=tuple(bands))
+
+    def numbers_of(self, bands: Sequence[str], remedy: str) -> list[int]:
+        """Numbers of the bands with these names, counted from 1. Raises RasterError, which ends with `remedy`."""
+        missing = [band for band in bands if band not in self.bands]
+        if missing:
+            raise RasterError(f"{self.path}: no band {', '.join(missing)}; it has {', '.join(self.bands)}. {remedy}")
+        return [self.bands.index(band) + 1 for band in bands]
+
+    def position_of_task(self, task: str | None, remedy: str) -> int:
+        """Position of a task's band, counted from 0; None means the first one.
+
+        A raster of one band serves a task of any name. Raises RasterError, which ends with `remedy`.
+        """
+        if task is None or len(self.bands) == 1:
+            return 0
+        return self.numbers_of([task], remedy)[0] - 1
 
 
 @dataclass(frozen=True, kw_only=True)

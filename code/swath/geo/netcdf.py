@@ -6,7 +6,6 @@ measured; whole numbers come as they are stored. Files appear whole or not at al
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swath.errors import RasterError
-from swath.files import files_below, part_of
+from swath.files import atomic_write, files_below
 
 SUFFIXES = (".nc", ".nc4")
 HDF_FAILURES = (OSError, RuntimeError, KeyError, ValueError, h5netcdf.CompatibilityError)
@@ -142,21 +141,10 @@ def write_netcdf(
 
     Raises RasterError when the disk is full; nothing is left under that name then. Other errors pass through.
     """
-    part = part_of(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with h5netcdf.File(part, "w") as file:
-            file.attrs.update(attributes or {})
-            for name, variable in variables:
-                _write_variable(file, name, variable, level)
-        os.replace(part, path)
-    except OSError as error:
-        raise RasterError(
-            f"{path}: cannot be written ({error}). Nothing is left under that name. "
-            "Free disk space or check the folder's permissions, then start the same command again."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_write(path, RasterError) as part, h5netcdf.File(part, "w") as file:
+        file.attrs.update(attributes or {})
+        for name, variable in variables:
+            _write_variable(file, name, variable, level)
 
 
 def _write_variable(file: Any, name: str, variable: Variable, level: int | None) -> None:

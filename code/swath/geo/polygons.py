@@ -14,7 +14,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from swath.errors import RasterError, VectorError
+from swath.errors import VectorError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, describe
 from swath.geo.tracing import Ints, Rings, Vertices, rings, vertices
@@ -54,9 +54,7 @@ def polygonize_raster(
             return reader.labels(window)[band]
 
     info = describe(path)
-    if task is not None and task not in info.bands:
-        raise RasterError(f"{path}: no band {task}; it has {', '.join(info.bands)}. Set `task` to one of them.")
-    band = 0 if task is None else info.bands.index(task)
+    band = 0 if task is None else info.numbers_of([task], "Set `task` to one of them.")[0] - 1
     return polygonize_strips(read, info.grid, rules, workers)
 
 

@@ -10,9 +10,8 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from fnmatch import fnmatch
-from glob import escape
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,7 +26,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
 from swath.errors import RasterError
-from swath.files import files_below, part_of
+from swath.files import atomic_write, files_below, unwritable
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterInfo, RasterSpec
 from swath.labels import IGNORE
@@ -95,14 +94,17 @@ def describe(path: Path) -> RasterInfo:
 class RasterReader:
     """A raster that stays open while its windows are read; reopened by itself in a forked or spawned process.
 
-    `missing` are values that stand for no measurement although the file's header does not say so, in all bands.
+    `missing` are values that stand for no measurement although the file's header does not say so, in all bands. `bands`
+    are names that stand above the file's own; RasterError when there are more or fewer than bands.
     """
 
-    def __init__(self, path: Path, missing: Sequence[float] = ()) -> None:
+    def __init__(self, path: Path, missing: Sequence[float] = (), bands: Sequence[str] | None = None) -> None:
         self.path, self.missing = path, tuple(missing)
         self._dataset: Any = None
         self._owner = 0
         self.info = _info(self._open(), path)
+        if bands is not None and tuple(bands) != self.info.bands:
+            self.info = self.info.with_names(bands)
 
     def _open(self) -> Any:
         if self._dataset is None or self._owner != os.getpid():  # a handle must not cross a fork
@@ -140,14 +142,6 @@ class RasterReader:
             gaps |= data == value
         np.copyto(image, np.float32(np.nan), where=gaps)
         return image
-
-    def numbers_of(self, bands: Sequence[str], remedy: str) -> list[int]:
-        """Numbers of the bands with these names, counted from 1. Raises RasterError, which ends with `remedy`."""
-        have = self.info.bands
-        missing = [band for band in bands if band not in have]
-        if missing:
-            raise RasterError(f"{self.path}: no band {', '.join(missing)}; it has {', '.join(have)}. {remedy}")
-        return [have.index(band) + 1 for band in bands]
 
     def labels(self, window: Window | None = None) -> NDArray[np.uint8]:
         """uint8 (bands, height, width); 255 outside the raster. Raises RasterError when the file is not uint8."""
@@ -230,26 +224,31 @@ class RasterWriter:
 
     def __init__(self, path: Path, spec: RasterSpec) -> None:
         self.path, self.spec = path, spec
-        self._part = part_of(path)
+        self._part = path
         self._dataset: Any = None
+        self._files = ExitStack()
+        self._failure: RasterError | None = None
 
     def __enter__(self) -> RasterWriter:
         set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
-        with self._guard():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as files, self._guard():
+            self._part = files.enter_context(atomic_write(self.path, failures=()))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 self._dataset = rasterio.open(self._part, "w", **self.spec.profile())
-            self._dataset.descriptions = tuple(self.spec.bands)
-            self._dataset.update_tags(**(self.spec.tags or {}))
-            if self.spec.colors:
-                self._dataset.write_colormap(1, dict(self.spec.colors))
-            else:
-                self._dataset.colorinterp = [
-                    ColorInterp.gray,
-                    *[ColorInterp.undefined] * (len(self.spec.bands) - 1),
-                ]
+            self._describe()
+            self._files = files.pop_all()
         return self
+
+    def _describe(self) -> None:
+        """Names of bands, tags and colours."""
+        self._dataset.descriptions = tuple(self.spec.bands)
+        self._dataset.update_tags(**(self.spec.tags or {}))
+        if self.spec.colors:
+            self._dataset.write_colormap(1, dict(self.spec.colors))
+        else:
+            others = [ColorInterp.undefined] * (len(self.spec.bands) - 1)
+            self._dataset.colorinterp = [ColorInterp.gray, *others]
 
     def write(self, array: NDArray[Any], window: Window | None = None) -> None:
         """Write (bands, height, width); parts of the window outside the raster are dropped. NaN becomes nodata."""
@@ -274,29 +273,19 @@ class RasterWriter:
         try:
             yield
         except GDAL_FAILURES as error:
-            self._discard()
-            cause = error.__cause__ or error
-            raise RasterError(
-                f"{self.path}: cannot be written ({cause}). Nothing is left under that name. "
-                "Free disk space or check the folder's permissions, then start the same command again."
-            ) from error
+            self._failure = RasterError(unwritable(self.path, error))
+            raise self._failure from error
 
-    def _discard(self) -> None:
-        with suppress(*GDAL_FAILURES):
-            if self._dataset is not None:
-                self._dataset.close()
-        for path in self.path.parent.glob(f"{escape(self._part.name)}*"):  # with what the COG driver began
-            path.unlink()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._discard()
-            return
-        with self._guard():
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        failure = error or self._failure  # also one that somebody caught: the file is not whole
+        with self._guard(), self._files:
+            if failure is not None:
+                with suppress(*GDAL_FAILURES):
+                    self._dataset.close()
+                raise failure
             self._dataset.close()  # GDAL writes what it still holds: a full disk can show here
             if self.spec.overviews:
                 self._optimise()
-            os.replace(self._part, self.path)
 
     def _optimise(self) -> None:
         """Replace the growing file by a cloud-optimised copy; the driver wants all pixels before it writes the first."""

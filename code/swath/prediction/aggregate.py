@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swath.config import configclass
+from swath.config import absolute, configclass
 from swath.data.naming import area_of
 from swath.errors import CatalogError
 from swath.geo.mosaic import Rule, aggregate
 from swath.geo.raster import find_rasters
-from swath.steps.config import StepConfig
+from swath.steps.config import Step
 
 
 @configclass
-class AggregateConfig(StepConfig):
+class AggregateConfig(Step):
     """Predictions of several dates to one map per area."""
+
+    step_name = "all_agg_by_city"
 
     input_path: str
     """Folder of <area>/<scene>.tif: probabilities of class 1, or classes."""
@@ -27,8 +29,9 @@ class AggregateConfig(StepConfig):
     threshold: float = 0.5
     """Probability from which on a pixel (or a date's vote) is class 1."""
 
-
-# --------------------------------------------------------------------------------------------------------------- dates
+    def jobs(self) -> list[AreaJob]:
+        """A job per area folder below `input_path`. Raises CatalogError when there is no raster."""
+        return area_jobs(absolute(self.input_path), self.output, self.rule, self.threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,23 @@ class AreaJob:
     probability: Path
     rule: Rule
     threshold: float
+
+    @property
+    def key(self) -> str:
+        return self.area
+
+    @property
+    def inputs(self) -> Sequence[Path]:
+        return self.dates
+
+    @property
+    def outputs(self) -> tuple[Path, Path]:
+        return self.classes, self.probability
+
+    def run(self) -> str:
+        """Write the class raster and the mean probability of the area; return the path of the first."""
+        aggregate(self.dates, self.classes, self.probability, self.rule, self.threshold)
+        return str(self.classes)
 
 
 def area_jobs(source: Path, output: Path, rule: Rule, threshold: float) -> list[AreaJob]:
@@ -59,9 +79,3 @@ def area_jobs(source: Path, output: Path, rule: Rule, threshold: float) -> list[
         )
         for area, paths in sorted(dates.items())
     ]  # fmt: skip
-
-
-def aggregate_area(job: AreaJob) -> str:
-    """Write the class raster and the mean probability of one area."""
-    aggregate(job.dates, job.classes, job.probability, job.rule, job.threshold)
-    return str(job.classes)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from swath.config import configclass
-from swath.data.naming import by_key
+from swath.data.pairing import by_key
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.mosaic import STRIP_PIXELS, Rule, decide
 from swath.geo.raster import RasterReader, RasterWriter
@@ -98,6 +99,18 @@ class EnsembleJob:
     output: SceneOutput
     rule: Rule
     threshold: float | None
+
+    @property
+    def inputs(self) -> Sequence[Path]:
+        return self.members
+
+    @property
+    def outputs(self) -> tuple[Path, Path]:
+        return self.output.paths
+
+    def run(self) -> Any:
+        """Combine the members."""
+        return combine_scene(self)
 
 
 def ensemble_jobs(

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from swath.config import configclass
-from swath.data.naming import by_key
+from affine import Affine
+
+from swath.config import absolute, configclass
+from swath.data.pairing import by_key
 from swath.data.tables import TILE_COLUMNS, TILES, read_table
 from swath.errors import CatalogError
 from swath.geo.grid import Grid, Window
 from swath.geo.mosaic import Overlap, merge_tiles
 from swath.geo.raster import describe
-from swath.steps.config import StepConfig
+from swath.steps.config import Step
 
 
 @configclass
-class MergeTilesConfig(StepConfig):
+class MergeTilesConfig(Step):
     """Rasters predicted per tile back to their scenes."""
+
+    step_name = "merge_tiles"
 
     input_path: str
     """Folder of rasters named as the tiles, e.g. <scene>/tile_<col>_<row>.tif."""
@@ -30,8 +33,9 @@ class MergeTilesConfig(StepConfig):
     overlap: Overlap = "last"
     """Which value holds where tiles overlap: last, max or mean."""
 
-
-# ---------------------------------------------------------------------------------------------------------- tile merge
+    def jobs(self) -> list[MergeJob]:
+        """A job per scene of tiles.parquet. Raises CatalogError that lists tiles without a raster."""
+        return merge_jobs(self, absolute(self.input_path), absolute(self.tiles_path), self.output)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,19 @@ class MergeJob:
     grid: Grid
     output: Path
     overlap: Overlap
+
+    @property
+    def inputs(self) -> Sequence[Path]:
+        return self.tiles
+
+    @property
+    def outputs(self) -> tuple[Path]:
+        return (self.output,)
+
+    def run(self) -> str:
+        """Write the merged scene; return its path."""
+        merge_tiles(self.tiles, self.grid, self.output, self.overlap, self.windows)
+        return str(self.output)
 
 
 def merge_jobs(config: MergeTilesConfig, source: Path, tiles_path: Path, output: Path) -> list[MergeJob]:
@@ -60,7 +77,7 @@ def merge_jobs(config: MergeTilesConfig, source: Path, tiles_path: Path, output:
         first = group.iloc[0]
         grid = Grid(
             describe(rasters[first["key"]]).grid.crs,
-            _affine(first["scene_transform"]),
+            Affine(*first["scene_transform"]),
             (int(first["scene_height"]), int(first["scene_width"])),
         )
         group = group.sort_values(["row", "col"])
@@ -71,15 +88,3 @@ def merge_jobs(config: MergeTilesConfig, source: Path, tiles_path: Path, output:
             MergeJob(key=str(scene), tiles=tiles, windows=places, grid=grid, output=target, overlap=config.overlap)
         )
     return jobs
-
-
-def _affine(values: Sequence[float]) -> Any:
-    from affine import Affine
-
-    return Affine(*values)
-
-
-def merge_scene(job: MergeJob) -> str:
-    """Write one merged scene."""
-    merge_tiles(job.tiles, job.grid, job.output, job.overlap, job.windows)
-    return str(job.output)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from swath.config import configclass
+from swath.config import absolute, configclass
+from swath.errors import CatalogError
 from swath.geo.polygons import PolygonRules, polygonize_raster
+from swath.geo.raster import find_rasters
 from swath.geo.vector import write_vectors
-from swath.steps.config import StepConfig
+from swath.steps.config import Step
+from swath.steps.job import Report
 
 
 @configclass
-class PolygonizeConfig(StepConfig):
+class PolygonizeConfig(Step):
     """Class rasters to polygons."""
+
+    step_name = "polygonize"
 
     input_path: str
     """Folder of class rasters, or one of them."""
@@ -32,8 +40,38 @@ class PolygonizeConfig(StepConfig):
     format: Literal["shp", "gpkg", "parquet", "fgb", "geojson"] = "shp"
     """File format; parquet is GeoParquet. A shapefile holds at most 2.1 GB."""
 
+    def jobs(self) -> list[PolygonJob]:
+        """A job per raster. Raises CatalogError when there is none, or two have the same name."""
+        source = absolute(self.input_path)
+        rasters = [source] if source.is_file() else find_rasters(source)
+        _require_own_names(rasters, source)
+        rules = PolygonRules(classes=self.classes, min_area=self.min_area, simplify=self.simplify)
+        cores = self.workers or os.cpu_count() or 1
+        share = max(1, cores // len(rasters))  # of few rasters strips are worked on in parallel
+        return [
+            PolygonJob(
+                raster=raster, output=self.output / f"{raster.stem}.{self.format}", rules=rules, workers=share,
+                task=self.task,
+            )
+            for raster in rasters
+        ]  # fmt: skip
 
-# ------------------------------------------------------------------------------------------------------------ polygons
+    def finish(self, results: Mapping[str, int]) -> Report:
+        """Report the number of all polygons."""
+        return Report(metrics={"polygons": float(sum(results.values()))})
+
+
+def _require_own_names(rasters: Sequence[Path], source: Path) -> None:
+    if not rasters:
+        raise CatalogError(
+            f"{source}: no class rasters found. Set input_path to the output of inference or all_agg_by_city."
+        )
+    twice = [name for name, count in Counter(r.stem for r in rasters).items() if count > 1]
+    if twice:
+        raise CatalogError(
+            f"{source}: several rasters are called {', '.join(twice[:5])}; their polygons would get the same name. "
+            "Set input_path to one folder at a time, or rename one of them."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +84,20 @@ class PolygonJob:
     workers: int = 1
     task: str | None = None
 
+    @property
+    def key(self) -> str:
+        return self.raster.stem
 
-def polygonize_job(job: PolygonJob) -> int:
-    """Write the polygons of one class raster; return their number."""
-    frame = polygonize_raster(job.raster, job.rules, job.workers, job.task)
-    write_vectors(job.output, frame)
-    return len(frame)
+    @property
+    def inputs(self) -> tuple[Path]:
+        return (self.raster,)
+
+    @property
+    def outputs(self) -> tuple[Path]:
+        return (self.output,)
+
+    def run(self) -> int:
+        """Write the polygons of the raster; return their number."""
+        frame = polygonize_raster(self.raster, self.rules, self.workers, self.task)
+        write_vectors(self.output, frame)
+        return len(frame)

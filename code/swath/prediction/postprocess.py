@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import absolute, configclass
-from swath.data.naming import by_key
+from swath.data.pairing import by_key
 from swath.errors import CatalogError, ConfigError, RasterError, VectorError
 from swath.geo import morphology
 from swath.geo.grid import Grid
@@ -29,6 +29,8 @@ from swath.nn.model import Classification
 from swath.prediction.rasters import class_spec
 from swath.scoring.metrics import scores
 from swath.steps.config import StepConfig
+
+CHOOSE_TASK = "Set `task` to one of them."
 
 Filter = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
@@ -88,6 +90,14 @@ class PostprocessJob:
     @property
     def inputs(self) -> list[Path]:
         return [path for path in (self.classes, self.mask, self.labels) if path]
+
+    @property
+    def outputs(self) -> tuple[Path]:
+        return (self.output,)
+
+    def run(self) -> dict[str, Any]:
+        """Filter the raster."""
+        return postprocess_scene(self)
 
 
 def postprocess_jobs(config: PostprocessConfig, source: Path, output: Path) -> list[PostprocessJob]:
@@ -207,7 +217,7 @@ def postprocess_scene(job: PostprocessJob) -> dict[str, Any]:
                 f"{job.classes}: {info.dtype}, not classes. Set input_path to the classes, not the probabilities."
             )
         bands = reader.labels()
-    band = _band(info.bands, job.config.task, job.classes)
+    band = info.position_of_task(job.config.task, CHOOSE_TASK)
     chain = active_filters(job, info.grid)
     before = bands[band].copy()
     bands[band] = _applied(before, chain.values())
@@ -231,21 +241,13 @@ def _applied(classes_HW: NDArray[np.uint8], chain: Any) -> NDArray[np.uint8]:
     return classes_HW
 
 
-def _band(bands: Sequence[str], task: str | None, path: Path) -> int:
-    if task is None or len(bands) == 1:
-        return 0
-    if task not in bands:
-        raise RasterError(f"{path}: no band {task}; it has {', '.join(bands)}. Set `task` to one of them.")
-    return bands.index(task)
-
-
 def _truth(job: PostprocessJob, grid: Grid, task: str) -> NDArray[np.uint8]:
     assert job.labels
     with RasterReader(job.labels) as reader:
         difference = reader.info.grid.difference(grid)
         if difference:
             raise RasterError(f"{job.labels} and {job.classes}: not on one grid: {difference}. Rasterise the labels.")
-        return reader.labels()[_band(reader.info.bands, task, job.labels)]
+        return reader.labels()[reader.info.position_of_task(task, CHOOSE_TASK)]
 
 
 # ---------------------------------------------------------------------------------------------------------- evaluation

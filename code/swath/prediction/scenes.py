@@ -16,7 +16,8 @@ import ignite.distributed as idist
 import torch
 
 from swath.config import leaves, resolve
-from swath.distributed import device_of, on_all_ranks, partition
+from swath.data.tables import Row, bands_of, missing_of
+from swath.distributed import device_of, is_main, on_all_ranks, partition
 from swath.errors import SwathError
 from swath.files import remove_partial
 from swath.geo.grid import Grid, Window
@@ -36,10 +37,10 @@ from swath.prediction.sliding import CPU, SlidingConfig, predict_rows, window_ro
 from swath.prediction.strip_store import Strips
 from swath.prediction.tta import Predict, predictor
 from swath.steps.executors import SerialExecutor
-from swath.steps.ledger import Item, Ledger
+from swath.steps.ledger import Ledger
 from swath.steps.memory import keep_freed_memory
 from swath.steps.prefetch import prefetch, write_behind
-from swath.steps.run import run_items
+from swath.steps.run import run_jobs
 from swath.training.model_record import ModelRecord
 
 # -------------------------------------------------------------------------------------------------------------- scenes
@@ -59,17 +60,30 @@ def fresh_ledger(config: InferenceConfig, output: Path) -> Ledger:
     return ledger
 
 
-def scene_items(scenes: gpd.GeoDataFrame, output: Path, probabilities: bool = True) -> list[Item[Any]]:
-    """An item of work per row of a table of scenes, with the rasters that it leaves: classes, and probabilities."""
-    return [
-        Item(
-            key=r.key,
-            job=r,
-            inputs=(Path(r.image),),
-            outputs=scene_output(output, r.area, r.key).paths[: 1 + probabilities],
-        )
-        for r in scenes.itertuples()
-    ]
+@dataclass(frozen=True, kw_only=True)
+class SceneJob:
+    """A scene to predict: its row in the table of scenes, the rasters that it leaves, and who does it."""
+
+    row: Any
+    rasters: SceneOutput
+    probabilities: bool
+    predict: Callable[[SceneJob], int]
+
+    @property
+    def key(self) -> str:
+        return str(self.row.key)
+
+    @property
+    def inputs(self) -> tuple[Path]:
+        return (Path(self.row.image),)
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        return self.rasters.paths if self.probabilities else (self.rasters.classes,)
+
+    def run(self) -> int:
+        """Predict the scene; return its number of pixels."""
+        return self.predict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +101,12 @@ class ScenePredictor:
     probabilities: bool = True
     device: torch.device = CPU
 
-    def __call__(self, image: Path, output: SceneOutput, attempt: str | None = None) -> int:
+    def __call__(self, image: Path, output: SceneOutput, attempt: str | None = None, about: Row | None = None) -> int:
         """Predict one scene, strip by strip; return its number of pixels.
 
         Ranks take strips that follow one another, and rank 0 joins them. `attempt` is a digest of all that decides
         the result: strips that a killed process finished under the same one are not computed again; None computes
-        all. Raises RasterError when the scene lacks a band that the model needs, is damaged, or cannot be written, and
+        all. `about` is the scene's row in its table, whose names of bands and nodata stand above the file's. Raises RasterError when the scene lacks a band that the model needs, is damaged, or cannot be written, and
         ConfigError for a threshold that makes no sense. Finished strips stay then, and no raster appears.
         """
         require_threshold(self.threshold, self.tasks)
@@ -100,7 +114,7 @@ class ScenePredictor:
         with bounded_cache():
             grid, todo = on_all_ranks(lambda: self._plan(image, output, strips, attempt is not None))[0]
             mine = partition(todo, idist.get_rank(), idist.get_world_size())
-            on_all_ranks(lambda: self._compute(image, strips, mine))
+            on_all_ranks(lambda: self._compute(image, strips, mine, about or {}))
             if idist.get_rank() == 0:
                 self._join(grid, strips, output)
                 strips.clear()
@@ -115,9 +129,9 @@ class ScenePredictor:
                 remove_partial(path)
         return grid, strips.missing(len(window_rows(grid.shape[0], self.sliding)))
 
-    def _compute(self, image: Path, strips: Strips, parts: Sequence[range]) -> None:
-        with RasterReader(image) as reader, write_behind(strips.save) as save:
-            order = reader.numbers_of(self.bands, f"The model was trained on {', '.join(self.bands)}.")
+    def _compute(self, image: Path, strips: Strips, parts: Sequence[range], about: Row) -> None:
+        with RasterReader(image, missing_of(about), bands_of(about)) as reader, write_behind(strips.save) as save:
+            order = reader.info.numbers_of(self.bands, f"The model was trained on {', '.join(self.bands)}.")
             shape = reader.info.grid.shape
             read = partial(reader.image, bands=order)
             for part in parts:
@@ -150,30 +164,39 @@ def predict_scenes(
     `ready(row)` is called on rank 0 for every scene, as soon as it is there. A scene that fails does not stop the
     others; StepError on rank 0 lists the failed ones in the end.
     """
-    work, items = scene_predictor(config, record), scene_items(scenes, output, config.probabilities)
-    ledger = fresh_ledger(config, output)
-    before = on_all_ranks(lambda: ledger.finished(items))[0]
-    attempts = {item.key: ledger.item_digest(item) for item in items}
-    todo = [item for item in items if item.key not in before]
+    work, ledger = scene_predictor(config, record), fresh_ledger(config, output)
+    attempts: dict[str, str] = {}
 
-    def one(row: Any) -> int:
+    def predict(job: SceneJob) -> int:
         started = time.monotonic()
-        pixels = work(Path(row.image), scene_output(output, row.area, row.key), attempts[row.key])
-        if idist.get_rank() == 0:
-            print(f"predicted {row.key} ({pixels / 1e6 / (time.monotonic() - started):.2f} MPix/s)", flush=True)
-            ready(row)
+        pixels = work(*job.inputs, job.rasters, attempts[job.key], job.row._asdict())
+        if is_main():
+            print(f"predicted {job.key} ({pixels / 1e6 / (time.monotonic() - started):.2f} MPix/s)", flush=True)
+            ready(job.row)
         return pixels
 
-    if idist.get_rank():
-        for item in todo:
+    jobs = [
+        SceneJob(
+            row=row,
+            rasters=scene_output(output, row.area, row.key),
+            probabilities=config.probabilities,
+            predict=predict,
+        )
+        for row in scenes.itertuples()
+    ]
+    attempts |= {job.key: ledger.digest_of(job) for job in jobs}
+    before = on_all_ranks(lambda: ledger.finished(jobs))[0]
+    if not is_main():
+        todo = [job for job in jobs if job.key not in before]
+        for job in todo:
             with suppress(SwathError):  # rank 0 has it too, and reports it
-                one(item.job)
+                job.run()
         return len(todo)
     ledger.record_settings(provenance or {})
-    for item in items:
-        if item.key in before:
-            ready(item.job)
-    return run_items(one, items, ledger, SerialExecutor()).done_now
+    for job in jobs:
+        if job.key in before:
+            ready(job.row)
+    return run_jobs(jobs, ledger, SerialExecutor()).done_now
 
 
 def scene_predictor(config: InferenceConfig, record: ModelRecord) -> ScenePredictor:

@@ -1,18 +1,81 @@
-"""Predicted maps of a folder against labels: the table of scores that inference logs."""
+"""From a model and a config to maps, and to their scores where there are labels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 
+from swath.config import absolute
+from swath.data.pairing import pair_masks
+from swath.data.tables import only_areas, read_scenes
+from swath.distributed import is_main
+from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import scene_output
+from swath.prediction.scenes import predict_scenes
 from swath.scoring.baselines import constant_guesses
 from swath.scoring.config import ScoringConfig
+from swath.scoring.held_out import HeldOutCheck, require_held_out
 from swath.scoring.scenes import score_scene
 from swath.scoring.table import ScoreTable
 from swath.training.model_record import ModelRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inferred:
+    """What an inference did: how many scenes it has in all and predicted now, and the scores by their prefix."""
+
+    scenes: int
+    done_now: int
+    tables: Mapping[str, ScoreTable] = field(default_factory=dict)
+
+
+def infer(
+    config: InferenceConfig,
+    record: ModelRecord,
+    provenance: Mapping[str, Any],
+    checked: Callable[[HeldOutCheck], None],
+    ready: Callable[[int, Any, Path], None],
+) -> Inferred:
+    """Predict the scenes of a config that are not there yet; with labels, score all of them.
+
+    Every process calls it; only the first scores and calls back: `checked` before anything is predicted, when there are
+    labels, and ``ready(number, row, class raster)`` for every scene, in the order in which they become ready. Raises
+    LeakError when the scenes must not be scored, CatalogError for missing scenes or labels.
+    """
+    scenes = only_areas(read_scenes(absolute(config.input_path)), config.areas)
+    output = absolute(config.output_path)
+    if not is_main():
+        return Inferred(scenes=len(scenes), done_now=predict_scenes(config, record, scenes, output))
+    labels = _labels(config, scenes)
+    notes: tuple[str, ...] = ()
+    if labels:
+        check = require_held_out(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
+        checked(check)
+        notes = check.notes
+    numbers = {key: number for number, key in enumerate(scenes["key"])}
+
+    def one(row: Any) -> None:
+        ready(numbers[row.key], row, scene_output(output, row.area, row.key).classes)
+
+    done_now = predict_scenes(config, record, scenes, output, provenance, one)
+    tables = {}
+    for prefix, masks in labels.items():
+        grid = config.scoring.grid if prefix == config.score_prefix else "labels"
+        settings = replace(config.scoring, grid=grid)
+        tables[prefix] = scored_maps(scenes, masks, output, record, settings, notes)
+    return Inferred(scenes=len(scenes), done_now=done_now, tables=tables)
+
+
+def _labels(config: InferenceConfig, scenes: gpd.GeoDataFrame) -> dict[str, dict[str, Path]]:
+    """Prefix of scores to label raster by scene: those of `labels_path`, then those of `also_score`."""
+    if not config.labels_path:
+        return {}
+    folders = {config.score_prefix: config.labels_path} | config.also_score
+    return {prefix: pair_masks(scenes, absolute(folder)) for prefix, folder in folders.items()}
 
 
 def scored_maps(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swath.errors import RasterError
+from swath.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,10 @@ class Strips:
 
     def save(self, number: int, array: NDArray[Any]) -> None:
         """Keep a strip: it appears whole or not at all. Raises RasterError when it cannot be written."""
-        path = self._path(number)
-        part = path.with_suffix(".part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
+            with atomic_write(self._path(number), failures=()) as part, part.open("wb") as file:
                 np.save(file, array)
-            os.replace(part, path)
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise RasterError(
                 f"{self.target}: a strip of it cannot be written ({error}). Nothing is left under that name. "
                 f"Free disk space or check the folder's permissions, then start the same command again: {number} or more "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from swath.config import configclass
 from swath.data.naming import area_of
 from swath.errors import CatalogError, ConfigError, RasterError
+from swath.figures.charts import Line, lines_figure
 from swath.geo.raster import RasterReader
 from swath.geo.windows import strips
 from swath.labels import IGNORE
@@ -36,7 +34,7 @@ class ThresholdSearchConfig(StepConfig):
     input_path: str
     """Folder of predictions of scenes that their model has not seen; of several folds' models joined by ';'."""
     labels_path: str
-    """Folder of label rasters; _vh_, _vv_ and _3b_ in names do not matter when the two are paired."""
+    """Folder of label rasters."""
     output_path: str
     """Folder for thresholds.csv and thresholds.png."""
     task: str | None = None
@@ -49,6 +47,8 @@ class ThresholdSearchConfig(StepConfig):
     """Distance of thresholds."""
     score: Literal["iou_fg", "f1_fg", "iou_macro_bg", "f1_macro_bg", "accuracy"] = "iou_fg"
     """Score to maximise; of equal ones the threshold nearest one half wins."""
+    name_parts: tuple[str, ...] = ()
+    """Parts of file names between underscores that do not matter when the two are paired, such as vh and 3b."""
     allow_selection_set: bool = True
     """Search on scenes that selected the models' weights, too; the run is then marked. Scenes that trained are refused."""
 
@@ -96,6 +96,18 @@ class CountJob:
     task: str | None
     thresholds: tuple[float, ...]
 
+    @property
+    def inputs(self) -> tuple[Path, Path]:
+        return self.probabilities, self.labels
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        return ()
+
+    def run(self) -> list[list[int]]:
+        """Count the scene."""
+        return count_scene(self)
+
 
 def count_jobs(config: ThresholdSearchConfig, found: Mapping[Path, Pairs]) -> list[CountJob]:
     """A job per labelled scene of each folder of predictions."""
@@ -141,11 +153,7 @@ def _bands(found: RasterReader, truth: RasterReader, task: str | None) -> tuple[
     if name not in tasks or not tasks[name].is_binary:
         binary = ", ".join(n for n, t in tasks.items() if t.is_binary) or "none"
         raise ConfigError(f"task={name}: {found.path} has no task of two classes of that name; it has: {binary}")
-    if len(truth.info.bands) > 1 and name not in truth.info.bands:
-        raise RasterError(
-            f"{truth.path}: no band {name}; it has {', '.join(truth.info.bands)}. Set `task` to one of both."
-        )
-    return found.info.bands.index(name), truth.info.bands.index(name) if name in truth.info.bands else 0
+    return found.info.bands.index(name), truth.info.position_of_task(name, "Set `task` to one of both.")
 
 
 # -------------------------------------------------------------------------------------------------------------- search
@@ -225,19 +233,10 @@ def _best(matrices: NDArray[np.int64], thresholds: NDArray[np.float32], score: s
 
 def threshold_figure(found: Search) -> NDArray[np.uint8]:
     """uint8 RGB: scores by threshold, the best one marked, and the searched score of each area in grey."""
-    figure = Figure(figsize=(7.2, 4.5), dpi=110, layout="constrained")
-    canvas = FigureCanvasAgg(figure)  # no pyplot: nothing stays in memory when the figure goes
-    axes = figure.subplots()
-    x = found.table["threshold"]
-    for i, values in enumerate(found.by_area.values()):
-        axes.plot(x, values, color="0.75", linewidth=0.8, label=f"{found.score}, one area" if i == 0 else None)
+    lines = [Line(list(values), width=0.8, color="0.75") for values in found.by_area.values()]
+    if lines:
+        lines[0] = lines[0]._replace(label=f"{found.score}, one area")
     for name in dict.fromkeys(("iou_fg", "f1_fg", "precision_fg", "recall_fg", found.score)):
-        axes.plot(x, found.table[name], label=name, linewidth=2.2 if name == found.score else 1.2)
-    axes.axvline(found.threshold, color="black", linestyle=":", label=f"best, {found.threshold:.3f}")
-    axes.set(xlabel="threshold (>=)", ylabel="score", title="all scenes")
-    axes.legend(fontsize=8)
-    canvas.draw()
-    picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    del figure, canvas, axes
-    gc.collect()  # figures hold cycles; with a large heap they would pile up until Python looks
-    return picture
+        lines.append(Line(list(found.table[name]), name, width=2.2 if name == found.score else 1.2))
+    best = (found.threshold, f"best, {found.threshold:.3f}")
+    return lines_figure(list(found.table["threshold"]), lines, best, ("threshold (>=)", "score"), "all scenes")

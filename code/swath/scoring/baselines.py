@@ -13,7 +13,6 @@ from swath.geo.grid import Window
 from swath.geo.raster import RasterReader
 from swath.nn.model import Task
 from swath.scoring.metrics import (
-    THRESHOLD_BINS,
     best_threshold,
     combined,
     named,
@@ -57,22 +56,17 @@ def constant_metrics(
     return {f"{folder}/constant_{score}": found[m] for m, (folder, _, score) in split.items() if score in _PLAIN}
 
 
-EDGES = np.linspace(-50.0, 20.0, THRESHOLD_BINS + 1)
-"""Edges of the threshold histograms: dB, for bands of linear backscatter."""
-
-
 def add_histograms(
     histograms: dict[str, NDArray[np.int64]], source: RasterReader, strip: Window, truth_HW: NDArray[np.uint8]
 ) -> None:
     """Count the values of each band of a strip (uint8 truth of its shape) by class, in place."""
-    for name, band in zip(source.info.bands, source.image(strip), strict=True):
-        db = 10 * np.log10(np.where(band > 0, band, np.nan))
-        found = threshold_histogram(db, truth_HW, EDGES)
+    for name, band_HW in zip(source.info.bands, source.image(strip), strict=True):
+        found = threshold_histogram(band_HW, truth_HW)
         histograms[name] = histograms[name] + found if name in histograms else found
 
 
 def best_band_threshold(histograms: Mapping[str, NDArray[np.int64]]) -> tuple[float, str]:
     """(IoU, rule as text) of the best threshold on one band: the most that thresholding can reach on these scenes."""
-    best = max(((*best_threshold(h, EDGES), band) for band, h in histograms.items()), key=lambda found: found[0])
+    best = max(((*best_threshold(h), band) for band, h in histograms.items()), key=lambda found: found[0])
     iou, threshold, below, band = best
-    return iou, f"{band} {'<' if below else '>='} {threshold:.1f} dB"
+    return iou, f"{band} {'<' if below else '>='} {threshold:.4g}"

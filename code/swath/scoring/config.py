@@ -43,7 +43,9 @@ class ValidateConfig:
     preds_path: str
     """Folder of predicted class rasters, of scenes or tiles."""
     gt_path: str
-    """Folder of label rasters; _vh_, _vv_ and _3b_ in names do not matter when the two are paired."""
+    """Folder of label rasters."""
+    name_parts: tuple[str, ...] = ()
+    """Parts of file names between underscores that do not matter when the two are paired, such as vh and 3b."""
     tasks: dict[str, Task]
     """Tasks (bands of the rasters) and their classes."""
     run_id: str | None = None

@@ -6,7 +6,6 @@ all three. The table is GeoParquet and opens in QGIS: where is the map wrong?
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,17 +34,10 @@ over labelled pixels of the task's loss (NaN where none was computed); `matrix` 
 by row, rows = truth.
 """
 
-_MISSION = re.compile(r"(?<![a-z0-9])(s[1-6][a-d]|l[cteom]0\d)(?![a-z0-9])", re.IGNORECASE)
 _NO_CONDITION = {
     "image", "mask", "bands", "crs", "geometry", "geometry_crs", "skip", "core_row", "core_col", "core_height",
     "core_width", "scene_height", "scene_width", "scene_transform",
 }  # fmt: skip
-
-
-def mission_of(name: str) -> str:
-    """Satellite in a file's name (Sentinel ``s1a``, Landsat ``lc08``), lower case; empty when there is none."""
-    found = _MISSION.search(name)
-    return found[1].lower() if found else ""
 
 
 def scene_rows(
@@ -133,7 +125,7 @@ def _about(about: Mapping[str, Any]) -> dict[str, Any]:
 def _named(scene: str, about: Mapping[str, Any]) -> dict[str, str]:
     return {
         "date": str(about.get("date") or date_of(Path(f"{scene}.tif"))),
-        "mission": str(about.get("mission") or mission_of(scene)),
+        "mission": str(about.get("mission") or ""),
     }
 
 

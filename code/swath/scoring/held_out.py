@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 import geopandas as gpd
 
@@ -18,34 +18,41 @@ SCORED_ON = "swath.scored_on"
 """Tag of a run: ``held-out``, ``selection set`` or ``unchecked``; the last two stand in the run's name, too."""
 
 
-class HeldOut(NamedTuple):
-    """What scored scenes are to a model: whether they selected its weights, and which leaks were let pass."""
+@dataclass(frozen=True)
+class HeldOutCheck:
+    """What scored scenes are to the models that predicted them: the one answer to whether they may be scored."""
 
-    selection_set: bool
+    selection_set: bool | None = False
+    """Whether they selected a model's weights; None when nobody can tell, or whether they trained it."""
     leaks: tuple[LeakKind, ...] = ()
+    """Kinds of leaks from the training that were let pass."""
+    notes: tuple[str, ...] = ()
+    """Sentences that a reader of the scores must know."""
+
+    def joined(self, other: HeldOutCheck) -> HeldOutCheck:
+        """Of both together: nobody can tell of all when nobody can tell of some."""
+        unknown = self.selection_set is None or other.selection_set is None
+        selection_set = None if unknown else self.selection_set or other.selection_set
+        leaks = tuple(dict.fromkeys(self.leaks + other.leaks))
+        return HeldOutCheck(selection_set, leaks, self.notes + other.notes)
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Tags that say what a run of this name was scored on."""
+        if self.leaks:
+            kinds = ", ".join(self.leaks)
+            return {SCORED_ON: "leaking scenes", "swath.leaks": kinds, "mlflow.runName": f"{name} (leaks allowed)"}
+        what = {True: "selection set", False: "held-out", None: "unchecked"}[self.selection_set]
+        remark = {True: " (scored on the selection set)", False: "", None: " (ground unchecked)"}[self.selection_set]
+        return {SCORED_ON: what, "mlflow.runName": f"{name}{remark}"}
 
 
-def held_out_tags(name: str, selection_set: bool | None, leaks: Sequence[LeakKind] = ()) -> dict[str, str]:
-    """Tags that say what a run was scored on; `selection_set` None means that nobody could tell."""
-    if leaks:
-        kinds = ", ".join(leaks)
-        return {SCORED_ON: "leaking scenes", "swath.leaks": kinds, "mlflow.runName": f"{name} (leaks allowed)"}
-    what = {True: "selection set", False: "held-out", None: "unchecked"}[selection_set]
-    marked = {True: f"{name} (scored on the selection set)", False: name, None: f"{name} (ground unchecked)"}
-    return {SCORED_ON: what, "mlflow.runName": marked[selection_set]}
-
-
-def held_out_notes(selection_set: bool | None, reason: str = "", leaks: Sequence[LeakKind] = ()) -> list[str]:
-    """The same as sentences for the report; `reason` says why nobody could tell."""
-    if leaks:
-        return [f"These scenes leak from the training of the model ({', '.join(leaks)}): the scores are flattered."]
-    if selection_set is None:
-        return [f"Whether these scenes trained the model was not checked: {reason}"]
-    return ["These scenes selected the weights of the model: the scores are flattered."] if selection_set else []
+def unchecked(reason: str) -> HeldOutCheck:
+    """The check of scenes of which nobody can tell; `reason` says why."""
+    return HeldOutCheck(None, notes=(f"Whether these scenes trained the model was not checked: {reason}",))
 
 
 def footprints_of(pairs: Pairs) -> gpd.GeoDataFrame:
-    """Key, scene and ground of the paired rasters, for `require_fair`."""
+    """Key, scene and ground of the paired rasters, for `require_held_out`."""
     rows = [
         {"key": key, "scene": key.partition("/")[0], **place(describe(labels))}
         for key, (_, labels) in pairs.found.items()
@@ -54,14 +61,14 @@ def footprints_of(pairs: Pairs) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(rows, geometry="geometry", crs=systems.pop() if len(systems) == 1 else None)
 
 
-def require_scenes_held_out(
+def require_held_out(
     scenes: gpd.GeoDataFrame,
     used: gpd.GeoDataFrame,
     allow_selection_set: bool,
     allow_leaks: bool | Collection[LeakKind] = False,
-) -> HeldOut:
+) -> HeldOutCheck:
     """Check that scored scenes have nothing in common with the training: name, ground, area, and pixels where both
-    tables know them (see `swath.data.leakage.scene_leaks.scene_leaks`).
+    tables know them (see `swath.data.leakage.scene_leaks.scene_leaks`). `used` are the tiles of the training by side.
 
     Raises LeakError when a scene trained the model, in ways that `allow_leaks` does not let pass, or selected its
     weights without `allow_selection_set`.
@@ -78,7 +85,15 @@ def require_scenes_held_out(
             f"{_named(leaks['validation'])}: selected the weights of this model, so a score on it is flattered. "
             "Score other scenes, or set allow_selection_set=True: the run is then marked."
         )
-    return HeldOut(bool(leaks["validation"]), kinds_of(leaks["training"]))
+    kinds = kinds_of(leaks["training"])
+    return HeldOutCheck(bool(leaks["validation"]), kinds, tuple(_remarks(bool(leaks["validation"]), kinds)))
+
+
+def _remarks(selection_set: bool, leaks: Sequence[LeakKind]) -> Iterator[str]:
+    if leaks:
+        yield f"These scenes leak from the training of the model ({', '.join(leaks)}): the scores are flattered."
+    elif selection_set:
+        yield "These scenes selected the weights of the model: the scores are flattered."
 
 
 def _named(leaks: Sequence[Leak]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ import geopandas as gpd
 
 from swath.config import absolute, relative
 from swath.errors import ConfigError, TrackingError
-from swath.scoring.held_out import footprints_of, held_out_notes, require_scenes_held_out
+from swath.scoring.held_out import HeldOutCheck, footprints_of, require_held_out, unchecked
 from swath.scoring.pairs import Pairs
 
 Kind = Literal["classes", "probabilities"]
@@ -69,37 +69,25 @@ def origin_of(folder: Path, asked: frozenset[Path] = frozenset()) -> Origin:
     return Origin(own.union(*(o.run_ids for o in before)), tuple(u for o in before for u in o.unknown))
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What scenes are to the models that predicted them; `notes` say what a reader of the scores must know."""
-
-    selection_set: bool | None
-    """Whether they selected a model's weights; None when nobody can tell, or whether they trained it."""
-    notes: tuple[str, ...]
-
-    def joined(self, other: Judgement) -> Judgement:
-        """Of both together: nobody can tell of all when nobody can tell of some."""
-        unknown = self.selection_set is None or other.selection_set is None
-        return Judgement(None if unknown else self.selection_set or other.selection_set, self.notes + other.notes)
-
-
-def require_held_out(
-    folder: Path, pairs: Pairs, tiles_of: Callable[[str], gpd.GeoDataFrame], allow_selection_set: bool
-) -> Judgement:
+def check_predictions(
+    folder: Path, pairs: Pairs, tiles_of: Callable[[str], gpd.GeoDataFrame], allow_selection_set: bool,
+    run_id: str | None = None,
+) -> HeldOutCheck:  # fmt: skip
     """Check that no training run behind a folder of predictions was trained on the paired scenes.
 
-    ``tiles_of(run_id)`` gives the tiles that a run used. Raises LeakError as `require_fair` does.
+    ``tiles_of(run_id)`` gives the tiles that a run used. `run_id` says which run it is, where the folder does not; then a
+    run that cannot be read is an error, else it is a note. Raises LeakError as `require_held_out` does.
     """
-    origin, ground = origin_of(folder), footprints_of(pairs)
-    judgement = Judgement(False, ())
+    ground = footprints_of(pairs)
+    if run_id:
+        return require_held_out(ground, tiles_of(run_id), allow_selection_set)
+    origin, found = origin_of(folder), HeldOutCheck()
     for source in origin.unknown:
-        reason = f"{relative(source)} does not say which training run it is of"
-        judgement = judgement.joined(Judgement(None, tuple(held_out_notes(None, reason))))
-    for run_id in sorted(origin.run_ids):
+        found = found.joined(unchecked(f"{relative(source)} does not say which training run it is of"))
+    for training in sorted(origin.run_ids):
         try:
-            judged: bool | None = require_scenes_held_out(ground, tiles_of(run_id), allow_selection_set).selection_set
-            notes = held_out_notes(judged)
+            one = require_held_out(ground, tiles_of(training), allow_selection_set)
         except TrackingError as error:
-            judged, notes = None, held_out_notes(None, str(error))
-        judgement = judgement.joined(Judgement(judged, tuple(f"{relative(folder)}: {note}" for note in notes)))
-    return judgement
+            one = unchecked(str(error))
+        found = found.joined(replace(one, notes=tuple(f"{relative(folder)}: {note}" for note in one.notes)))
+    return found

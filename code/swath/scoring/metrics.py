@@ -158,20 +158,35 @@ def named(table: Mapping[str, float], prefix: str, task: str, tasks: int) -> dic
 
 # -------------------------------------------------------------------------------------------------- threshold baseline
 
-THRESHOLD_BINS = 600
+THRESHOLD_BINS = 2**16
+"""Bins of a threshold histogram: the upper half of a float32's bits, so each is 0.8 % of its value wide or narrower, in any
+unit, and histograms of any scenes can be added."""
 
 
-def threshold_histogram(
-    band_HW: NDArray[np.float32], target_HW: NDArray[np.uint8], edges: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """int64 (2, bins): pixels of class 0 and of the classes above it by value, for `best_threshold`."""
+def threshold_histogram(band_HW: NDArray[np.float32], target_HW: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """int64 (2, THRESHOLD_BINS): pixels of class 0 and of the classes above it by value, for `best_threshold`."""
     valid = np.isfinite(band_HW) & (target_HW != IGNORE)
-    inner = np.clip(np.digitize(band_HW[valid], edges) - 1, 0, len(edges) - 2)
+    bins = _rising_bits(band_HW[valid]) >> 16
     foreground = target_HW[valid] > 0
-    return np.stack([np.bincount(inner[foreground == side], minlength=len(edges) - 1) for side in (False, True)])
+    return np.stack([np.bincount(bins[foreground == side], minlength=THRESHOLD_BINS) for side in (False, True)])
 
 
-def best_threshold(histogram: NDArray[np.int64], edges: NDArray[np.float64]) -> tuple[float, float, bool]:
+def _rising_bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """The bits of float32 numbers as integers in the order of the numbers; -0 and 0 are one."""
+    bits = np.ascontiguousarray(values + np.float32(0)).view(np.uint32)
+    negative = bits >> 31 == 1
+    return np.where(negative, ~bits, bits | np.uint32(1 << 31))
+
+
+def _lower_edge(number: int) -> float:
+    """The smallest number of a bin of `threshold_histogram`."""
+    bits = np.uint32(number << 16)
+    positive = number >= THRESHOLD_BINS // 2
+    bits = bits & np.uint32(2**31 - 1) if positive else ~bits
+    return float(bits.view(np.float32))
+
+
+def best_threshold(histogram: NDArray[np.int64]) -> tuple[float, float, bool]:
     """(IoU, threshold, below) of the best rule "foreground where band < threshold" (below) or >= threshold.
 
     What a single band can reach at most on these very pixels: the threshold is chosen on them.
@@ -182,5 +197,5 @@ def best_threshold(histogram: NDArray[np.int64], edges: NDArray[np.float64]) -> 
     above = (total - foreground) / (total + background[-1] - background)
     i, j = int(below.argmax()), int(above.argmax())
     if below[i] >= above[j]:
-        return float(below[i]), float(edges[i + 1]), True
-    return float(above[j]), float(edges[j + 1]), False
+        return float(below[i]), _lower_edge(i + 1), True
+    return float(above[j]), _lower_edge(j + 1), False

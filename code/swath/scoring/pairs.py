@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swath.data.naming import by_key
+from swath.data.pairing import by_key
 from swath.errors import CatalogError
 
 
@@ -25,13 +25,14 @@ class Pairs:
         return [f"{len(keys)} {what}: {', '.join(keys[:5])}" for what, keys in kinds if keys]
 
 
-def pair_predictions(predictions: Path, truth: Path) -> Pairs:
-    """Pair rasters by key. Raises CatalogError when no prediction has labels."""
-    predicted, labels = by_key(predictions), by_key(truth)
+def pair_predictions(predictions: Path, truth: Path, name_parts: Collection[str] = ()) -> Pairs:
+    """Pair rasters by key; `name_parts`, such as vh in ``<scene>_vh``, do not matter. Raises CatalogError when no prediction has labels."""
+    predicted, labels = by_key(predictions, name_parts), by_key(truth, name_parts)
     both = sorted(set(predicted) & set(labels))
     if not both:
         raise CatalogError(
-            f"{predictions} and {truth} have no scene in common ({len(predicted)} and {len(labels)} rasters). Check both paths."
+            f"{predictions} and {truth} have no scene in common ({len(predicted)} and {len(labels)} rasters). Check both paths, "
+            "or name the parts of file names that do not matter in name_parts."
         )
     return Pairs(
         {key: (predicted[key], labels[key]) for key in both},

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.data.tables import write_table
+from swath.data.tables import write_csv, write_table
 from swath.figures.charts import Bar, bars_figure, confusion_figure
+from swath.files import write_text
 from swath.scoring.bootstrap import MINIMUM_UNITS
 from swath.scoring.composite import combined_frame, combined_text
 from swath.scoring.counts import stacked_matrices
@@ -89,12 +90,11 @@ class ScoreReport:
     def write(self, folder: Path) -> list[Path]:
         """Write scores.txt, scores.csv, scores_by_condition.csv, scores.parquet (the units) and, of several tasks with
         a combined score, scores_combined.csv; return their paths."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "scores.txt").write_text(self.text())
+        write_text(folder / "scores.txt", self.text())
         tables = {"scores.csv": self.frame, "scores_by_condition.csv": self.conditions}
         tables |= {} if self.combined.empty else {"scores_combined.csv": self.combined}
         for name, table in tables.items():
-            table.to_csv(folder / name, index=False, float_format="%.6f")
+            write_csv(folder / name, table)
         write_table(folder / UNITS, self.table.rows)
         return [folder / name for name in ("scores.txt", *tables, UNITS)]
 

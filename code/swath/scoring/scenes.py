@@ -1,4 +1,4 @@
-"""Scenes against their labels: which may be compared, and what is counted. Tables of it are in `score_table`."""
+"""Scenes against their labels: which may be compared, and what is counted. Tables of it are in `scoring.table`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swath.errors import ConfigError, RasterError
+from swath.errors import ConfigError
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, describe
 from swath.geo.windows import strips
@@ -22,6 +22,7 @@ from swath.scoring.baselines import add_histograms
 from swath.scoring.metrics import confusion_matrices
 
 STRIP_PIXELS = 4_000_000
+NAME_TASKS = "Name it in the tasks."
 
 
 @dataclass(frozen=True)
@@ -59,29 +60,48 @@ def score_scene(
 
     Raises RasterError when the two are not on one grid (or, `on` "labels", do not cover the same ground), ConfigError
     for blocks without pixels. Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not
-    forgiven.
+    forgiven. With `image`, its bands are counted for the threshold baseline of the first task.
     """
     if block < 1:
         raise ConfigError(f"scoring.block={block}: blocks need at least one pixel, such as 512")
     grid = describe(labels).grid
     at = align(classes, labels, on)
-    rows, cols = (-(-length // block) for length in grid.shape)
-    blocks = {name: np.zeros((rows, cols, len(t.classes), len(t.classes)), np.int64) for name, t in tasks.items()}
-    column = torch.arange(grid.shape[1])[None] // block
+    counts = BlockCounts(grid.shape, block, tasks)
     histograms: dict[str, NDArray[np.int64]] = {}
     with ExitStack() as stack:
-        predicted, truth = (stack.enter_context(RasterReader(path)) for path in (classes, labels))
+        predicted = stack.enter_context(RasterReader(classes))
+        truth = stack.enter_context(RasterReader(labels))
         source = stack.enter_context(RasterReader(image)) if image else None
+        guess_bands = [predicted.info.position_of_task(name, NAME_TASKS) for name in tasks]
+        truth_bands = [truth.info.position_of_task(name, NAME_TASKS) for name in tasks]
         for strip in _strips_of_blocks(grid.shape, block):
-            p, t = predicted_at(predicted, strip, at), truth.labels(strip)
-            for name, task in tasks.items():
-                band, guess = _band_of(truth, name), p[_band_of(predicted, name)]
-                pair = torch.from_numpy(np.where(guess == IGNORE, 0, guess)), torch.from_numpy(t[band])
-                counts = confusion_matrices(*pair, len(task.classes), column, cols)
-                blocks[name][strip.row // block] += counts.numpy()
+            guess_THW = predicted_at(predicted, strip, at)[guess_bands]
+            truth_THW = truth.labels(strip)[truth_bands]
+            counts.add(strip.row, guess_THW, truth_THW)
             if source is not None:
-                add_histograms(histograms, source, strip, t[0])
-    return SceneScore(blocks, grid, block, histograms)
+                add_histograms(histograms, source, strip, truth_THW[0])
+    return SceneScore(counts.blocks, grid, block, histograms)
+
+
+class BlockCounts:
+    """Confusion counts of each task by block of a scene, added strip by strip."""
+
+    def __init__(self, shape: tuple[int, int], block: int, tasks: Mapping[str, Task]) -> None:
+        self.block, self.tasks = block, tasks
+        rows, self.columns = (-(-length // block) for length in shape)
+        self.block_of_column = torch.arange(shape[1])[None] // block
+        self.blocks: dict[str, NDArray[np.int64]] = {}
+        for name, task in tasks.items():
+            classes = len(task.classes)
+            self.blocks[name] = np.zeros((rows, self.columns, classes, classes), np.int64)
+
+    def add(self, first_row: int, guess_THW: NDArray[np.uint8], truth_THW: NDArray[np.uint8]) -> None:
+        """Count a strip (uint8, tasks in order) that begins at `first_row` and lies in one row of blocks."""
+        for (name, task), guess_HW, truth_HW in zip(self.tasks.items(), guess_THW, truth_THW, strict=True):
+            guess = torch.from_numpy(np.where(guess_HW == IGNORE, 0, guess_HW))
+            truth = torch.from_numpy(truth_HW)
+            counts = confusion_matrices(guess, truth, len(task.classes), self.block_of_column, self.columns)
+            self.blocks[name][first_row // self.block] += counts.numpy()
 
 
 def _strips_of_blocks(shape: tuple[int, int], block: int) -> Iterator[Window]:
@@ -89,12 +109,3 @@ def _strips_of_blocks(shape: tuple[int, int], block: int) -> Iterator[Window]:
     for row in range(0, shape[0], block):
         for strip in strips((min(block, shape[0] - row), shape[1]), STRIP_PIXELS):
             yield Window(row + strip.row, 0, strip.height, strip.width)
-
-
-def _band_of(reader: RasterReader, task: str) -> int:
-    """Position of a task's band; a raster of one band serves a task of any name."""
-    if task in reader.info.bands:
-        return reader.info.bands.index(task)
-    if len(reader.info.bands) == 1:
-        return 0
-    raise RasterError(f"{reader.path}: no band {task}; it has {', '.join(reader.info.bands)}. Name it in the tasks.")

@@ -35,14 +35,23 @@ class ScoreTable:
     notes: list[str] = field(default_factory=list)
     """Sentences that belong beside the numbers."""
     parts: list[gpd.GeoDataFrame] = field(default_factory=list)
-    histograms: list[dict[str, NDArray[np.int64]]] = field(default_factory=list)
+    histograms: dict[str, NDArray[np.int64]] | None = None
+    """Sums over the scored scenes for `threshold`, by band; only bands that all of them have. None: no scene yet."""
     constants: Mapping[str, int] = field(default_factory=dict)
     """By task, the class that one names everywhere who only knows the training labels: see `constant_guesses`."""
 
     def add(self, key: str, area: str, score: SceneScore, about: Mapping[str, Any] | None = None) -> None:
         """Take in a scored scene; `about` is its row in the table of scenes."""
         self.parts.append(scene_rows(key, area, score, about))
-        self.histograms.append(score.histograms)
+        self.add_histograms(score.histograms)
+
+    def add_histograms(self, histograms: Mapping[str, NDArray[np.int64]]) -> None:
+        """Take in a scene's counts of band values by class."""
+        if self.histograms is None:
+            self.histograms = dict(histograms)
+        else:
+            shared = self.histograms.keys() & histograms.keys()
+            self.histograms = {band: self.histograms[band] + histograms[band] for band in sorted(shared)}
 
     def extend(self, rows: gpd.GeoDataFrame) -> None:
         """Take in a table of units."""
@@ -125,10 +134,7 @@ class ScoreTable:
 
     def threshold(self) -> tuple[float, str] | None:
         """(IoU, rule) of the best threshold on one band that all scenes have, chosen on these very pixels."""
-        shared = set.intersection(*(set(h) for h in self.histograms)) if self.histograms else set()
-        if not shared:
-            return None
-        return best_band_threshold({n: np.sum([h[n] for h in self.histograms], axis=0) for n in sorted(shared)})
+        return best_band_threshold(self.histograms) if self.histograms else None
 
     def frame(self) -> pd.DataFrame:
         """A row per task and per scene, area and all together (column `of`): every score with its interval."""

@@ -6,29 +6,18 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from swath.config import digest
 from swath.config.moved import with_new_names, with_old_names
 from swath.errors import StepError
-
-J = TypeVar("J")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item(Generic[J]):
-    """One unit of work: the job handed to the function, the files it reads and the files it leaves."""
-
-    key: str
-    job: J
-    inputs: Sequence[Path]
-    outputs: Sequence[Path] = ()
+from swath.files import atomic_write
+from swath.steps.job import Job
 
 
 class Ledger:
-    """What a step has finished in `folder`: a settings file and a line of JSON per finished item."""
+    """What a step has finished in `folder`: a settings file and a line of JSON per finished job."""
 
     def __init__(self, folder: Path, step: str, settings: Mapping[str, Any], replace: bool = False) -> None:
         """With `replace`, results of other settings are done again in place instead of being an error."""
@@ -61,11 +50,9 @@ class Ledger:
 
     def record_settings(self, provenance: Mapping[str, Any]) -> None:
         """Leave the command, versions and every setting beside the outputs."""
-        part = self.settings_path.with_suffix(".part")
-        with self._writable():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps({"settings": self.settings} | dict(provenance), indent=2, default=str) + "\n")
-            os.replace(part, self.settings_path)
+        text = json.dumps({"settings": self.settings} | dict(provenance), indent=2, default=str) + "\n"
+        with self._writable(), atomic_write(self.settings_path, failures=()) as part:
+            part.write_text(text)
 
     @contextmanager
     def _writable(self) -> Iterator[None]:
@@ -77,30 +64,31 @@ class Ledger:
                 "Free disk space or check the folder's permissions, then start the same command again."
             ) from error
 
-    def finished(self, items: Sequence[Item[Any]]) -> dict[str, Any]:
-        """Key to result of the items that need not be done again: same inputs, same settings, outputs in place."""
+    def finished(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """Key to result of the jobs that need not be done again: same inputs, same settings, outputs in place."""
         lines = self.done_path.read_text().splitlines() if self.done_path.is_file() else []
         done = {entry["key"]: entry for entry in map(_parse, lines) if entry}
         return {
-            item.key: done[item.key]["result"]
-            for item in items
-            if item.key in done
-            and done[item.key]["digest"] in self._digests(item)
-            and all(p.is_file() for p in item.outputs)
+            job.key: done[job.key]["result"]
+            for job in jobs
+            if job.key in done
+            and done[job.key]["digest"] in self._digests(job)
+            and all(p.is_file() for p in job.outputs)
         }
 
-    def item_digest(self, item: Item[Any]) -> str:
+    def digest_of(self, job: Job) -> str:
         """Changes with the settings and with name, size and time of any input, also when one goes missing."""
-        return self._digests(item)[0]
+        return self._digests(job)[0]
 
-    def _digests(self, item: Item[Any]) -> tuple[str, str]:
-        """An item's digest, and the one that version 0.1.0 gave it, whose settings have the classes' old names."""
-        inputs = [_stamp(path) for path in item.inputs]
+    def _digests(self, job: Job) -> tuple[str, str]:
+        """A job's digest, and the one that version 0.1.0 gave it, whose settings have the classes' old names."""
+        inputs = [_stamp(path) for path in job.inputs]
         now = digest({"settings": self._digest, "inputs": inputs})
         return now, digest({"settings": self._digest_before_the_move, "inputs": inputs})
 
-    def add(self, item: Item[Any], result: Any) -> None:
-        line = json.dumps({"key": item.key, "digest": self.item_digest(item), "result": result}) + "\n"
+    def add(self, job: Job, result: Any) -> None:
+        """Note a job as done."""
+        line = json.dumps({"key": job.key, "digest": self.digest_of(job), "result": result}) + "\n"
         with self._writable(), self.done_path.open("ab+") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             torn = file.read() not in (b"", b"\n")  # a crash cut the last line short

@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import absolute, configclass, load
-from swath.data.tables import read_table, require_areas
+from swath.data.tables import read_table, require_areas, write_csv
 from swath.errors import CatalogError
 from swath.figures.charts import Bar, bars_figure
+from swath.files import write_text
 from swath.scoring.comparison import compare, comparison_text
 from swath.scoring.config import ScoringConfig
 from swath.scoring.report import UNITS, as_dicts, interval_text, iou_bar
@@ -164,13 +165,12 @@ class CrossValidationResults:
 
     def write(self, folder: Path) -> list[Path]:
         """Write cross_validation.txt and .csv, and comparisons.csv where there are several variants."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cross_validation.txt").write_text(self.text())
-        self.frame.to_csv(folder / "cross_validation.csv", index=False, float_format="%.6f")
+        write_text(folder / "cross_validation.txt", self.text())
+        write_csv(folder / "cross_validation.csv", self.frame)
         written = [folder / "cross_validation.txt", folder / "cross_validation.csv"]
         if self.comparisons:
             frames = [table.assign(comparison=name) for name, table in self.comparisons.items()]
-            pd.concat(frames).to_csv(folder / "comparisons.csv", index=False, float_format="%.6f")
+            write_csv(folder / "comparisons.csv", pd.concat(frames))
             written.append(folder / "comparisons.csv")
         return written
 

@@ -14,8 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import configclass, load, override
+from swath.data.tables import write_csv
 from swath.errors import CatalogError, ConfigError
 from swath.figures.charts import Point, curves_figure
+from swath.files import write_text
 from swath.scoring.config import ScoringConfig
 from swath.scoring.metrics import combined, named, scores
 from swath.scoring.report import as_dicts, interval_text
@@ -195,10 +197,9 @@ class LabelFractionResults:
 
     def write(self, folder: Path) -> list[Path]:
         """Write label_fractions.txt and .csv."""
-        folder.mkdir(parents=True, exist_ok=True)
         written = [folder / "label_fractions.txt", folder / "label_fractions.csv"]
-        written[0].write_text(self.text())
-        self.frame.to_csv(written[1], index=False, float_format="%.6f")
+        write_text(written[0], self.text())
+        write_csv(written[1], self.frame)
         return written
 
     def picture(self) -> NDArray[np.uint8]:

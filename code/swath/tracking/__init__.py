@@ -7,15 +7,15 @@ delays them and never stops the work. What cannot be delivered in the end is kep
 from swath.tracking.bundle import provenance, versions
 from swath.tracking.delivery import Delivery
 from swath.tracking.process import Stopped, cli
-from swath.tracking.project import Step, command_of, ensure_step, finished_step, run_step, warm_up
+from swath.tracking.project import ChildStep, command_of, ensure_step, finished_step, run_child_step, warm_up
 from swath.tracking.runs import PARAM_LENGTH, Run, run, silent_run
 from swath.tracking.store import fetch, history, located, metrics_of
 
 __all__ = [
     "PARAM_LENGTH",
+    "ChildStep",
     "Delivery",
     "Run",
-    "Step",
     "Stopped",
     "cli",
     "command_of",
@@ -27,7 +27,7 @@ __all__ = [
     "metrics_of",
     "provenance",
     "run",
-    "run_step",
+    "run_child_step",
     "silent_run",
     "versions",
     "warm_up",

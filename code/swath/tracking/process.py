@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 
 from swath.errors import SwathError
 
@@ -22,12 +23,20 @@ def cli(main: Callable[[], None]) -> int:
     try:
         main()
     except SwathError as error:
+        if asks_for_traceback(sys.argv):
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped: what was finished is kept; start the same command again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def asks_for_traceback(arguments: Sequence[str]) -> bool:
+    """Whether a command line has ``--debug True``, as ``mlflow run . -P debug=True`` passes it on."""
+    given = " ".join(arguments).replace("=", " ").split()
+    return "--debug" in given[:-1] and given[given.index("--debug") + 1] == "True"
 
 
 def _stop(number: int, frame: object) -> None:

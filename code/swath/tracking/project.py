@@ -30,7 +30,7 @@ CLEAN_UP_SECONDS = 180.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ChildStep:
     """An entry point to start as a child run: its parameters, and a digest of all that decides its result."""
 
     entry_point: str
@@ -45,7 +45,7 @@ def warm_up(modules: Sequence[str]) -> None:
     forkserver.ensure_running()
 
 
-def finished_step(parent: Run, step: Step) -> str | None:
+def finished_step(parent: Run, step: ChildStep) -> str | None:
     """The id of a finished run of the same step in the parent's experiment, or None."""
     found = parent.client.search_runs(
         [parent.experiment_id],
@@ -55,11 +55,11 @@ def finished_step(parent: Run, step: Step) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
-def ensure_step(parent: Run, step: Step) -> str:
-    """The run id of a step that was done before, or else is done now (`run_step`)."""
+def ensure_step(parent: Run, step: ChildStep) -> str:
+    """The run id of a step that was done before, or else is done now (`run_child_step`)."""
     done = finished_step(parent, step)
     print(f"{'done before: ' if done else '==> '}{step.entry_point}, {step.name}", flush=True)
-    return done or run_step(parent, step)
+    return done or run_child_step(parent, step)
 
 
 def command_of(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
@@ -75,7 +75,7 @@ def command_of(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
     return shlex.split(found.compute_command(dict(parameters), storage_dir=None))
 
 
-def run_step(parent: Run, step: Step) -> str:
+def run_child_step(parent: Run, step: ChildStep) -> str:
     """Start an entry point of the project as a child of `parent`, wait for it, and return its run id.
 
     The run is the one that ``mlflow run`` would make: same tags, same parameters, same command.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +19,7 @@ from swath.data.samples.loader import Loader
 from swath.data.samples.samplers import Sampling, TrainingDraws, Uniform
 from swath.data.tiles.cutting import as_windows
 from swath.errors import ConfigError, TrainingError
-from swath.training.config import TrainingConfig
-from swath.training.pretrain_config import PretrainConfig
+from swath.training.config import LearningConfig, Unlabelled
 from swath.training.sides import limited, read_sides, read_unlabelled
 
 BESIDE_A_GPU = 4
@@ -42,12 +41,19 @@ class Paired:
 class Batches:
     """Tiles of a config by side, and the loaders over them. Raises what reading and dividing the table raise."""
 
-    def __init__(self, config: TrainingConfig | PretrainConfig, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(
+        self,
+        config: LearningConfig,
+        device: torch.device,
+        tasks: Sequence[str] = (),
+        unlabelled: Unlabelled | None = None,
+    ) -> None:
+        """`tasks`: bands of the masks to learn from; none: labels are not even read."""
+        self.config, self.device, self.tasks, self.unlabelled = config, device, tuple(tasks), unlabelled
         self.folds = read_sides(config.data, config.seed)
-        self.train_set = self._tiles(self.folds.train, self.folds.root, list(config.tasks), self._crops())
+        self.train_set = self._tiles(self.folds.train, self.folds.root, self.tasks, self._crops())
         self._require_labels()
-        self.unlabelled = read_unlabelled(config.unlabelled.tiles_path) if config.unlabelled else None
+        self.unlabelled_tiles = read_unlabelled(unlabelled.tiles_path) if unlabelled else None
 
     def _crops(self) -> Crops | None:
         data = self.config.data
@@ -55,13 +61,15 @@ class Batches:
             return None
         return Crops(size=data.crop, seek_target=data.seek_target, min_labelled=data.min_labelled)
 
-    def _tiles(self, tiles: gpd.GeoDataFrame, root: Path, tasks: list[str], crops: Crops | None = None) -> TileDataset:
+    def _tiles(
+        self, tiles: gpd.GeoDataFrame, root: Path, tasks: Sequence[str], crops: Crops | None = None
+    ) -> TileDataset:
         data = self.config.data
         tiles = tiles if tasks else tiles.assign(mask=None)  # labels that nobody asks for are not looked at
         return TileDataset(tiles, root, tasks, crops, data.cache, absolute(data.cache_path), max(1, self._workers))
 
     def _require_labels(self) -> None:
-        unlabelled = [row["key"] for row in self.train_set.rows if not row["mask"] and self.config.tasks]
+        unlabelled = [row["key"] for row in self.train_set.rows if not row["mask"] and self.tasks]
         if unlabelled:
             raise TrainingError(
                 f"{len(unlabelled)} training tiles have no mask, the first: {unlabelled[0]}. Set masks_path in generate_tiles."
@@ -86,7 +94,7 @@ class Batches:
     def data_digest(self) -> str:
         """Changes when a tile is added, removed, moved to the other side, or its files are written anew."""
         sides = [(self.folds.root, self.folds.train), (self.folds.root, self.folds.validation)]
-        sides += [self.unlabelled] if self.unlabelled else []
+        sides += [self.unlabelled_tiles] if self.unlabelled_tiles else []
         files = [root / p for root, side in sides for name in ("image", "mask") for p in side[name] if p]
         stamps = [[f.name, s.st_size, s.st_mtime_ns] for f in files for s in [f.stat()]]
         return digest([[list(side["key"]) for _, side in sides], stamps])
@@ -96,11 +104,11 @@ class Batches:
         config = self.config
         data, parts = config.data, config.accumulation
         labelled = self._drawn(self.train_set, self.folds.train, data.sampler, data.batch, parts, first_step, epoch)
-        if self.unlabelled is None or config.unlabelled is None:
+        if self.unlabelled_tiles is None or self.unlabelled is None:
             return labelled
-        root, tiles = self.unlabelled
+        root, tiles = self.unlabelled_tiles
         others = self._tiles(tiles, root, [], self._crops())
-        return Paired(labelled, self._drawn(others, tiles, Uniform(), config.unlabelled.batch, 1, first_step, epoch))
+        return Paired(labelled, self._drawn(others, tiles, Uniform(), self.unlabelled.batch, 1, first_step, epoch))
 
     def _drawn(
         self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Sampling, batch: int, parts: int,
@@ -119,7 +127,7 @@ class Batches:
             return None
         if self.config.data.validation_tiling is not None:
             tiles = as_windows(tiles, self.config.data.validation_tiling)
-        dataset = self._tiles(tiles, self.folds.root, list(self.config.tasks))
+        dataset = self._tiles(tiles, self.folds.root, self.tasks)
         mine = Subset(dataset, range(idist.get_rank(), len(dataset), idist.get_world_size()))
         return self._loader(mine, self.config.data.validation_batch)
 

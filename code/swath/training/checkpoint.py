@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from swath.errors import ConfigError, TrainingError
-from swath.files import part_of
+from swath.files import atomic_write
 from swath.nn.model import SegmentationModel
 from swath.nn.networks.masked import MaskedModel
 from swath.training.transfer import Transfer, bare_name, for_channels, load_matching
@@ -147,14 +146,5 @@ def load_state(path: Path) -> dict[str, Any] | None:
 
 
 def _replace(path: Path, write: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
-    try:
+    with atomic_write(path, TrainingError, (OSError, RuntimeError, SafetensorError)) as part:
         write(part)
-        os.replace(part, path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise TrainingError(
-            f"{path}: cannot be written ({error}). Free disk space and start the same command again."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import inspect
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from swath.config import Factory
 from swath.distributed import all_gather, data_parallel, share_statistics
 from swath.nn.losses.labelled import require_classes
-from swath.nn.model import SegmentationModel
-from swath.nn.networks.masked import MaskedModel
-from swath.training.config import LearningConfig, TrainingConfig
-from swath.training.pretrain_config import PretrainConfig
+from swath.nn.losses.pixel import TaskLosses
+from swath.nn.model import SegmentationModel, Task
+from swath.nn.networks.masked import MaskedModel, Reconstruction
+from swath.training.config import LearningConfig, Unlabelled
 
 
 def seed_everything(seed: int) -> None:
@@ -35,10 +35,15 @@ def seed_everything(seed: int) -> None:
 class Learner:
     """Everything that changes while a model learns, and the one step that changes it."""
 
-    config: TrainingConfig | PretrainConfig
+    config: LearningConfig
     model: SegmentationModel | MaskedModel
+    losses: TaskLosses | Reconstruction
     device: torch.device
     total_steps: int
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    """What is learned from labels."""
+    unlabelled: Unlabelled | None = None
+    """How tiles without labels are learned from, where the batches hold some."""
     reduction: float = 1.0
     """Factor of the learning rate on top of the schedule: see Plateau."""
 
@@ -48,7 +53,7 @@ class Learner:
         if self.device.type == "cuda" and idist.get_world_size() > 1:  # there is none for CPUs
             nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.wrap()
-        self.losses = config.losses().to(self.device)
+        self.losses.to(self.device)
         self.optimizer = config.optimizer(parameter_groups(self.model, config), **fused(config.optimizer, self.device))
         schedule = config.schedule()
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -56,8 +61,8 @@ class Learner:
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.augmentation = [factory() for factory in config.data.augmentation]
-        self.unlabelled = config.unlabelled.method().to(self.device) if config.unlabelled else None
-        self.ramp = config.unlabelled.ramp() if config.unlabelled else None
+        self.consistency = self.unlabelled.method().to(self.device) if self.unlabelled else None
+        self.ramp = self.unlabelled.ramp() if self.unlabelled else None
 
     def wrap(self) -> None:
         """Wrap the model for data-parallel training, anew whenever other parameters have gradients than before."""
@@ -84,7 +89,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         rate = self.optimizer.param_groups[0]["lr"]
         parts = _parts(batch, self.config.accumulation)
-        joint = self.config.unlabelled is not None and self.config.unlabelled.own_steps == 0
+        joint = self.unlabelled is not None and self.unlabelled.own_steps == 0
         sums: dict[str, Tensor | float] = {}
         for number, part in enumerate(parts):
             with self._only_the_last(number + 1 == len(parts) and not joint):
@@ -96,7 +101,7 @@ class Learner:
         if joint:
             sums |= self._learn_unlabelled(batch["unlabelled"], iteration)
         self._update()
-        for repetition in range(self.config.unlabelled.own_steps if self.config.unlabelled else 0):
+        for repetition in range(self.unlabelled.own_steps if self.unlabelled else 0):
             self.optimizer.zero_grad(set_to_none=True)
             sums |= self._learn_unlabelled(batch["unlabelled"], iteration, repetition)
             self._update()
@@ -114,13 +119,13 @@ class Learner:
         self, batch: Mapping[str, Any], iteration: int, repetition: int = 0
     ) -> dict[str, Tensor | float]:
         """Add the gradients of the unlabelled loss, with its weight of this iteration; return the values to log."""
-        assert self.unlabelled is not None
+        assert self.consistency is not None
         assert self.ramp is not None
         generator = self._generator(iteration, self.config.accumulation + repetition)
         image = self._image(batch)
         with self._autocast():
-            terms: dict[str, Tensor] = self.unlabelled(self.wrapped, image, generator)
-        total = torch.stack([self.config.tasks[task].weight * value for task, value in terms.items()]).sum()
+            terms: dict[str, Tensor] = self.consistency(self.wrapped, image, generator)
+        total = torch.stack([self.tasks[task].weight * value for task, value in terms.items()]).sum()
         weight = self.ramp(iteration - 1, self.total_steps)
         self.scaler.scale(weight * total).backward()
         values: dict[str, Tensor | float] = {f"unlabelled_{task}": value.detach() for task, value in terms.items()}
@@ -154,7 +159,7 @@ class Learner:
         if self.device.type != "cpu":  # the losses look at labels only where that costs nothing
             for task, target in batch["target"].items():
                 if not target.is_floating_point():
-                    require_classes(target, len(self.config.tasks[task].classes))
+                    require_classes(target, len(self.tasks[task].classes))
         return {task: target.to(self.device, non_blocking=True) for task, target in batch["target"].items()}
 
     def _update(self) -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from swath.config import Factory, configclass
 from swath.nn.networks.masked import MaskedPyramid, Reconstruction
 from swath.training.config import LearningConfig
-
-if TYPE_CHECKING:
-    from swath.training.config import Unlabelled
 
 
 @configclass
@@ -30,16 +26,6 @@ class PretrainConfig(LearningConfig):
     """Epochs between evaluations on the tiles that are held out (`data.split`), and between panels."""
     panels: int = 4
     """Tiles drawn at every evaluation: held out ones, or training tiles when none is."""
-
-    @property
-    def tasks(self) -> dict[str, Any]:
-        """None: labels are not even read."""
-        return {}
-
-    @property
-    def unlabelled(self) -> Unlabelled | None:
-        """None: all tiles are used without labels."""
-        return None
 
     def losses(self) -> Reconstruction:
         """The loss of the guess."""

@@ -55,7 +55,7 @@ class Pretraining:
             hidden_count(math.prod(model.grid(config.data.crop, config.data.crop)), config.ratio)  # is there enough?
         fit_preprocessing(model, self.batches.folds, [], config.seed)
         self.model = model
-        self.learner = Learner(config, model, self.device, self.batches.steps * config.epochs)
+        self.learner = Learner(config, model, config.losses(), self.device, self.batches.steps * config.epochs)
         if idist.get_rank():
             torch.manual_seed(mix(config.seed, idist.get_rank()))
         self.loop = Loop(config, self.learner, self.batches, resume_folder(config), reports)

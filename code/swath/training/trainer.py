@@ -18,7 +18,7 @@ from swath.data.samples.loader import Loader
 from swath.distributed import device_of, is_main
 from swath.errors import ConfigError
 from swath.nn.losses.pixel import TaskLosses
-from swath.nn.model import build_model
+from swath.nn.model import SegmentationModel, build_model
 from swath.nn.networks.pretrained import check_network
 from swath.scoring.baselines import constant_guesses
 from swath.scoring.counts import tile_rows
@@ -27,7 +27,7 @@ from swath.scoring.table import ScoreTable
 from swath.training.averaging import Averages
 from swath.training.batches import Batches
 from swath.training.checkpoint import load_weights, save_weights, warm_start
-from swath.training.config import TrainingConfig
+from swath.training.config import EarlyStopping, Plateau, TrainingConfig
 from swath.training.learner import Learner, mix, seed_everything
 from swath.training.loop import Loop, resume_folder
 from swath.training.loop import Reports as Reports  # scripts find it here
@@ -42,69 +42,81 @@ VALIDATION, TEST, SUBSET, AVERAGED = "validation", "test", "training_subset", "s
 averaged weights on the first."""
 
 
+def build_training(config: TrainingConfig, reports: Reports, start_from: Path | None = None) -> Training:
+    """The training that a config describes, ready to run. `start_from`: file of the weights of `config.warm_start`.
+
+    Seeds the generators. Raises ConfigError for what does not fit together, before the first step.
+    """
+    check_network(config.model)
+    seed_everything(config.seed)
+    device = device_of(config.device)
+    batches = Batches(config, device, list(config.tasks), config.unlabelled)
+    bands = batches.train_set.bands
+    model = build_model(bands, config.channels, config.fill, config.normaliser, config.model, config.tasks, config.rgb)
+    if config.warm_start and start_from:
+        warm_start(model, start_from, config.warm_start.part)
+    fit_preprocessing(model, batches.folds, list(config.tasks), config.seed)
+    total = batches.steps * config.epochs
+    learner = Learner(config, model, config.losses(), device, total, config.tasks, config.unlabelled)
+    if idist.get_rank():  # weights are equal by now; each rank drops out other activations
+        torch.manual_seed(mix(config.seed, idist.get_rank()))
+    loop = Loop(config, learner, batches, resume_folder(config), reports)
+    averages = Averages(model, config.ema_decay, config.swa_from)
+    return Training(config=config, reports=reports, batches=batches, learner=learner, loop=loop, averages=averages)
+
+
 @dataclass
 class Training:
-    """A training: its data, its learner, and what it keeps of its evaluations. A `Course` of the loop."""
+    """A training: its data, its learner, and what it keeps of its evaluations. A `TrainingMode` of the loop.
+
+    `build_training` makes one from a config.
+    """
 
     config: TrainingConfig
     reports: Reports
-    start_from: Path | None = None
-    """File of the weights that `config.warm_start` names."""
+    batches: Batches
+    learner: Learner
+    loop: Loop
+    averages: Averages
     evaluated: int = -1
     stopped: str = ""
     """Why the training ended before its last epoch."""
 
     def __post_init__(self) -> None:
-        config = self.config
-        check_network(config.model)
-        seed_everything(config.seed)
-        self.device = device_of(config.device)
-        self.batches = Batches(config, self.device)
-        model = build_model(
-            self.batches.train_set.bands,
-            config.channels,
-            config.fill,
-            config.normaliser,
-            config.model,
-            config.tasks,
-            config.rgb,
-        )
-        if config.warm_start and self.start_from:
-            warm_start(model, self.start_from, config.warm_start.part)
-        fit_preprocessing(model, self.folds, list(config.tasks), config.seed)
-        self.learner = Learner(config, model, self.device, self.steps * config.epochs)
-        if idist.get_rank():  # weights are equal by now; each rank drops out other activations
-            torch.manual_seed(mix(config.seed, idist.get_rank()))
-        self.loop = Loop(config, self.learner, self.batches, resume_folder(config), self.reports)
-        self.model = model
-        self.averages = Averages(model, config.ema_decay, config.swa_from)
-        self.validation_loader = self.batches.whole_tiles(self.folds.validation)
-        self._prepare_selection()
-
-    def _prepare_selection(self) -> None:
         validation = self.config.validation
-        judged = [] if self.validation_loader is None or validation.metric is None else [validation.metric]
-        self.selection = Selection((*judged, *validation.also) if judged else (), validation.top)
-        wrong = [s for s in validation.scoring.combined if f"{VALIDATION}/{s}" not in self._metric_names()]
+        self.validation_loader = self.batches.whole_tiles(self.folds.validation)
+        self.shown = most_foreground(self.folds.validation, validation.panels)
+        metric = validation.metric if self.validation_loader is not None else None
+        self.selection = Selection((metric, *validation.also) if metric else (), validation.top)
+        self._require_metrics()
+        stop, plateau = validation.early_stopping, self.config.plateau
+        self.patience = patience_of(stop, metric) if stop else None
+        self.plateau = patience_of(plateau, metric) if plateau else None
+
+    def _require_metrics(self) -> None:
+        """Raise ConfigError for a score that no evaluation logs."""
+        names = self._metric_names()
+        combined = self.config.validation.scoring.combined
+        wrong = [score for score in combined if f"{VALIDATION}/{score}" not in names]
         if wrong:
-            have = ", ".join(sorted(n.removeprefix(f"{VALIDATION}/") for n in self._metric_names()))
+            have = ", ".join(sorted(name.removeprefix(f"{VALIDATION}/") for name in names))
             raise ConfigError(f"validation.scoring.combined: no score {', '.join(wrong)}. There are: {have}.")
-        unknown = self.selection.unknown(self._metric_names())
+        unknown = self.selection.unknown(names)
         if unknown:
             raise ConfigError(
-                f"validation.metric={unknown[0]}: not among the logged metrics {', '.join(sorted(self._metric_names()))}"
+                f"validation.metric={unknown[0]}: not among the logged metrics {', '.join(sorted(names))}"
             )
-        stop, plateau = validation.early_stopping, self.config.plateau
-        default = judged[0] if judged else None
-        if (stop and not (stop.metric or default)) or (plateau and not (plateau.metric or default)):
-            raise ConfigError(
-                "early_stopping and plateau watch a validation metric: hold areas out and name one in `metric`"
-            )
-        self.patience = Patience(stop.metric or str(default), stop.patience, stop.min_delta) if stop else None
-        self.plateau = (
-            Patience(plateau.metric or str(default), plateau.patience, plateau.min_delta) if plateau else None
-        )
-        self.shown = most_foreground(self.folds.validation, validation.panels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.learner.device
+
+    @property
+    def model(self) -> SegmentationModel:
+        """The weights that learn."""
+        assert isinstance(self.learner.model, SegmentationModel)
+        return self.learner.model
 
     @property
     def folds(self) -> Sides:
@@ -305,6 +317,19 @@ class Training:
         self.evaluated, self.stopped = state["evaluated"], state["stopped"]
         _recount(self.patience, state["patience"])
         _recount(self.plateau, state["plateau"])
+
+
+def patience_of(settings: EarlyStopping | Plateau, default: str | None) -> Patience:
+    """What early stopping or a plateau counts by, on its own metric or on the one that selects the weights.
+
+    Raises ConfigError when there is neither.
+    """
+    metric = settings.metric or default
+    if not metric:
+        raise ConfigError(
+            "early_stopping and plateau watch a validation metric: hold areas out and name one in `metric`"
+        )
+    return Patience(metric, settings.patience, settings.min_delta)
 
 
 def _counts(patience: Patience | None) -> list[Any] | None:

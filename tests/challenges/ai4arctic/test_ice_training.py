@@ -21,7 +21,7 @@ from swath.challenges.ai4arctic.import_scenes import ImportIceConfig
 from swath.challenges.ai4arctic.simulate import IceScenesConfig
 from swath.challenges.ai4arctic.submission import IceSubmissionConfig, read_submission
 from swath.challenges.ai4arctic.tasks import AUTOICE, FLOE, SIC, SOD
-from swath.data.naming import by_key
+from swath.data.pairing import by_key
 from swath.data.samples.samplers import InverseSize, ShiftCorrection
 from swath.data.samples.tile_tables import read_folders
 from swath.data.splits.split import RandomSplit, divide
@@ -40,7 +40,7 @@ from swath.scoring.table import ScoreTable
 from swath.studies.pipeline import PipelineConfig, plan_steps
 from swath.training.batches import Batches
 from swath.training.config import TrainingConfig
-from swath.training.trainer import Training
+from swath.training.trainer import build_training
 from tests.conftest import ROOT, Script
 from tests.trainings import quiet, trained
 
@@ -120,7 +120,7 @@ def test_c38_crops_of_whole_scenes_have_the_labels_that_the_config_wants(ice: Pa
     config = demo(ice, tmp_path)
     config = replace(config, data=replace(config.data, cache="off", min_labelled=0.9))
     corners = set()
-    for batch in Batches(config, torch.device("cpu")).training_loader(0, epoch=0):
+    for batch in Batches(config, torch.device("cpu"), list(config.tasks)).training_loader(0, epoch=0):
         labelled = torch.stack([target != 255 for target in batch["target"].values()]).any(0)
         assert (labelled.flatten(1).float().mean(1) >= 0.9).all()
         assert batch["image"].shape == (8, 4, 32, 32)
@@ -144,7 +144,7 @@ def test_c55_scenes_of_two_resolutions_are_one_set_and_drawn_equally_often(ice: 
     sides = divide(tiles, RandomSplit(fractions=(0.5, 0.5, 0.0), by="scene"), ("same area",))
     assert not set(sides.training["scene"]) & set(sides.validation["scene"])
     both = replace(config, data=replace(config.data, tiles_path=";".join(map(str, folders)), cache="off"))
-    keys = {key.rpartition("@")[2] for batch in Batches(both, torch.device("cpu")).training_loader(0, epoch=0) for key in batch["key"]}  # fmt: skip
+    keys = {key.rpartition("@")[2] for batch in Batches(both, torch.device("cpu"), list(both.tasks)).training_loader(0, epoch=0) for key in batch["key"]}  # fmt: skip
     assert keys == {"whole2", "whole5"}
     with pytest.raises(CatalogError, match="named twice"):
         read_folders([ice / "whole2"] * 2)
@@ -154,7 +154,7 @@ def test_c54_a_training_draws_scenes_as_the_test_set_has_them(ice: Path, tmp_pat
     config = demo(ice, tmp_path)
     sampler = ShiftCorrection(test_path=str(ice / "test5"), fields=("provider",))
     config = replace(config, data=replace(config.data, sampler=sampler, cache="off", samples_per_epoch=400, crop=8, min_labelled=0.0))  # fmt: skip
-    batches = Batches(config, torch.device("cpu"))
+    batches = Batches(config, torch.device("cpu"), list(config.tasks))
     drawn = [key.split("/")[0][-3:] for b in batches.training_loader(0, epoch=0) for key in b["key"]]
     train, test = batches.folds.train["provider"], read_scenes(ice / "test5")["provider"]
     assert set(train) == {"cis", "dmi"}
@@ -356,9 +356,9 @@ def test_a_training_on_large_scenes_fits_its_constants_on_crops_of_them(
 ) -> None:
     from swath.training import sides
 
-    whole = Training(demo(ice, tmp_path / "a"), quiet()).learner.model.preprocess.normaliser
+    whole = build_training(demo(ice, tmp_path / "a"), quiet()).learner.model.preprocess.normaliser
     monkeypatch.setattr(sides, "STATISTICS_SIDE", 32)
-    crops = Training(demo(ice, tmp_path / "b"), quiet()).learner.model.preprocess.normaliser
+    crops = build_training(demo(ice, tmp_path / "b"), quiet()).learner.model.preprocess.normaliser
     for name, values in whole.state_dict().items():
         spread = whole.state_dict()["scale"]
         assert ((crops.state_dict()[name] - values).abs() < 0.15 * spread).all()

@@ -17,7 +17,7 @@ from swath.challenges.ai4arctic.import_scenes import ImportIceConfig, ice_jobs, 
 from swath.challenges.ai4arctic.product import CHANNELS, SAR, parse_name
 from swath.challenges.ai4arctic.simulate import MEAN_STD, IceScenesConfig
 from swath.challenges.ai4arctic.submission import IceSubmissionConfig, check, plan, read_submission
-from swath.data.naming import pair_masks
+from swath.data.pairing import pair_masks
 from swath.data.tables import SCENES, read_scenes, write_table
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.grid import Window

@@ -220,7 +220,7 @@ def test_c81_a_folder_of_predictions_is_scored_by_key(
     write_mask(tmp_path / "truth" / "elm" / "lonely_vh_1.tif", truth, place_of("elm"))
     write_mask(tmp_path / "found" / "elm" / "extra_3b_1.tif", found, place_of("elm"))
     paths = {"preds_path": tmp_path / "found", "gt_path": tmp_path / "truth"}
-    assert script("validate", CONFIGS["validate"], **paths) == 0
+    assert script("validate", CONFIGS["validate"], **paths, name_parts='["vh", "3b"]') == 0
     said = capsys.readouterr().out
     assert "1 labels without a prediction: lonely_1" in said
     assert "1 predictions without labels: extra_1" in said

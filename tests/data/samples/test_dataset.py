@@ -13,7 +13,7 @@ from swath.data.samples.dataset import Crops, TileDataset, collate
 from swath.data.samples.samplers import Draw
 from swath.data.samples.tile_tables import read_tiles, tiles_from_folders, tiles_from_lists
 from swath.data.tables import TILE_COLUMNS, TILES, read_table
-from swath.errors import CatalogError, ConfigError, RasterError
+from swath.errors import CatalogError, RasterError
 from swath.geo.raster import find_rasters, read_image, read_labels
 from swath.labels import IGNORE
 from tests.conftest import Script
@@ -171,7 +171,7 @@ def test_c36_a_truncated_tile_is_named_when_it_is_read(tiles: Path) -> None:
 
 
 def test_c36_an_unknown_task_lists_the_masks_bands(tiles: Path) -> None:
-    with pytest.raises(ConfigError, match=r"tasks: the masks have no band ice\. They have: water"):
+    with pytest.raises(RasterError, match=r"no band ice; it has water"):
         TileDataset(read_table(tiles / TILES, TILE_COLUMNS, "generate_tiles"), tiles, ["ice"])
 
 

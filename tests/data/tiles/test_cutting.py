@@ -244,7 +244,7 @@ def test_c36_a_scene_without_mask_is_listed(
     next((tmp_path / "masks" / "area1").iterdir()).unlink()
     assert cut() == 1
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'masks'}: no mask for s1a_area1_ASC_20150102. Run `rasterize` for these scenes" in said
+    assert f"{tmp_path / 'masks'}: no mask for s1a_area1_ASC_20150102. Make masks for these scenes" in said
 
 
 @pytest.mark.parametrize(
@@ -285,9 +285,9 @@ def test_c11_no_scene_found(cut: Callable[..., int], tmp_path: Path, capsys: pyt
 
 
 def test_c37_two_masks_of_one_scene_are_refused(scenes: list[Path], tmp_path: Path) -> None:
-    from swath.data.naming import pair_masks
+    from swath.data.pairing import pair_masks
 
-    write_mask(tmp_path / "masks" / "other" / "s1a_area0_vv_ASC_20150102.tif", blobs(SHAPE), grid(SHAPE))
+    write_mask(tmp_path / "masks" / "other" / "s1a_area0_ASC_20150102.tif", blobs(SHAPE), grid(SHAPE))
     with pytest.raises(CatalogError, match=r"are the same scene by name \(s1a_area0_ASC_20150102\)\. Keep one of them"):
         pair_masks(read_scenes(tmp_path / "scenes"), tmp_path / "masks")
 

@@ -246,7 +246,7 @@ def test_c69_c63_no_step_waits_for_the_device(kind: str, monkeypatch: pytest.Mon
         else MaskedTransformer(vit(), 2, width=16, depth=1, heads=2)
     )
     config = PretrainConfig(data=DataConfig(tiles_path=""), model=TINY_VIT, device="meta")
-    learner = Learner(config, MaskedModel(preprocess(2), network, 0.5), torch.device("meta"), 10)
+    learner = Learner(config, MaskedModel(preprocess(2), network, 0.5), config.losses(), torch.device("meta"), 10)
     batch = {"image": torch.randn(2, 2, 32, 32), "target": {}, "key": ["a", "b"]}
     values = [learner.step(batch, iteration) for iteration in (1, 2)]
     assert set(values[1]) == {"training/loss", "training/lr"}

@@ -197,7 +197,8 @@ def import_scene(job: IceJob) -> dict[str, Any]:
             labels_3HW[:, missing_HW] = IGNORE
         spec = RasterSpec(grid=grid, bands=tuple(CHARTS), dtype="uint8", nodata=IGNORE, compress=True)
         write_raster(job.labels, labels_3HW, spec)
-    row = scene_row(job.image, job.output, job.area) | job.name.columns
+    labels = job.labels if job.charts else None
+    row = scene_row(job.image, job.output, job.area, labels=labels) | job.name.columns
     return row | {
         "date": f"{job.name.start:%Y%m%dT%H%M%S}", "factor": config.factor, "labelled": job.charts is not None,
         "official_height": official[0], "official_width": official[1], "measured": float(1 - missing_HW.mean()),

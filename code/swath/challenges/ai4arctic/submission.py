@@ -15,7 +15,7 @@ from swath.challenges.ai4arctic.charts import CHARTS
 from swath.challenges.ai4arctic.product import OFFICIAL_PIXEL, RAW_PIXEL
 from swath.challenges.protocols import Submission, SubmissionWriter
 from swath.config import configclass
-from swath.data.naming import by_key
+from swath.data.pairing import by_key
 from swath.data.tables import SCENE_COLUMNS, SCENES, read_table
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.netcdf import NetcdfReader, Variable, write_netcdf
@@ -90,13 +90,12 @@ def plan(config: IceSubmissionConfig) -> list[ScenePlan]:
     return plans
 
 
+ALL_CHARTS = "Predict all three charts."
+
+
 def _require_charts(path: Path, shape: tuple[int, int]) -> None:
     with RasterReader(path) as reader:
-        missing = [chart for chart in CHARTS if chart not in reader.info.bands]
-        if missing:
-            raise RasterError(
-                f"{path}: no band {', '.join(missing)}; it has {', '.join(reader.info.bands)}. Predict all three charts."
-            )
+        reader.info.numbers_of(list(CHARTS), ALL_CHARTS)
         if reader.info.grid.shape != shape:
             raise RasterError(f"{path}: {reader.info.grid.shape} pixels, its scene {shape}. Predict the scene again.")
 
@@ -119,7 +118,7 @@ def official_chart(scene: ScenePlan, chart: str, missing: int) -> tuple[NDArray[
     Numbers of a regression are rounded and clamped to the classes. Raises RasterError for a class that there is not.
     """
     with RasterReader(scene.raster) as reader:
-        predicted_HW = reader.image(bands=[reader.info.bands.index(chart) + 1])[0]
+        predicted_HW = reader.image(bands=reader.info.numbers_of([chart], ALL_CHARTS))[0]
         regression = reader.info.dtype != "uint8"
     gap_HW = np.isnan(predicted_HW)
     last = CHARTS[chart] - 1

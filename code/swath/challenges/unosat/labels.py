@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 
-from swath.challenges.unosat.scenes import Pair, require_same_grid
-from swath.config import configclass
+from swath.challenges.unosat.scenes import Pair, find_pairs, require_same_grid
+from swath.config import absolute, configclass
 from swath.data.naming import area_of
+from swath.data.tables import LABELS, label_row, write_table
 from swath.errors import VectorError
 from swath.geo.layout import RasterSpec
 from swath.geo.raster import RasterReader, RasterWriter
@@ -20,14 +21,17 @@ from swath.geo.rasterize import burn_strips
 from swath.geo.vector import find_vectors, read_polygons, reprojected
 from swath.geo.windows import strips
 from swath.labels import IGNORE
-from swath.steps.config import StepConfig
+from swath.steps.config import Step
+from swath.steps.job import Report
 
 STRIP_PIXELS = 2_000_000
 
 
 @configclass
-class RasterizeConfig(StepConfig):
+class RasterizeConfig(Step):
     """Label polygons to masks on each scene's grid."""
+
+    step_name = "rasterize"
 
     input_path: str
     """Folder of areas, each with a label file (.shp, .gpkg, .fgb, .geojson) beside or above its scenes."""
@@ -46,6 +50,19 @@ class RasterizeConfig(StepConfig):
     task: str = "water"
     """Name of the task that the mask's one band is for."""
 
+    def jobs(self) -> list[LabelJob]:
+        """A job per acquisition. Raises CatalogError for pairs, VectorError for labels that are missing."""
+        source = absolute(self.input_path)
+        pairs = find_pairs(source, self.output, "vh", self.missing_values)
+        files = absolute(self.labels_path) if self.labels_path else source
+        return [label_job(path, pair, self) for path, pair in find_labels(pairs, files, bool(self.labels_path))]
+
+    def finish(self, results: Mapping[str, Any]) -> Report:
+        """Write labels.parquet, which says of which scene each mask is."""
+        rows = [label_row(Path(made["mask"]), self.output, key, made["area"]) for key, made in results.items()]
+        write_table(self.output / LABELS, rows)
+        return Report()
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelJob:
@@ -57,6 +74,22 @@ class LabelJob:
     all_touched: bool
     ignore_nodata: bool
     task: str
+
+    @property
+    def key(self) -> str:
+        return self.pair.key
+
+    @property
+    def inputs(self) -> tuple[Path, Path, Path]:
+        return self.labels, self.pair.vh, self.pair.vv
+
+    @property
+    def outputs(self) -> tuple[Path]:
+        return (self.pair.output,)
+
+    def run(self) -> dict[str, Any]:
+        """Write the mask."""
+        return write_mask(self)
 
 
 def label_job(labels: Path, pair: Pair, config: RasterizeConfig) -> LabelJob:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.config import configclass
-from swath.data.naming import area_of, scene_key
+from swath.config import absolute, configclass
+from swath.data.naming import area_of, without_parts
+from swath.data.tables import SCENES, scene_row, write_table
 from swath.errors import CatalogError, RasterError
 from swath.geo.layout import RasterInfo, RasterSpec
 from swath.geo.raster import RasterReader, RasterWriter, describe, find_rasters
 from swath.geo.windows import bricks
-from swath.steps.config import StepConfig
+from swath.steps.config import Step
+from swath.steps.job import Report
 
 BANDS = ("vh", "vv", "mean")
 """Bands of a 3-band scene, linear backscatter: VH, VV and (VH + VV) / 2."""
+
+NAME_PARTS = ("vh", "vv", "3b")
+"""Parts of file names that tell the rasters of one scene apart."""
+
+_MISSION = re.compile(r"(?<![a-z0-9])(s[1-6][a-d]|l[cteom]0\d)(?![a-z0-9])", re.IGNORECASE)
 
 NODATA = -99999.0
 BLOCK = 256
@@ -29,8 +37,10 @@ BRICK_PIXELS = BLOCK * 16384
 
 
 @configclass
-class Generate3bConfig(StepConfig):
+class Generate3bConfig(Step):
     """VH and VV rasters to 3-band scenes."""
+
+    step_name = "generate_3b_images"
 
     input_path: str
     """Folder of areas, with single-band rasters whose names contain _vh_ and _vv_."""
@@ -38,6 +48,26 @@ class Generate3bConfig(StepConfig):
     """Folder for <area>/<name with _3b_>.tif and scenes.parquet."""
     missing_values: tuple[float, ...] = ()
     """Values that mean no measurement though the headers do not say so, such as 0 in zones without one."""
+
+    def jobs(self) -> list[SceneJob]:
+        """A job per pair of rasters. Raises CatalogError when there is none, or a twin is missing."""
+        pairs = find_pairs(absolute(self.input_path), self.output, "3b", self.missing_values)
+        return [SceneJob(pair) for pair in pairs]
+
+    def finish(self, results: Mapping[str, Any]) -> Report:
+        """Write scenes.parquet."""
+        rows = [
+            scene_row(Path(result["image"]), self.output, result["area"], key) | {"mission": mission_of(key)}
+            for key, result in results.items()
+        ]
+        write_table(self.output / SCENES, rows)
+        return Report()
+
+
+def mission_of(name: str) -> str:
+    """Satellite in a file's name (Sentinel ``s1a``, Landsat ``lc08``), lower case; empty when there is none."""
+    found = _MISSION.search(name)
+    return found[1].lower() if found else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +83,30 @@ class Pair:
 
     @property
     def key(self) -> str:
-        return scene_key(self.output)
+        return without_parts(self.output.stem, NAME_PARTS)
+
+
+@dataclass(frozen=True)
+class SceneJob:
+    """One 3-band scene to write."""
+
+    pair: Pair
+
+    @property
+    def key(self) -> str:
+        return self.pair.key
+
+    @property
+    def inputs(self) -> tuple[Path, Path]:
+        return self.pair.vh, self.pair.vv
+
+    @property
+    def outputs(self) -> tuple[Path]:
+        return (self.pair.output,)
+
+    def run(self) -> dict[str, Any]:
+        """Write the scene."""
+        return write_3b(self.pair)
 
 
 def find_pairs(root: Path, output: Path, token: str, missing_values: tuple[float, ...] = ()) -> list[Pair]:

@@ -19,13 +19,13 @@ from swath.config import configclass
 from swath.data.naming import area_of
 from swath.errors import VectorError
 from swath.figures.pictures import beside, draw_outlines, write_picture
-from swath.files import part_of
+from swath.files import atomic_write
 from swath.geo.mosaic import Rule
 from swath.geo.polygons import PolygonRules
 from swath.geo.raster import RasterReader, describe, find_rasters
 from swath.geo.vector import read_polygons
-from swath.prediction.aggregate import aggregate_area, area_jobs
-from swath.prediction.polygonize import PolygonJob, polygonize_job
+from swath.prediction.aggregate import area_jobs
+from swath.prediction.polygonize import PolygonJob
 
 
 @configclass
@@ -69,11 +69,11 @@ def submit_shapefiles(config: SubmissionConfig) -> Submission:
     source, output = configs.absolute(config.input_path), configs.absolute(config.output_path)
     layers: dict[str, Layer] = {}
     for job in area_jobs(source, output / "aggregated", config.rule, config.threshold):
-        aggregate_area(job)
+        job.run()
         target = output / f"{(config.names or {}).get(job.area, job.area)}.shp"
         rules = PolygonRules(min_area=config.min_area)
         polygons = PolygonJob(raster=job.classes, output=target, rules=rules, workers=os.cpu_count() or 1)
-        layers[job.area] = Layer(target, job.classes, polygonize_job(polygons))
+        layers[job.area] = Layer(target, job.classes, polygons.run())
     archive = output / "submission.zip"
     archive.unlink(missing_ok=True)  # an older one must not stand beside newer shapefiles
     pack(list(layers.values()), archive)
@@ -105,20 +105,14 @@ def _picture(layers: Mapping[str, Layer], scenes_path: str | None, output: Path)
 
 def pack(layers: Sequence[Layer], archive: Path) -> None:
     """Put all parts of the shapefiles into one zip; whole or not at all."""
-    part = part_of(archive)
-    try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
-            for layer in layers:
-                for path in sorted(layer.shapefile.parent.glob(f"{layer.shapefile.stem}.*")):
-                    if path.suffix in (".shp", ".shx", ".dbf", ".prj", ".cpg"):
-                        file.write(path, path.name)
-        os.replace(part, archive)
-    except OSError as error:
-        raise VectorError(
-            f"{archive}: cannot be written ({error}). Free disk space and start the same command again."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        atomic_write(archive, VectorError) as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file,
+    ):
+        for layer in layers:
+            for path in sorted(layer.shapefile.parent.glob(f"{layer.shapefile.stem}.*")):
+                if path.suffix in (".shp", ".shx", ".dbf", ".prj", ".cpg"):
+                    file.write(path, path.name)
 
 
 def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float]:

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 
 from swath.data.samples.samplers import CounterRng, Draw
 from swath.data.samples.storage import Cache, source_of
-from swath.errors import CatalogError, ConfigError
+from swath.data.tables import bands_of
+from swath.errors import CatalogError
 from swath.geo.grid import Window
 from swath.geo.raster import describe
 from swath.labels import IGNORE
@@ -57,7 +58,7 @@ class TileDataset(Dataset[Sample]):
         self.rows: list[dict[str, Any]] = tiles.drop(columns="geometry").to_dict("records")
         self.root, self.crops = root, crops
         self._require_files()
-        self.bands = describe(root / self.rows[0]["image"]).bands
+        self.bands = bands_of(self.rows[0]) or describe(root / self.rows[0]["image"]).bands
         self.task_bands = self._task_bands(tasks)
         bands = list(self.task_bands.values())
         self.source = source_of(self.rows, root, self.bands, bands, cache, cache_path, threads)
@@ -73,11 +74,8 @@ class TileDataset(Dataset[Sample]):
         mask = self.rows[0]["mask"]
         if not mask:
             return {}
-        have = describe(self.root / mask).bands
-        unknown = [task for task in tasks if task not in have]
-        if unknown:
-            raise ConfigError(f"tasks: the masks have no band {', '.join(unknown)}. They have: {', '.join(have)}.")
-        return {task: have.index(task) for task in tasks}
+        numbers = describe(self.root / mask).numbers_of(tasks, "Name the tasks as the bands of the masks.")
+        return {task: number - 1 for task, number in zip(tasks, numbers, strict=True)}
 
     def __len__(self) -> int:
         return len(self.rows)

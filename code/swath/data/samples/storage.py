@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swath.data.tables import Row, missing_of, place_of
+from swath.data.tables import Row, bands_of, missing_of, place_of
 from swath.errors import ConfigError
 from swath.files import atomic_write
 from swath.geo.grid import Window
@@ -90,7 +90,7 @@ class Files:
 
     def image(self, tile: int, window: Window) -> NDArray[np.float32]:
         row = self.rows[tile]
-        reader = self._reader(row["image"], missing_of(row))
+        reader = self._reader(row["image"], missing_of(row), bands_of(row))
         order, place = _order(reader, self.bands), place_of(row)
         inside = window.intersect(Window(0, 0, *place.shape))
         read = reader.image(inside.within(place), order)
@@ -103,11 +103,11 @@ class Files:
         read = self._reader(row["mask"]).labels(inside.within(place))[self.task_bands]
         return padded(read, inside, window, IGNORE)
 
-    def _reader(self, path: str, missing: tuple[float, ...] = ()) -> RasterReader:
+    def _reader(self, path: str, missing: tuple[float, ...] = (), bands: tuple[str, ...] | None = None) -> RasterReader:
         key, readers = (path, missing), self._open.readers
         reader = readers.get(key)
         if reader is None:
-            reader = readers[key] = RasterReader(self.root / path, missing)
+            reader = readers[key] = RasterReader(self.root / path, missing, bands)
             if len(readers) > self.most:
                 readers.popitem(last=False)[1].close()
         else:
@@ -138,7 +138,7 @@ class Files:
 
 def _order(reader: RasterReader, bands: Sequence[str]) -> list[int] | None:
     """Where this raster has the bands that the first tile has; None when they stand in the same order."""
-    return None if reader.info.bands == bands else reader.numbers_of(bands, "Cut it from like scenes.")
+    return None if reader.info.bands == bands else reader.info.numbers_of(bands, "Cut it from like scenes.")
 
 
 class _Stored:

@@ -12,8 +12,9 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 
-from swath.config import configclass
-from swath.data.tables import place_of
+from swath.config import absolute, configclass
+from swath.data.pairing import pair_masks
+from swath.data.tables import TILES, bands_of, missing_of, place_of, read_scenes, scene_details, write_table
 from swath.errors import RasterError
 from swath.files import remove_orphans
 from swath.geo.grid import Grid, Window
@@ -22,7 +23,8 @@ from swath.geo.raster import RasterReader, describe, write_raster
 from swath.geo.vector import footprints
 from swath.geo.windows import ConstantSize, Tiling, windows
 from swath.labels import IGNORE
-from swath.steps.config import StepConfig
+from swath.steps.config import Step
+from swath.steps.job import Report
 from swath.steps.prefetch import prefetch, write_behind
 
 PLACE = ("row", "col", "height", "width")
@@ -30,15 +32,17 @@ PLACE = ("row", "col", "height", "width")
 
 
 @configclass
-class TilesConfig(StepConfig):
+class TilesConfig(Step):
     """Cut scenes, and their masks where there are some, into tiles."""
+
+    step_name = "generate_tiles"
 
     input_path: str
     """Folder of scenes with a scenes.parquet, or any folder of GeoTIFFs."""
     output_path: str
     """Folder for images/, masks/ and tiles.parquet."""
     masks_path: str | None = None
-    """Folder of the scenes' label rasters; None cuts images only."""
+    """Folder of the scenes' label rasters; None takes those that scenes.parquet names, and cuts images only without any."""
     tiling: Tiling = ConstantSize(size=512, min_overlap=32)
     """How scenes are divided: ConstantSize(size, min_overlap) or ConstantStride(size, stride, edge), in pixels;
     Whole() leaves each scene in one piece."""
@@ -48,6 +52,19 @@ class TilesConfig(StepConfig):
     missing_values: tuple[float, ...] = ()
     """Values of the scenes that mean no measurement though their headers do not say so. Inference on such scenes needs
     them in the model's channels, too: partial(Bands, missing=...)."""
+
+    def jobs(self) -> list[Cut]:
+        """A job per scene. Raises CatalogError when there is none, or one has no mask."""
+        scenes = read_scenes(absolute(self.input_path))
+        masks = pair_masks(scenes, absolute(self.masks_path) if self.masks_path else None)
+        return cut_jobs(scenes, masks, self.output, self.tiling, self.missing_values, self.write)
+
+    def finish(self, results: Mapping[str, Any]) -> Report:
+        """Write tiles.parquet, with what the table of scenes knows of each tile's scene."""
+        about = scene_details(read_scenes(absolute(self.input_path)))
+        rows = [about[row["scene"]] | row for found in results.values() for row in found]
+        write_table(self.output / TILES, rows)
+        return Report(metrics={"preparation/tiles": len(rows)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +79,22 @@ class Cut:
     tiling: Tiling
     missing: tuple[float, ...] = ()
     """Values of the scene that mean no measurement, besides its nodata."""
+    bands: tuple[str, ...] | None = None
+    """Names of the scene's bands that stand above its own."""
     write: bool = True
     """Whether tiles become files."""
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.image, *([self.mask] if self.mask else [])]
+
+    @property
+    def outputs(self) -> list[Path]:
+        return tile_files(self)
+
+    def run(self) -> list[dict[str, Any]]:
+        """Cut the scene; return the rows of its tiles."""
+        return cut_scene(self)
 
 
 def cut_jobs(
@@ -77,10 +108,10 @@ def cut_jobs(
     """A job per scene; `masks` maps scene keys to label rasters, `missing` values of scenes mean no measurement."""
     return [
         Cut(
-            key=s.key, area=s.area, image=Path(s.image), mask=masks.get(s.key), output=output, tiling=tiling,
-            missing=missing, write=write,
+            key=row["key"], area=row["area"], image=Path(row["image"]), mask=masks.get(row["key"]), output=output,
+            tiling=tiling, missing=tuple(dict.fromkeys((*missing, *missing_of(row)))), bands=bands_of(row), write=write,
         )
-        for s in scenes.itertuples()
+        for row in scenes.to_dict("records")
     ]  # fmt: skip
 
 
@@ -90,7 +121,7 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
     Places outside the scene hold nodata in images (-99999 when the scene declares none) and 255 in masks.
     Raises RasterError when the mask does not lie on the scene's grid.
     """
-    with RasterReader(job.image, job.missing) as image:
+    with RasterReader(job.image, job.missing, job.bands) as image:
         grid = image.info.grid
         if job.mask is not None:
             _same_grid(job.image, grid, job.mask)
@@ -152,7 +183,7 @@ def _mask_spec(mask: RasterInfo, window: Window) -> RasterSpec:
 def _window_row(job: Cut, image: RasterReader, window: Window, core: Window) -> dict[str, Any]:
     """The row of a tile that stays a window of its scene."""
     return _row(job, image.info, window, core, job.image, job.mask) | {
-        "at_row": window.row, "at_col": window.col, "missing": list(job.missing),
+        "at_row": window.row, "at_col": window.col, "missing": list(job.missing), "bands": list(image.info.bands),
     }  # fmt: skip
 
 

@@ -15,22 +15,37 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import absolute, configclass
 from swath.data.leakage.fingerprints import fingerprint
 from swath.data.leakage.groups import Grouping, group_tiles
 from swath.data.running_statistics import Moments, RunningMoments, band_moments, band_statistics, merge_moments
 from swath.data.splits.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
-from swath.data.tables import CLASSES, missing_of, place_of
+from swath.data.tables import (
+    CLASSES,
+    TILE_COLUMNS,
+    TILE_STATS,
+    TILES,
+    bands_of,
+    missing_of,
+    place_of,
+    read_table,
+    write_table,
+)
 from swath.data.tiles.quality import skip_reasons
+from swath.files import write_json
 from swath.geo.grid import Window
 from swath.geo.raster import describe, read_image, read_labels
 from swath.labels import IGNORE
-from swath.steps.config import StepConfig
+from swath.steps.config import Step
+from swath.steps.job import Report
 
 
 @configclass
-class StatsConfig(StepConfig):
+class StatsConfig(Step):
     """Statistics per tile and per band, target share, valid share, fingerprints, groups, folds and the skip rule."""
+
+    step_name = "generate_tiles_stats"
+    replaces_other_settings = True
 
     input_path: str
     """Folder with tiles.parquet."""
@@ -46,6 +61,32 @@ class StatsConfig(StepConfig):
     """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
     max_target_ratio: float | None = None
     """Tiles with a larger target share are skipped, as their labels are doubtful: 0.4 for rare targets. None: none is."""
+
+    @property
+    def output(self) -> Path:
+        """The folder of the tables."""
+        return absolute(self.output_path or self.input_path)
+
+    def tiles(self) -> gpd.GeoDataFrame:
+        """The table of tiles."""
+        return read_table(absolute(self.input_path) / TILES, TILE_COLUMNS, "generate_tiles")
+
+    def jobs(self) -> list[SceneTiles]:
+        """A job per scene of the table of tiles."""
+        return scene_jobs(self.tiles(), absolute(self.input_path), self.min_valid_ratio, self.fingerprints)
+
+    def finish(self, results: Mapping[str, Any]) -> Report:
+        """Write tile_stats.parquet and band_stats.json."""
+        table, bands, counts = summarise(self.tiles(), results, absolute(self.input_path), self.output, self)
+        write_table(self.output / TILE_STATS, table)
+        write_json(self.output / "band_stats.json", bands)
+        skipped = table.loc[table["skip"], ["key", "reason"]]
+        return Report(
+            metrics={f"preparation/{name}": count for name, count in counts.items()},
+            files=[self.output / "band_stats.json"],
+            texts={"skipped.csv": skipped.to_csv(index=False)},
+            lines=[", ".join(f"{name} {count:g}" for name, count in counts.items())],
+        )
 
 
 ABREAST = 2
@@ -64,6 +105,18 @@ class SceneTiles:
     missing: Sequence[tuple[float, ...]]
     min_valid_ratio: float
     fingerprints: bool
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [*self.images, *(mask for mask in self.masks if mask)]
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        return ()
+
+    def run(self) -> dict[str, Any]:
+        """Statistics of the scene's tiles and bands."""
+        return scene_statistics(self)
 
 
 def scene_jobs(
@@ -100,7 +153,7 @@ def summarise(
     table = with_folds(table, config.folds)
     for column in ("image", "mask"):
         table[column] = [os.path.relpath(root / p, output) if isinstance(p, str) else None for p in table[column]]
-    bands = describe(output / table["image"].iloc[0]).bands
+    bands = bands_of(table.iloc[0].to_dict()) or describe(output / table["image"].iloc[0]).bands
     moments = merge_moments([result["bands"] for result in results.values()])
     counts = {
         "tiles": len(table),

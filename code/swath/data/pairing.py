@@ -1,0 +1,77 @@
+"""Which rasters are of one scene or tile: by the tables that list them, else by their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import geopandas as gpd
+from pyarrow import parquet
+
+from swath.data.naming import listing, without_parts
+from swath.data.tables import LABELS, SCENES, TILES
+from swath.errors import CatalogError
+from swath.geo.raster import find_rasters
+
+_LISTED = {SCENES: ("image", "labels"), LABELS: ("labels",), TILES: ("image", "mask")}
+"""Table to its columns of paths."""
+
+
+def by_key(folder: Path, parts: Collection[str] = ()) -> dict[str, Path]:
+    """Rasters below `folder` by the key of their scene or tile; CatalogError when two have the same.
+
+    A table in `folder`, or in the one above, gives the keys of the files that it lists. Of others the name is the key:
+    ``<scene>``, or ``<scene>/tile_<col>_<row>`` for tiles in a folder named by their scene; `parts` are parts of names
+    between underscores that do not matter, such as the band in ``<scene>_vh``.
+    """
+    listed = dict(_keys_in_tables(folder))  # by absolute path: resolving links costs a look at each file
+    found: dict[str, Path] = {}
+    for path in find_rasters(folder):
+        key = listed.get(os.path.abspath(path)) or _key_by_name(path, parts)  # noqa: PTH100
+        if key in found:
+            raise CatalogError(
+                f"{path} and {found[key]} are the same scene by name ({key}). Keep one of them in {folder}."
+            )
+        found[key] = path
+    return found
+
+
+def _keys_in_tables(folder: Path) -> Iterator[tuple[str, str]]:
+    """(absolute path of a raster, key) from the tables of a folder and of the one above."""
+    for home in (folder.parent, folder):
+        for name, columns in _LISTED.items():
+            path = home / name
+            names = parquet.read_schema(path).names if path.is_file() else []
+            if "at_row" in names:  # windows of scenes: a file is no tile's own
+                continue
+            for column in set(columns) & set(names):
+                table = parquet.read_table(path, columns=["key", column]).to_pydict()
+                for key, file in zip(table["key"], table[column], strict=True):
+                    if file:
+                        yield os.path.abspath(home / file), key  # noqa: PTH100
+
+
+def _key_by_name(path: Path, parts: Collection[str]) -> str:
+    if not path.stem.startswith("tile_"):
+        return without_parts(path.stem, parts)
+    return f"{without_parts(path.parent.name.removesuffix('_tiles'), parts)}/{path.stem}"
+
+
+def pair_masks(scenes: gpd.GeoDataFrame, masks_path: Path | None) -> dict[str, Path]:
+    """Scene key to label raster: of a folder, else those that the table of scenes names (column `labels`).
+
+    Raises CatalogError that lists scenes without one; a table that names no labels at all gives none.
+    """
+    if masks_path is None:
+        named = dict(zip(scenes["key"], scenes["labels"], strict=True)) if "labels" in scenes else {}
+        masks = {key: Path(labels) for key, labels in named.items() if isinstance(labels, str)}
+        if not masks:
+            return {}
+        where = "scenes.parquet"
+    else:
+        masks, where = by_key(masks_path), str(masks_path)
+    missing = sorted(set(scenes["key"]) - set(masks))
+    if missing:
+        raise CatalogError(f"{where}: no mask for {listing(missing)}. Make masks for these scenes, or leave them out.")
+    return {key: masks[key] for key in scenes["key"]}
