@@ -85,20 +85,20 @@ def acquire(landscape: Landscape, rows: Doubles, cols: Doubles, seed: int) -> Ac
     the track and by wind on open water, raised by the thermal noise and multiplied by speckle. The swath ends
     on a slanted line.
     """
-    rngs = _generators(seed, 4)
+    moisture_rng, wind_rng, edge_rng, speckle_rng = _generators(seed, 4)
     wet_HW = _sample(landscape.water_HW.astype(np.float32), rows, cols)
-    across_W = np.linspace(-0.5, 0.5, cols.size, dtype=np.float32) * rngs[0].choice([-1.0, 1.0])
-    land_HW = _moisture(wet_HW, across_W, rngs[0])
-    rough_HW = _wind(wet_HW, rngs[1])
+    across_W = np.linspace(-0.5, 0.5, cols.size, dtype=np.float32) * moisture_rng.choice([-1.0, 1.0])
+    land_HW = _moisture(wet_HW, across_W, moisture_rng)
+    rough_HW = _wind(wet_HW, wind_rng)
     # Water depends more on incidence than land; wind hardly lifts it in VH, which is mostly noise there.
     vv_db_HW = _sample(landscape.vv_db_HW, rows, cols)
     vv_db_HW += land_HW + rough_HW - 1.5 * across_W * wet_HW
     vh_db_HW = _sample(landscape.vh_db_HW, rows, cols)
     vh_db_HW += 0.6 * land_HW + 0.2 * rough_HW
-    outside_HW = _unseen(landscape, rows, cols, rngs[2])
+    outside_HW = _unseen(landscape, rows, cols, edge_rng)
     return Acquisition(
-        vv_HW=_measure(vv_db_HW, across_W, outside_HW, rngs[3]),
-        vh_HW=_measure(vh_db_HW, across_W, outside_HW, rngs[3]),
+        vv_HW=_measure(vv_db_HW, across_W, outside_HW, speckle_rng),
+        vh_HW=_measure(vh_db_HW, across_W, outside_HW, speckle_rng),
     )
 
 

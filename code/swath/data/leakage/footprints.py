@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import geopandas as gpd
@@ -33,27 +34,59 @@ def overlaps(
     a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = TOLERANCE
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """As `shared_ground`: arrays i, j and the shared part of the smaller footprint, in (0, 1]."""
-    ours, theirs = a.geometry.to_numpy(), b.geometry.to_numpy()
-    placed = [frame["crs"].notna().to_numpy() for frame in (a, b)]
-    scene = [scenes_of(frame).to_numpy() for frame in (a, b)]
-    areas, boxes = ([measure(side) for side in (ours, theirs)] for measure in (shapely.area, shapely.bounds))
-    upright = [area >= (1 - 1e-12) * _shared_box(box, box) for area, box in zip(areas, boxes, strict=True)]
-    parts = []
-    for i, j in _candidates(ours, theirs, 0.0):
-        comparable = (placed[0][i] & placed[1][j]) | (scene[0][i] == scene[1][j])
-        i, j = i[comparable], j[comparable]
-        smaller = np.minimum(areas[0][i], areas[1][j])
-        shared = _shared_box(boxes[0][i], boxes[1][j])
-        able = shared > tolerance * smaller  # cutting polygons is what takes the time
-        i, j, smaller, shared = i[able], j[able], smaller[able], shared[able]
-        turned = ~(upright[0][i] & upright[1][j])  # what fills the box around it, is that box
-        shared[turned] = shapely.area(shapely.intersection(ours[i[turned]], theirs[j[turned]]))
-        share = shared / np.maximum(smaller, np.finfo(float).tiny)
-        parts.append((i[share > tolerance], j[share > tolerance], share[share > tolerance]))
-    if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    i, j, share = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return i, j, share
+    ours, theirs = _footprints(a), _footprints(b)
+    found_i, found_j = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    found_share = [np.zeros(0)]
+    for i, j in _candidates(ours.shapes, theirs.shapes, 0.0):
+        comparable = (ours.placed[i] & theirs.placed[j]) | (ours.scenes[i] == theirs.scenes[j])
+        i, j, share = _shares(ours, theirs, i[comparable], j[comparable], tolerance)
+        found_i.append(i)
+        found_j.append(j)
+        found_share.append(share)
+    return np.concatenate(found_i), np.concatenate(found_j), np.concatenate(found_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Footprints:
+    """The footprints of a table, row by row, and what is measured of each once."""
+
+    shapes: Geometries
+    placed: NDArray[np.bool_]
+    """Which have a CRS."""
+    scenes: NDArray[Any]
+    areas: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    """(N, 4): minx, miny, maxx, maxy."""
+    upright: NDArray[np.bool_]
+    """Which fill the box around them, and so are that box."""
+
+
+def _footprints(frame: gpd.GeoDataFrame) -> _Footprints:
+    shapes = frame.geometry.to_numpy()
+    areas, boxes = shapely.area(shapes), shapely.bounds(shapes)
+    return _Footprints(
+        shapes=shapes,
+        placed=frame["crs"].notna().to_numpy(),
+        scenes=scenes_of(frame).to_numpy(),
+        areas=areas,
+        boxes=boxes,
+        upright=areas >= (1 - 1e-12) * _shared_box(boxes, boxes),
+    )
+
+
+def _shares(
+    ours: _Footprints, theirs: _Footprints, i: NDArray[np.int64], j: NDArray[np.int64], tolerance: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Those of the pairs (i, j) that share more than `tolerance` of the smaller one, and how much of it."""
+    smaller = np.minimum(ours.areas[i], theirs.areas[j])
+    shared = _shared_box(ours.boxes[i], theirs.boxes[j])
+    able = shared > tolerance * smaller  # cutting polygons is what takes the time
+    i, j, smaller, shared = i[able], j[able], smaller[able], shared[able]
+    turned = ~(ours.upright[i] & theirs.upright[j])
+    shared[turned] = shapely.area(shapely.intersection(ours.shapes[i[turned]], theirs.shapes[j[turned]]))
+    share = shared / np.maximum(smaller, np.finfo(float).tiny)
+    above = share > tolerance
+    return i[above], j[above], share[above]
 
 
 def _shared_box(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
