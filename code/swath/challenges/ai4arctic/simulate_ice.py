@@ -242,7 +242,7 @@ def _brightness(
     tie_points: list[tuple[int, int, int]] = []  # of water, young and old ice, by channel: H, then V of each band
     for water_hv, young_hv, old_hv in zip(_WATER_K, _YOUNG_K, _OLD_K, strict=True):
         tie_points += zip(water_hv, young_hv, old_hv, strict=True)
-    kelvin = {}
+    kelvin: dict[str, Floats | Doubles] = {}
     for name, (water, young, old) in zip(AMSR2, tie_points, strict=True):
         frozen_hw = young + (old - young) * ramp(age_hw, 0.4, 0.9)
         sea_hw = water + 1.2 * (wind_hw - 6) + (frozen_hw - water - 1.2 * (wind_hw - 6)) * ice_hw
