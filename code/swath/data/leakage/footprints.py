@@ -19,6 +19,9 @@ ROWS = 4096
 """Footprints that are looked up at once."""
 
 Geometries = NDArray[Any]
+Rows = NDArray[np.int64]
+Pairs = tuple[Rows, Rows, NDArray[np.float64]]
+"""Rows i and j of two tables, and the shared part of the smaller footprint, in (0, 1]."""
 
 
 def shared_ground(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = TOLERANCE) -> list[tuple[int, int]]:
@@ -30,20 +33,15 @@ def shared_ground(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = T
     return [(int(m), int(n)) for m, n in zip(i, j, strict=True)]
 
 
-def overlaps(
-    a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = TOLERANCE
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def overlaps(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = TOLERANCE) -> Pairs:
     """As `shared_ground`: arrays i, j and the shared part of the smaller footprint, in (0, 1]."""
     ours, theirs = _footprints(a), _footprints(b)
-    found_i, found_j = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    found_share = [np.zeros(0)]
+    found: list[Pairs] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for i, j in _candidates(ours.shapes, theirs.shapes, 0.0):
         comparable = (ours.placed[i] & theirs.placed[j]) | (ours.scenes[i] == theirs.scenes[j])
-        i, j, share = _shares(ours, theirs, i[comparable], j[comparable], tolerance)
-        found_i.append(i)
-        found_j.append(j)
-        found_share.append(share)
-    return np.concatenate(found_i), np.concatenate(found_j), np.concatenate(found_share)
+        found.append(_shares(ours, theirs, i[comparable], j[comparable], tolerance))
+    i, j, share = (np.concatenate(column) for column in zip(*found, strict=True))
+    return i, j, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +72,26 @@ def _footprints(frame: gpd.GeoDataFrame) -> _Footprints:
     )
 
 
-def _shares(
-    ours: _Footprints, theirs: _Footprints, i: NDArray[np.int64], j: NDArray[np.int64], tolerance: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _shares(ours: _Footprints, theirs: _Footprints, i: Rows, j: Rows, tolerance: float) -> Pairs:
     """Those of the pairs (i, j) that share more than `tolerance` of the smaller one, and how much of it."""
     smaller = np.minimum(ours.areas[i], theirs.areas[j])
-    shared = _shared_box(ours.boxes[i], theirs.boxes[j])
-    able = shared > tolerance * smaller  # cutting polygons is what takes the time
-    i, j, smaller, shared = i[able], j[able], smaller[able], shared[able]
-    turned = ~(ours.upright[i] & theirs.upright[j])
-    shared[turned] = shapely.area(shapely.intersection(ours.shapes[i[turned]], theirs.shapes[j[turned]]))
+    at_most = _shared_box(ours.boxes[i], theirs.boxes[j])
+    able = at_most > tolerance * smaller  # cutting polygons is what takes the time
+    i, j, smaller = i[able], j[able], smaller[able]
+    shared = _shared_area(ours, theirs, i, j, at_most[able])
     share = shared / np.maximum(smaller, np.finfo(float).tiny)
     above = share > tolerance
     return i[above], j[above], share[above]
+
+
+def _shared_area(
+    ours: _Footprints, theirs: _Footprints, i: Rows, j: Rows, in_boxes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Area that the pairs (i, j) share: what their boxes share if both are upright, otherwise cut out."""
+    turned = ~(ours.upright[i] & theirs.upright[j])
+    shared = in_boxes.copy()
+    shared[turned] = shapely.area(shapely.intersection(ours.shapes[i[turned]], theirs.shapes[j[turned]]))
+    return shared
 
 
 def _shared_box(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
