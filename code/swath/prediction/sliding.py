@@ -27,6 +27,12 @@ CPU = torch.device("cpu")
 Read = Callable[[Window], NDArray[np.float32]]
 """Raw bands (C, height, width) of a window, NaN where nodata or outside the scene."""
 
+Band = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""Bands (C, height, width) under a row of windows, and which pixels (height, width) have no measurement."""
+
+Strip = tuple[Window, NDArray[np.float32]]
+"""Part of a scene, as wide as it, and probabilities (K of all tasks, rows, width)."""
+
 
 @configclass
 class SlidingConfig:
@@ -97,7 +103,7 @@ def window_rows(height: int, sliding: SlidingConfig) -> list[int]:
 def predict_rows(
     read: Read, shape: tuple[int, int], predict: Predict, tasks: Mapping[str, Task], sliding: SlidingConfig,
     device: torch.device = CPU, part: range | None = None,
-) -> Generator[tuple[Window, NDArray[np.float32]], None, None]:  # fmt: skip
+) -> Generator[Strip, None, None]:  # fmt: skip
     """Yield (strip, probabilities (K of all tasks, rows, width)) from the top of a scene to its bottom.
 
     Pixels without any measurement are NaN in the result; windows without one are not computed. The last window of a
@@ -109,27 +115,55 @@ def predict_rows(
     """
     size, rows = sliding.window, window_rows(shape[0], sliding)
     part = range(len(rows)) if part is None else part
-    first = next(i for i, row in enumerate(rows) if row + size > rows[part.start])  # the halo: windows that reach in
-    weights = torch.from_numpy(blend_weights((size, size), sliding.blend)).to(device)
-    buffer = Accumulator(shape[1], size, sum(task.channels for task in tasks.values()), rows[first], device)
+    first = _first_row(rows, part.start, size)
+    strips = _strips(rows, shape)[first : part.stop]
+    classes = sum(task.channels for task in tasks.values())
+    buffer = Accumulator(shape[1], size, classes, rows[first], device)
     bands = prefetch(_bands(read, rows[first : part.stop], size, max(shape[1], size)))
     with closing(bands):  # its thread is done before the reader closes
-        for i, (band, gap) in zip(range(first, part.stop), bands, strict=True):
-            for cols, images in _batches(torch.from_numpy(band).to(device), gap, sliding, shape[1]):
-                joined = torch.cat(list(predict(images).values()), dim=1)
-                for col, probability in zip(cols, joined, strict=True):
-                    buffer.add(probability, weights, Window(rows[i], col, size, size), shape[0])
-            strip = Window(rows[i], 0, (rows[i + 1] if i + 1 < len(rows) else shape[0]) - rows[i], shape[1])
-            done = buffer.flush(strip.row + strip.height)
-            if i in part:
-                found = done.cpu().numpy()
-                found[:, gap[: strip.height, : shape[1]]] = np.nan
-                yield strip, found
+        for strip, probability_KHW in _blend(bands, strips, predict, sliding, buffer, shape[0]):
+            if strip.row >= rows[part.start]:
+                yield strip, probability_KHW
 
 
-def _bands(
-    read: Read, rows: Iterable[int], size: int, width: int
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+def _first_row(rows: list[int], start: int, size: int) -> int:
+    """The first row of windows that reaches into strip `start`: those from it on are the strip's halo."""
+    return next(i for i, row in enumerate(rows) if row + size > rows[start])
+
+
+def _strips(rows: list[int], shape: tuple[int, int]) -> list[Window]:
+    """The strip of each row of windows: from its first pixel row to that of the next one, as wide as the scene."""
+    ends = [*rows[1:], shape[0]]
+    return [Window(row, 0, end - row, shape[1]) for row, end in zip(rows, ends, strict=True)]
+
+
+def _blend(
+    bands: Iterable[Band], strips: list[Window], predict: Predict,
+    sliding: SlidingConfig, buffer: Accumulator, height: int,
+) -> Iterator[Strip]:  # fmt: skip
+    """Each strip with its mean probabilities (K, rows, width), NaN without a measurement; `height` is the scene's."""
+    size = sliding.window
+    weights_HW = torch.from_numpy(blend_weights((size, size), sliding.blend)).to(buffer.device)
+    for strip, (band_CHW, gap_HW) in zip(strips, bands, strict=True):
+        images = _batches(torch.from_numpy(band_CHW).to(buffer.device), gap_HW, sliding, buffer.width)
+        for window, probability_KHW in _predict_windows(images, predict, strip.row, size):
+            buffer.add(probability_KHW, weights_HW, window, height)
+        mean_KHW = buffer.flush(strip.row + strip.height).cpu().numpy()
+        mean_KHW[:, gap_HW[: strip.height, : strip.width]] = np.nan
+        yield strip, mean_KHW
+
+
+def _predict_windows(
+    batches: Iterable[tuple[list[int], Tensor]], predict: Predict, row: int, size: int
+) -> Iterator[tuple[Window, Tensor]]:
+    """Each window of the row of windows at pixel row `row`, with its probabilities (K of all tasks, size, size)."""
+    for cols, images_BCHW in batches:
+        joined_BKHW = torch.cat(list(predict(images_BCHW).values()), dim=1)
+        for col, probability_KHW in zip(cols, joined_BKHW, strict=True):
+            yield Window(row, col, size, size), probability_KHW
+
+
+def _bands(read: Read, rows: Iterable[int], size: int, width: int) -> Iterator[Band]:
     """The `size` pixel rows from each of `rows` on, and where they have no measurement; shared rows are read once."""
     band, end = np.empty((0, 0, 0), np.float32), 0
     for row in rows:

@@ -107,28 +107,40 @@ class IceScene:
 def _scene(config: IceScenesConfig, side: str, number: int, output: Path) -> IceScene:
     """Scenes of training and test take other months, and regions in another order: a shift to be seen."""
     rng = np.random.default_rng([config.seed, side == "test", number])
-    provider = "cis" if rng.random() < (0.6 if side == "train" else 0.4) else "dmi"
-    names = list(REGIONS[provider])
-    common = np.array([3.0, 3, 2, 2] if side == "train" else [1.0, 2, 3, 4])
-    region = str(rng.choice(names, p=common / common.sum()))
-    month = int(rng.choice(TRAIN_MONTHS if side == "train" else TEST_MONTHS))
-    start = datetime(2018 + int(rng.integers(4)), month, 1 + int(rng.integers(28)), int(rng.choice([8, 10, 20, 22])))
-    start += timedelta(minutes=number, seconds=int(rng.integers(60)) + (30 if side == "test" else 0))
-    orbit = f"{rng.integers(20000, 40000):06d}_{rng.integers(16**6):06X}_{rng.integers(16**4):04X}"
-    mission = "S1A" if rng.random() < 0.7 else "S1B"
-    drawn = {
-        "cis": f"cis_{region}_{start:%Y%m%dT%H%M}Z_pl_a",
-        "dmi": f"dmi_{start:%Y%m%d%H%M}_{region}_RIC",
-    }
-    long_name = (
-        f"{mission}_EW_GRDM_1SDH_{start:%Y%m%dT%H%M%S}_{start + timedelta(seconds=60):%Y%m%dT%H%M%S}_{orbit}"
-        f"_icechart_{drawn[provider]}"
-    )
+    provider, region = _draw_region(side, rng)
+    start = _draw_start(side, number, rng)
+    long_name = _draw_name(start, provider, region, rng)
     return IceScene(
         long_name=long_name, start=start, provider=provider, region=region, folder=output / side,
         truth=output / "truth" if side == "test" else None, raw=config.product == "raw", size=config.size,
         seed=int(rng.integers(2**31)),
     )  # fmt: skip
+
+
+def _draw_region(side: str, rng: np.random.Generator) -> tuple[str, str]:
+    """Provider and region of a scene of the set `side`, train or test."""
+    provider = "cis" if rng.random() < (0.6 if side == "train" else 0.4) else "dmi"
+    common = np.array([3.0, 3, 2, 2] if side == "train" else [1.0, 2, 3, 4])
+    return provider, str(rng.choice(list(REGIONS[provider]), p=common / common.sum()))
+
+
+def _draw_start(side: str, number: int, rng: np.random.Generator) -> datetime:
+    """When the scene's acquisition begins; `number` and `side` keep any two scenes of one hour apart."""
+    month = int(rng.choice(TRAIN_MONTHS if side == "train" else TEST_MONTHS))
+    year = 2018 + int(rng.integers(4))
+    day = 1 + int(rng.integers(28))
+    hour = int(rng.choice([8, 10, 20, 22]))
+    seconds = int(rng.integers(60)) + (30 if side == "test" else 0)
+    return datetime(year, month, day, hour) + timedelta(minutes=number, seconds=seconds)
+
+
+def _draw_name(start: datetime, provider: str, region: str, rng: np.random.Generator) -> str:
+    """The scene's name as the raw product has it: mission, times and orbit, then the chart."""
+    orbit = f"{rng.integers(20000, 40000):06d}_{rng.integers(16**6):06X}_{rng.integers(16**4):04X}"
+    mission = "S1A" if rng.random() < 0.7 else "S1B"
+    times = f"{start:%Y%m%dT%H%M%S}_{start + timedelta(seconds=60):%Y%m%dT%H%M%S}"
+    charts = {"cis": f"cis_{region}_{start:%Y%m%dT%H%M}Z_pl_a", "dmi": f"dmi_{start:%Y%m%d%H%M}_{region}_RIC"}
+    return f"{mission}_EW_GRDM_1SDH_{times}_{orbit}_icechart_{charts[provider]}"
 
 
 def write_scene(scene: IceScene) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from swath.challenges.ai4arctic.product import AMSR2, CELL
 from swath.challenges.demo.terrain import drop_specks, fractal_noise, ramp, upper_share
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -58,26 +59,43 @@ class Swath:
     coarse: dict[str, Floats]  # Kelvin, m/s, kg/m2
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Sea:
+    """What is there before anyone looks at it, on the SAR's pixels."""
+
+    land_HW: Bools
+    ice_HW: Floats  # concentration, 0 to 1
+    age_HW: Floats  # 0 to 1
+    wind_HW: Floats  # m/s
+    cold: float  # 0 in September to 1 in March
+
+
 def simulate_swath(shape: tuple[int, int], pixel: int, month: int, seed: int) -> Swath:
     """Draw a scene of `shape` pixels of `pixel` metres in a month (1 to 12): most ice is there in March."""
     rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
     unit = 80 / pixel  # lengths below are in pixels of 80 m
-    land_HW = _land(shape, unit, rngs[0])
-    cold = 0.5 + 0.5 * np.cos(2 * np.pi * (month - 3) / 12)
-    ice_HW, age_HW = _fields(shape, unit, cold, rngs[1])
-    polygons_HW, codes = _chart(ice_HW, age_HW, land_HW, max(1, round(4 * unit)), rngs[2])
-    patchy_HW = age_HW + 0.06 * fractal_noise(shape, rngs[2], beta=2.5, longest_px=30 * unit)
-    stage_HW = 1 + np.digitize(patchy_HW, STAGE_AGES)
-    wind_HW = np.abs(6 + 3 * fractal_noise(shape, rngs[3], beta=3.5, longest_px=250 * unit))
-    solid_HW = _floes(ice_HW, unit, rngs[4])
-    hh_HW, hv_HW = _backscatter(solid_HW, stage_HW, land_HW, wind_HW, rngs[4])
+    sea = _draw_sea(shape, unit, month, rngs)
+    polygons_HW, codes = _chart(sea, max(1, round(4 * unit)), rngs[2])
+    stage_HW = _stages(sea.age_HW, unit, rngs[2])
+    solid_HW = _floes(sea.ice_HW, unit, rngs[4])
+    hh_HW, hv_HW = _backscatter(solid_HW, stage_HW, sea.land_HW, sea.wind_HW, rngs[4])
     outside_HW = _outside(shape, unit, rngs[5])
-    cells = tuple(-(-n * pixel // CELL) for n in shape)
-    hh_HW[outside_HW], hv_HW[outside_HW], polygons_HW[outside_HW] = np.nan, np.nan, np.nan
-    coarse = _coarse((cells[0], cells[1]), CELL // pixel, ice_HW, age_HW, land_HW, wind_HW, cold, rngs[5])
+    for field_HW in (hh_HW, hv_HW, polygons_HW):
+        field_HW[outside_HW] = np.nan
+    zones_HW = _zones(sea.land_HW, pixel)
+    coarse = _coarse(sea, pixel, rngs[5])
     return Swath(
-        hh_db_HW=hh_HW, hv_db_HW=hv_HW, zones_HW=_zones(land_HW, pixel), polygons_HW=polygons_HW, codes=codes, coarse=coarse
+        hh_db_HW=hh_HW, hv_db_HW=hv_HW, zones_HW=zones_HW, polygons_HW=polygons_HW, codes=codes, coarse=coarse
     )  # fmt: skip
+
+
+def _draw_sea(shape: tuple[int, int], unit: float, month: int, rngs: list[np.random.Generator]) -> _Sea:
+    """Draw the coast, the ice and the wind, each from its own generator: those of 0, 1 and 3."""
+    cold = 0.5 + 0.5 * np.cos(2 * np.pi * (month - 3) / 12)
+    land_HW = _land(shape, unit, rngs[0])
+    ice_HW, age_HW = _fields(shape, unit, cold, rngs[1])
+    wind_HW = np.abs(6 + 3 * fractal_noise(shape, rngs[3], beta=3.5, longest_px=250 * unit))
+    return _Sea(land_HW=land_HW, ice_HW=ice_HW, age_HW=age_HW, wind_HW=wind_HW, cold=cold)
 
 
 def _land(shape: tuple[int, int], unit: float, rng: np.random.Generator) -> Bools:
@@ -99,28 +117,42 @@ def _fields(shape: tuple[int, int], unit: float, cold: float, rng: np.random.Gen
     return ramp(pack_HW, -0.3, 0.9), np.clip(age_HW + np.float32(0.1 + 0.15 * cold), 0, 1)
 
 
-def _chart(
-    ice_HW: Floats, age_HW: Floats, land_HW: Bools, step: int, rng: np.random.Generator
-) -> tuple[Floats, list[str]]:
+def _chart(sea: _Sea, step: int, rng: np.random.Generator) -> tuple[Floats, list[str]]:
     """Polygons and their lines of codes: the author sees smooth fields, and every `step`-th pixel of them."""
-    smooth_hw, old_hw = (ndimage.gaussian_filter(field[::step, ::step], 3) for field in (ice_HW, age_HW))
-    tenth_hw = np.digitize(smooth_hw, [0.05, 0.2, 0.4, 0.6, 0.8, 0.95])
-    stage_hw = np.where(tenth_hw > 0, 1 + np.digitize(old_hw, STAGE_AGES), 0)
-    form_hw = np.where(tenth_hw > 0, 1 + np.digitize(smooth_hw + 0.4 * old_hw, [0.35, 0.6, 0.9, 1.15]), 0)
-    form_hw = np.where((tenth_hw > 0) & (tenth_hw < 3) & (old_hw > 0.4), BERGS, form_hw)
-    near_hw = ndimage.gaussian_filter(land_HW[::step, ::step].astype(np.float32), 5) > 0.15
-    form_hw = np.where(near_hw & (tenth_hw == len(TENTHS) - 1), FAST, form_hw)
-    kind_hw = (tenth_hw * 8 + stage_hw) * 8 + form_hw
+    kind_hw = _charted_kinds(sea, step)
     polygons_hw = np.zeros(kind_hw.shape, np.float32)
     codes = [";".join(COLUMNS)]
     for kind in np.unique(kind_hw):
+        # Connected parts of one kind are polygons of their own; label() numbers them from 1.
         parts_hw, count = ndimage.label(kind_hw == kind)
         inside_hw = parts_hw > 0
         polygons_hw[inside_hw] = parts_hw[inside_hw] + len(codes) - 1
         about = int(TENTHS[kind // 64]), int(kind // 8 % 8), int(kind % 8)
-        codes += [_line(len(codes) + i, *about, rng) for i in range(count)]
-    polygons_HW = np.repeat(np.repeat(polygons_hw, step, axis=0), step, axis=1)[: land_HW.shape[0], : land_HW.shape[1]]
-    return np.where(land_HW, np.float32(np.nan), polygons_HW), codes
+        for _ in range(count):
+            codes.append(_line(len(codes), *about, rng))
+    height, width = sea.land_HW.shape
+    polygons_HW = np.repeat(np.repeat(polygons_hw, step, axis=0), step, axis=1)[:height, :width]
+    return np.where(sea.land_HW, np.float32(np.nan), polygons_HW), codes
+
+
+def _charted_kinds(sea: _Sea, step: int) -> Ints:
+    """Kind of ice of every `step`-th pixel: 64 times the position in `TENTHS`, 8 times the stage, and the form."""
+    smooth_hw = ndimage.gaussian_filter(sea.ice_HW[::step, ::step], 3)
+    old_hw = ndimage.gaussian_filter(sea.age_HW[::step, ::step], 3)
+    near_hw = ndimage.gaussian_filter(sea.land_HW[::step, ::step].astype(np.float32), 5) > 0.15
+    tenth_hw = np.digitize(smooth_hw, [0.05, 0.2, 0.4, 0.6, 0.8, 0.95])
+    stage_hw = np.where(tenth_hw > 0, 1 + np.digitize(old_hw, STAGE_AGES), 0)
+    form_hw = _charted_forms(smooth_hw, old_hw, near_hw, tenth_hw)
+    return np.asarray((tenth_hw * 8 + stage_hw) * 8 + form_hw)
+
+
+def _charted_forms(smooth_hw: Floats, old_hw: Floats, near_hw: Bools, tenth_hw: Ints) -> Ints:
+    """Classes of floes, larger where ice is dense and old; bergs in thin old ice, fast ice in full ice near land."""
+    is_ice_hw = tenth_hw > 0
+    size_hw = 1 + np.digitize(smooth_hw + 0.4 * old_hw, [0.35, 0.6, 0.9, 1.15])
+    form_hw = np.where(is_ice_hw, size_hw, 0)
+    form_hw = np.where(is_ice_hw & (tenth_hw < 3) & (old_hw > 0.4), BERGS, form_hw)
+    return np.where(near_hw & (tenth_hw == len(TENTHS) - 1), FAST, form_hw)
 
 
 def _line(number: int, tenth: int, stage: int, form: int, rng: np.random.Generator) -> str:
@@ -134,6 +166,12 @@ def _line(number: int, tenth: int, stage: int, form: int, rng: np.random.Generat
     main = tenth - (4 if rng.random() < 0.1 else 2)
     second = STAGE_CODES[max(1, stage - 1)]
     return f"{number};{code};{10 * main};{first};{floe};{10 * (tenth - main)};{second};2" + ";-9" * 6 + ";I"
+
+
+def _stages(age_HW: Floats, unit: float, rng: np.random.Generator) -> Ints:
+    """Stage of development, 1 to 5, of each pixel: by its age and by patches that no chart shows."""
+    patchy_HW = age_HW + 0.06 * fractal_noise(age_HW.shape, rng, beta=2.5, longest_px=30 * unit)
+    return np.asarray(1 + np.digitize(patchy_HW, STAGE_AGES))
 
 
 def _floes(ice_HW: Floats, unit: float, rng: np.random.Generator) -> Bools:
@@ -176,31 +214,53 @@ def _zones(land_HW: Bools, pixel: int) -> Floats:
     return np.where(land_HW, 0, np.digitize(km_HW, ZONES_KM)).astype(np.float32)
 
 
-def _coarse(
-    cells: tuple[int, int], side: int, ice_HW: Floats, age_HW: Floats, land_HW: Bools, wind_HW: Floats, cold: float,
-    rng: np.random.Generator,
-) -> dict[str, Floats]:  # fmt: skip
-    """Brightness temperatures and weather in cells of `side` pixels."""
+def _coarse(sea: _Sea, pixel: int, rng: np.random.Generator) -> dict[str, Floats]:
+    """Brightness temperatures and weather in cells of `CELL` metres."""
+    ice_hw = _cell_means(sea.ice_HW, pixel)
+    age_hw = _cell_means(sea.age_HW, pixel)
+    land_hw = _cell_means(sea.land_HW.astype(np.float32), pixel)
+    wind_hw = _cell_means(sea.wind_HW, pixel)
+    found = _brightness(ice_hw, age_hw, land_hw, wind_hw, rng) | _weather(ice_hw, wind_hw, sea.cold, rng)
+    return {name: np.asarray(field_hw, dtype=np.float32) for name, field_hw in found.items()}
 
-    def cell_means(field_HW: Floats) -> Floats:
-        blurred_HW = ndimage.uniform_filter(field_HW, side, mode="nearest")
-        rows, cols = (
-            np.minimum(np.arange(n) * side + side // 2, s - 1) for n, s in zip(cells, field_HW.shape, strict=True)
-        )
-        return np.asarray(blurred_HW[rows[:, None], cols], dtype=np.float32)
 
-    ice, age, land, wind = (cell_means(f.astype(np.float32)) for f in (ice_HW, age_HW, land_HW, wind_HW))
-    found = {}
-    kelvin = [k for pairs in zip(_WATER_K, _YOUNG_K, _OLD_K, strict=True) for k in zip(*pairs, strict=True)]
-    for name, (water, young, old) in zip(AMSR2, kelvin, strict=True):
-        frozen = young + (old - young) * ramp(age, 0.4, 0.9)
-        sea = water + 1.2 * (wind - 6) + (frozen - water - 1.2 * (wind - 6)) * ice
-        found[name] = (sea + (255 - sea) * land + rng.normal(0, 1.2, cells)).astype(np.float32)
+def _cell_means(field_HW: Floats, pixel: int) -> Floats:
+    """Means around the middles of the cells that cover the scene; the last ones may stick out of it."""
+    side = CELL // pixel
+    blurred_HW = ndimage.uniform_filter(field_HW, side, mode="nearest")
+    middles = []
+    for length in field_HW.shape:
+        cells = -(-length * pixel // CELL)
+        middles.append(np.minimum(np.arange(cells) * side + side // 2, length - 1))
+    return np.asarray(blurred_HW[np.ix_(*middles)], dtype=np.float32)
+
+
+def _brightness(
+    ice_hw: Floats, age_hw: Floats, land_hw: Floats, wind_hw: Floats, rng: np.random.Generator
+) -> dict[str, Floats | Doubles]:
+    """Kelvin in each channel of AMSR2: wind warms open water, which ice covers, and land shines in from the coast."""
+    tie_points: list[tuple[int, int, int]] = []  # of water, young and old ice, by channel: H, then V of each band
+    for water_hv, young_hv, old_hv in zip(_WATER_K, _YOUNG_K, _OLD_K, strict=True):
+        tie_points += zip(water_hv, young_hv, old_hv, strict=True)
+    kelvin: dict[str, Floats | Doubles] = {}
+    for name, (water, young, old) in zip(AMSR2, tie_points, strict=True):
+        frozen_hw = young + (old - young) * ramp(age_hw, 0.4, 0.9)
+        sea_hw = water + 1.2 * (wind_hw - 6) + (frozen_hw - water - 1.2 * (wind_hw - 6)) * ice_hw
+        kelvin[name] = sea_hw + (255 - sea_hw) * land_hw + rng.normal(0, 1.2, ice_hw.shape)
+    return kelvin
+
+
+def _weather(ice_hw: Floats, wind_hw: Floats, cold: float, rng: np.random.Generator) -> dict[str, Floats | Doubles]:
+    """Fields of the weather model: m/s, Kelvin and kg/m2; the wind blows one way in the whole scene."""
     turn = rng.uniform(0, 2 * np.pi)
-    air = 274 - 22 * cold * (0.35 + 0.65 * ice) + rng.normal(0, 0.3, cells)
-    vapour = 3 + 9 * (1 - cold) + rng.normal(0, 0.3, cells)
-    weather = {
-        "u10m_rotated": wind * np.cos(turn), "v10m_rotated": wind * np.sin(turn), "t2m": air,
-        "skt": air - 1.5 * ice, "tcwv": vapour, "tclw": np.clip(0.01 * vapour + rng.normal(0, 0.02, cells), 0, None),
-    }  # fmt: skip
-    return found | {name: np.asarray(field, dtype=np.float32) for name, field in weather.items()}
+    air_hw = 274 - 22 * cold * (0.35 + 0.65 * ice_hw) + rng.normal(0, 0.3, ice_hw.shape)
+    vapour_hw = 3 + 9 * (1 - cold) + rng.normal(0, 0.3, ice_hw.shape)
+    cloud_hw = np.clip(0.01 * vapour_hw + rng.normal(0, 0.02, ice_hw.shape), 0, None)
+    return {
+        "u10m_rotated": wind_hw * np.cos(turn),
+        "v10m_rotated": wind_hw * np.sin(turn),
+        "t2m": air_hw,
+        "skt": air_hw - 1.5 * ice_hw,
+        "tcwv": vapour_hw,
+        "tclw": cloud_hw,
+    }

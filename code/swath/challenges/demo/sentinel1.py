@@ -64,33 +64,17 @@ def simulate_landscape(shape: tuple[int, int], seed: int) -> Landscape:
     """Draw an area of `shape` (rows, columns) pixels of 10 m, 64 or more each way; 6 to 25 % is water."""
     if min(shape) < 64:
         raise ValueError(f"a landscape needs at least 64 x 64 pixels, not {shape[0]} x {shape[1]}")
-    rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(6)]
-    terrain = simulate_terrain(shape, rngs[0])
-    field_HW, count = simulate_fields(shape, rngs[1])
-    forest_HW = _forest(terrain, field_HW, count, rngs[2])
-    town_HW = _towns(terrain, rngs[3])
-    # Low dikes around fields and small differences in level make the flood follow some field edges.
-    step_HW = rngs[4].normal(0, 0.3, count).astype(np.float32)[field_HW]
-    share = rngs[4].uniform(0.08, 0.23)
-    dry_HW = forest_HW | (town_HW > 0)
-    permanent_HW, water_HW, soaked_HW = simulate_water(terrain, step_HW, dry_HW, share, rngs[4])
-
-    rng = rngs[5]
-    db_2HW = _crops(field_HW, count, rng)
-    _lay_sand(db_2HW, terrain, water_HW, rng)
-    _lay(db_2HW, forest_HW, FOREST_DB, 0.8 * fractal_noise(shape, rng, beta=1.2, longest_px=60))
-    _lay(db_2HW, soaked_HW & (forest_HW | (step_HW > 0.1)), SOAKED_DB, rng.normal(0, 0.7, shape))
-    _lay_towns(db_2HW, town_HW, rng)
-    road_HW = _roads(town_HW, rng)
-    _lay(db_2HW, road_HW, TARMAC_DB, 0.0)
-    db_2HW += slope_gain(terrain, rng)
-    _lay_water(db_2HW, permanent_HW, water_HW, rng)
-    crossing_HW = road_HW & water_HW
-    _lay(db_2HW, crossing_HW & permanent_HW, BRIDGE_DB, 0.0)
-    _lay(db_2HW, crossing_HW & ~permanent_HW, DAM_DB, 0.0)
-    db_2HW = _resolve(db_2HW)
-    mapped_HW = drop_specks(water_HW & ~crossing_HW, SMALLEST_BODY_PX)
-    return Landscape(water_HW=mapped_HW, vv_db_HW=db_2HW[0], vh_db_HW=db_2HW[1], height_HW=terrain.height_HW)
+    *cover_rngs, rng = _generators(seed, 6)
+    cover = _draw_cover(shape, cover_rngs)
+    db_2HW, road_HW = _lay_land(cover, rng)
+    db_2HW += slope_gain(cover.terrain, rng)
+    _lay_water(db_2HW, cover.permanent_HW, cover.water_HW, rng)
+    crossing_HW = road_HW & cover.water_HW
+    _lay(db_2HW, crossing_HW & cover.permanent_HW, BRIDGE_DB, 0.0)
+    _lay(db_2HW, crossing_HW & ~cover.permanent_HW, DAM_DB, 0.0)
+    vv_db_HW, vh_db_HW = _resolve(db_2HW)
+    mapped_HW = drop_specks(cover.water_HW & ~crossing_HW, SMALLEST_BODY_PX)
+    return Landscape(water_HW=mapped_HW, vv_db_HW=vv_db_HW, vh_db_HW=vh_db_HW, height_HW=cover.terrain.height_HW)
 
 
 def acquire(landscape: Landscape, rows: Doubles, cols: Doubles, seed: int) -> Acquisition:
@@ -101,29 +85,73 @@ def acquire(landscape: Landscape, rows: Doubles, cols: Doubles, seed: int) -> Ac
     the track and by wind on open water, raised by the thermal noise and multiplied by speckle. The swath ends
     on a slanted line.
     """
-    shape = (rows.size, cols.size)
-    rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
-    vv_db_HW = _sample(landscape.vv_db_HW, rows, cols)
-    vh_db_HW = _sample(landscape.vh_db_HW, rows, cols)
+    moisture_rng, wind_rng, edge_rng, speckle_rng = _generators(seed, 4)
     wet_HW = _sample(landscape.water_HW.astype(np.float32), rows, cols)
-    rng = rngs[0]
-    across_W = np.linspace(-0.5, 0.5, cols.size, dtype=np.float32) * rng.choice([-1.0, 1.0])
-    moist_HW = rng.normal(0, 0.8) + 0.5 * fractal_noise(shape, rng, beta=2.5, longest_px=200)
-    land_HW = (moist_HW - rng.uniform(0.2, 1.0) * across_W) * (1 - wet_HW)
-    rough_HW = _wind(wet_HW, rngs[1])
+    across_W = np.linspace(-0.5, 0.5, cols.size, dtype=np.float32) * moisture_rng.choice([-1.0, 1.0])
+    land_HW = _moisture(wet_HW, across_W, moisture_rng)
+    rough_HW = _wind(wet_HW, wind_rng)
     # Water depends more on incidence than land; wind hardly lifts it in VH, which is mostly noise there.
+    vv_db_HW = _sample(landscape.vv_db_HW, rows, cols)
     vv_db_HW += land_HW + rough_HW - 1.5 * across_W * wet_HW
+    vh_db_HW = _sample(landscape.vh_db_HW, rows, cols)
     vh_db_HW += 0.6 * land_HW + 0.2 * rough_HW
-    low, high = NOISE_FLOOR_DB
-    floor_W = 10 ** ((low + (high - low) * (2 * across_W) ** 2) / 10)
-    outside_HW = _beyond_swath(shape, rngs[2])
-    outside_HW |= ((rows < 0) | (rows > landscape.water_HW.shape[0]))[:, None]
-    outside_HW |= ((cols < 0) | (cols > landscape.water_HW.shape[1]))[None, :]
-    linear_HW = []
-    for db_HW in (vv_db_HW, vh_db_HW):
-        power_HW = (np.exp(db_HW * np.float32(np.log(10) / 10)) + floor_W) * _speckle(shape, rngs[3])
-        linear_HW.append(np.where(outside_HW, np.float32(np.nan), power_HW).astype(np.float32))
-    return Acquisition(vv_HW=linear_HW[0], vh_HW=linear_HW[1])
+    outside_HW = _unseen(landscape, rows, cols, edge_rng)
+    return Acquisition(
+        vv_HW=_measure(vv_db_HW, across_W, outside_HW, speckle_rng),
+        vh_HW=_measure(vh_db_HW, across_W, outside_HW, speckle_rng),
+    )
+
+
+def _generators(seed: int, count: int) -> list[np.random.Generator]:
+    """Independent generators, so that a draw more in one part changes nothing in the others."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(count)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cover:
+    """What covers the ground, before anyone looks at it; masks and numbers are (H, W)."""
+
+    terrain: Terrain
+    field_HW: Ints
+    fields: int
+    forest_HW: Bools
+    town_HW: Ints  # number of the town, 0 outside
+    step_HW: Floats  # metres by which a field lies higher
+    permanent_HW: Bools  # rivers and lakes
+    water_HW: Bools  # these and the flood
+    soaked_HW: Bools  # flooded under plants
+
+
+def _draw_cover(shape: tuple[int, int], rngs: list[np.random.Generator]) -> _Cover:
+    """Draw terrain, fields, forest, towns and water, each from its own one of five generators."""
+    terrain = simulate_terrain(shape, rngs[0])
+    field_HW, fields = simulate_fields(shape, rngs[1])
+    forest_HW = _forest(terrain, field_HW, fields, rngs[2])
+    town_HW = _towns(terrain, rngs[3])
+    # Low dikes around fields and small differences in level make the flood follow some field edges.
+    step_HW = rngs[4].normal(0, 0.3, fields).astype(np.float32)[field_HW]
+    share = rngs[4].uniform(0.08, 0.23)
+    dry_HW = forest_HW | (town_HW > 0)
+    permanent_HW, water_HW, soaked_HW = simulate_water(terrain, step_HW, dry_HW, share, rngs[4])
+    return _Cover(
+        terrain=terrain, field_HW=field_HW, fields=fields, forest_HW=forest_HW, town_HW=town_HW, step_HW=step_HW,
+        permanent_HW=permanent_HW, water_HW=water_HW, soaked_HW=soaked_HW,
+    )  # fmt: skip
+
+
+def _lay_land(cover: _Cover, rng: np.random.Generator) -> tuple[Floats, Bools]:
+    """Backscatter of fields, sand, forest, soaked ground, towns and roads in dB, (2, H, W), and the roads, (H, W)."""
+    shape = cover.field_HW.shape
+    db_2HW = _crops(cover.field_HW, cover.fields, rng)
+    _lay_sand(db_2HW, cover.terrain, cover.water_HW, rng)
+    _lay(db_2HW, cover.forest_HW, FOREST_DB, 0.8 * fractal_noise(shape, rng, beta=1.2, longest_px=60))
+    # Water under trees and on the higher fields, where stalks stand out of it, returns more than dry ground.
+    bright_HW = cover.soaked_HW & (cover.forest_HW | (cover.step_HW > 0.1))
+    _lay(db_2HW, bright_HW, SOAKED_DB, rng.normal(0, 0.7, shape))
+    _lay_towns(db_2HW, cover.town_HW, rng)
+    road_HW = _roads(cover.town_HW, rng)
+    _lay(db_2HW, road_HW, TARMAC_DB, 0.0)
+    return db_2HW, road_HW
 
 
 def _lay(db_2HW: Floats, mask_HW: Bools, mean_db: tuple[float, float], texture_HW: Floats | Doubles | float) -> None:
@@ -195,17 +223,25 @@ def _roads(town_HW: Ints, rng: np.random.Generator) -> Bools:
     """Roads one or two pixels wide between neighbouring towns, (H, W)."""
     road_HW = np.zeros(town_HW.shape, dtype=np.bool_)
     numbers = np.unique(town_HW)[1:]
-    places = np.array(ndimage.center_of_mass(town_HW > 0, town_HW, numbers)).reshape(-1, 2)
-    for k in range(1, len(places)):
-        to = places[np.argmin(((places[:k] - places[k]) ** 2).sum(axis=1))]
-        s = np.linspace(0, 1, 2 * int(np.hypot(*(to - places[k]))) + 8)[:, None]
-        sway = ndimage.gaussian_filter1d(rng.normal(0, 1, s.size), s.size / 10) * s[:, 0] * (1 - s[:, 0])
-        line = places[k] + s * (to - places[k]) + 2.5 * s.size * sway[:, None] * rng.permutation([1.0, 0.3])
-        cells = np.clip(line.astype(np.int64), 0, np.array(town_HW.shape) - 1)
-        road_HW[cells[:, 0], cells[:, 1]] = True
+    place_K2 = np.array(ndimage.center_of_mass(town_HW > 0, town_HW, numbers)).reshape(-1, 2)
+    last_2 = np.array(town_HW.shape) - 1
+    for k in range(1, len(place_K2)):
+        squared = ((place_K2[:k] - place_K2[k]) ** 2).sum(axis=1)
+        line_S2 = _winding_line(place_K2[k], place_K2[np.argmin(squared)], rng)
+        row_S, col_S = np.clip(line_S2, 0, last_2).T
+        road_HW[row_S, col_S] = True
         if rng.random() < 0.4:
-            road_HW[np.minimum(cells[:, 0] + 1, town_HW.shape[0] - 1), cells[:, 1]] = True
+            road_HW[np.minimum(row_S + 1, last_2[0]), col_S] = True
     return road_HW
+
+
+def _winding_line(start: Doubles, end: Doubles, rng: np.random.Generator) -> Ints:
+    """Pixels (S, 2) on a line from one (row, column) to another, which sways most in its middle."""
+    steps = 2 * int(np.hypot(*(end - start))) + 8
+    s = np.linspace(0, 1, steps)[:, None]
+    sway = ndimage.gaussian_filter1d(rng.normal(0, 1, steps), steps / 10) * s[:, 0] * (1 - s[:, 0])
+    line_S2 = start + s * (end - start) + 2.5 * steps * sway[:, None] * rng.permutation([1.0, 0.3])
+    return line_S2.astype(np.int64)
 
 
 def _lay_sand(db_2HW: Floats, terrain: Terrain, water_HW: Bools, rng: np.random.Generator) -> None:
@@ -255,6 +291,12 @@ def _sample(field_HW: Floats, rows: Doubles, cols: Doubles) -> Floats:
     return np.asarray(field_HW, dtype=np.float32)
 
 
+def _moisture(wet_HW: Floats, across_W: Floats, rng: np.random.Generator) -> Doubles:
+    """Gain of land in dB (H, W) by soil moisture on this date and by the trend across the track, 0 on water."""
+    moist_HW = rng.normal(0, 0.8) + 0.5 * fractal_noise(wet_HW.shape, rng, beta=2.5, longest_px=200)
+    return np.asarray((moist_HW - rng.uniform(0.2, 1.0) * across_W) * (1 - wet_HW))
+
+
 def _wind(wet_HW: Floats, rng: np.random.Generator) -> Floats:
     """Gain of VV in dB (H, W), 0 to about 9, where wind roughens open water on this date."""
     shape = (wet_HW.shape[0], wet_HW.shape[1])
@@ -276,6 +318,23 @@ def _beyond_swath(shape: tuple[int, int], rng: np.random.Generator) -> Bools:
     row_H, col_W = np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]) * shape[1] / shape[0]
     depth_HW = signs[0] * np.sin(angle) * row_H[:, None] + signs[1] * np.cos(angle) * col_W[None, :]
     return np.asarray(depth_HW > np.quantile(depth_HW, 1 - share), dtype=np.bool_)
+
+
+def _unseen(landscape: Landscape, rows: Doubles, cols: Doubles, rng: np.random.Generator) -> Bools:
+    """True at the positions (H, W) beyond the swath or beyond the landscape."""
+    height, width = landscape.water_HW.shape
+    beyond_H = (rows < 0) | (rows > height)
+    beyond_W = (cols < 0) | (cols > width)
+    return _beyond_swath((rows.size, cols.size), rng) | beyond_H[:, None] | beyond_W[None, :]
+
+
+def _measure(db_HW: Floats, across_W: Floats, outside_HW: Bools, rng: np.random.Generator) -> Floats:
+    """Linear backscatter (H, W) with thermal noise and speckle, NaN outside, from mean dB without them."""
+    low, high = NOISE_FLOOR_DB
+    floor_W = 10 ** ((low + (high - low) * (2 * across_W) ** 2) / 10)
+    mean_HW = np.exp(db_HW * np.float32(np.log(10) / 10)) + floor_W
+    power_HW = mean_HW * _speckle(db_HW.shape, rng)
+    return np.where(outside_HW, np.float32(np.nan), power_HW).astype(np.float32)
 
 
 def _speckle(shape: tuple[int, int], rng: np.random.Generator) -> Floats:

@@ -12,6 +12,7 @@ from scipy import fft, ndimage, sparse
 PIXEL_M = 10.0
 INCIDENCE_DEG = 39.0  # middle of the Sentinel-1 IW swath, 29 to 46 degrees
 COARSE_PX = 8  # spacing of the grid on which streams are routed
+RIVER_STEP_PX = 0.4  # between two points of a river's centre line
 SMALLEST_BODY_PX = 12  # mappers rarely outline less than about 0.1 ha
 
 Bools = NDArray[np.bool_]
@@ -69,26 +70,14 @@ def simulate_terrain(shape: tuple[int, int], rng: np.random.Generator) -> Terrai
     """Relief with a drainage network: a meandering river, oxbow lakes and a tree of tributaries."""
     main_HW, oxbow_HW, course_P2 = _main_river(shape, rng)
     roughness_HW = fractal_noise(shape, rng, beta=4.2, longest_px=420)
-    stream_half_width_HW = _tributaries(shape, roughness_HW, course_P2, rng)
-    on_stream_HW = stream_half_width_HW > 0
-    if on_stream_HW.any():
-        raw_HW, nearest = ndimage.distance_transform_edt(~on_stream_HW, return_indices=True)
-        half_HW = stream_half_width_HW[tuple(nearest)]
-    else:
-        raw_HW, half_HW = np.full(shape, 1e4), np.zeros(shape, dtype=np.float32)
-    edge_HW = 0.35 * fractal_noise(shape, rng, beta=1.5, longest_px=20)
-    # Streams under about 17 m are hidden by the plants on their banks: nobody maps them as open water.
-    stream_HW = (half_HW > 0.85) & (raw_HW <= half_HW + np.minimum(edge_HW, 0.5 * half_HW))
+    stream_HW, to_stream_HW = _streams(_tributaries(shape, roughness_HW, course_P2, rng), rng)
     to_main_HW = ndimage.distance_transform_edt(~main_HW)
     # The flood plain of the main river is three times as wide as those of its tributaries.
-    reach_HW = np.minimum(to_main_HW, 3 * raw_HW + 25).astype(np.float32)
-    away_HW = np.minimum(to_main_HW, raw_HW).astype(np.float32)
+    reach_HW = np.minimum(to_main_HW, 3 * to_stream_HW + 25).astype(np.float32)
+    away_HW = np.minimum(to_main_HW, to_stream_HW).astype(np.float32)
     hand_HW, hilly_HW = _relief(reach_HW, away_HW, roughness_HW, rng)
-    tilt = rng.uniform(-2e-3, 2e-3, 2) * PIXEL_M
-    height_HW = hand_HW + tilt[0] * np.arange(shape[0])[:, None] + tilt[1] * np.arange(shape[1])[None, :]
-    height_HW = (height_HW - height_HW.min()).astype(np.float32)
     river_HW = main_HW | oxbow_HW | stream_HW
-    return Terrain(height_HW=height_HW, hand_HW=hand_HW, hilly_HW=hilly_HW, river_HW=river_HW)
+    return Terrain(height_HW=_tilted(hand_HW, rng), hand_HW=hand_HW, hilly_HW=hilly_HW, river_HW=river_HW)
 
 
 def simulate_water(
@@ -159,40 +148,69 @@ def simulate_fields(shape: tuple[int, int], rng: np.random.Generator) -> tuple[I
     return field_HW, max(count, 1)
 
 
-def _smooth_line(n: int, sigma: float, rng: np.random.Generator) -> Doubles:
-    """Correlated 1-D noise (n,), unit deviation before sampling error, correlation length about `sigma`."""
+def _smooth_line(n: int, length_px: float, rng: np.random.Generator) -> Doubles:
+    """Correlated 1-D noise (n,) along a river, unit deviation before sampling error, correlated over `length_px`."""
+    sigma = length_px / RIVER_STEP_PX
     noise = ndimage.gaussian_filter1d(rng.standard_normal(n + 8 * int(sigma)), sigma)[4 * int(sigma) :][:n]
     return np.asarray(noise * np.sqrt(2 * np.sqrt(np.pi) * sigma), dtype=np.float64)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Valley:
+    """The line about which a river swings, with a point for every step of the river."""
+
+    along_P: Doubles  # pixels along the valley from its middle
+    wander_P: Doubles  # pixels off the straight line
+    middle_2: Doubles  # row, column
+    angle: float  # of the valley against the columns, radians
+
+    def course(self, phase_P: Doubles, swing_P: Doubles) -> Doubles:
+        """Centre line (P, 2) of a river `swing_P` pixels to either side whose loops lean back (Leopold & Wolman 1960)."""
+        along_P = self.along_P - 0.36 * swing_P * np.sin(2 * phase_P)
+        across_P = self.wander_P + swing_P * np.sin(phase_P)
+        axis_2 = np.array([np.sin(self.angle), np.cos(self.angle)])
+        normal_2 = np.array([np.cos(self.angle), -np.sin(self.angle)])
+        return self.middle_2 + along_P[:, None] * axis_2 + across_P[:, None] * normal_2
+
+
 def _main_river(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Bools, Bools, Doubles]:
-    """River mask, oxbow mask and river centre line (P, 2) as (row, column).
-
-    Meander length of 11 river widths and loops that lean back on themselves follow Leopold & Wolman (1960).
-    """
-    step = 0.4
-    diagonal = float(np.hypot(*shape))
+    """River mask, oxbow mask and river centre line (P, 2) as (row, column)."""
     width = min(rng.uniform(6, 18), 0.05 * min(shape))
-    t = np.arange(-0.75 * diagonal, 0.75 * diagonal, step)
+    valley = _draw_valley(shape, rng)
+    phase_P, swing_P, half_width_P = _meanders(valley.along_P.size, width, rng)
+    course_P2 = valley.course(phase_P, swing_P)
+    # Oxbow lakes are cut-off bends of an older course, moved along the valley and wider than those of today.
+    cut_off_P = _cut_off(phase_P, rng)
+    moved_P = 0.5 * _smooth_line(phase_P.size, 6 * width, rng)
+    old_P2 = valley.course(phase_P + moved_P, swing_P * 1.15 + 0.9 * width)
+    oxbow_HW = _paint(shape, old_P2[cut_off_P], 0.62 * half_width_P[cut_off_P])
+    return _paint(shape, course_P2, half_width_P), oxbow_HW, course_P2
+
+
+def _draw_valley(shape: tuple[int, int], rng: np.random.Generator) -> _Valley:
+    """A valley of any direction through the middle of the area, long enough to leave it at both ends."""
+    diagonal = float(np.hypot(*shape))
+    along_P = np.arange(-0.75 * diagonal, 0.75 * diagonal, RIVER_STEP_PX)
     angle = rng.uniform(0, np.pi)
-    axis, normal = np.array([np.sin(angle), np.cos(angle)]), np.array([np.cos(angle), -np.sin(angle)])
-    centre = np.array(shape) * rng.uniform(0.35, 0.65, 2)
-    wander = 0.045 * diagonal * _smooth_line(t.size, 0.1 * diagonal / step, rng)
-    bend = width * 11 * np.exp(0.28 * _smooth_line(t.size, 12 * width / step, rng))
-    phase = np.cumsum(2 * np.pi * step / bend)
-    swing = bend * np.clip(0.2 + 0.11 * _smooth_line(t.size, 14 * width / step, rng), 0.03, 0.36)
+    middle_2 = np.array(shape) * rng.uniform(0.35, 0.65, 2)
+    wander_P = 0.045 * diagonal * _smooth_line(along_P.size, 0.1 * diagonal, rng)
+    return _Valley(along_P=along_P, wander_P=wander_P, middle_2=middle_2, angle=angle)
 
-    def course(phase: Doubles, swing: Doubles) -> Doubles:
-        along, across = t - 0.36 * swing * np.sin(2 * phase), wander + swing * np.sin(phase)
-        return np.asarray(centre + along[:, None] * axis + across[:, None] * normal, dtype=np.float64)
 
-    half = 0.5 * width * (1 + 0.15 * _smooth_line(t.size, 3 * width / step, rng)).clip(0.6, 1.5)
-    now_P2 = course(phase, swing)
-    bends = np.floor(phase / np.pi).astype(np.int64)
-    kept = (rng.random(int(bends.max()) + 1) < 0.45)[bends] & (np.sin(phase) ** 2 > rng.uniform(0.15, 0.4))
-    lean = 0.5 * _smooth_line(t.size, 6 * width / step, rng)
-    old_P2 = course(phase + lean, swing * 1.15 + 0.9 * width)
-    return _paint(shape, now_P2, half), _paint(shape, old_P2[kept], 0.62 * half[kept]), now_P2
+def _meanders(points: int, width: float, rng: np.random.Generator) -> tuple[Doubles, Doubles, Doubles]:
+    """Phase (radians, 2 pi a meander), swing to either side and half width (pixels) of a river, each (points,)."""
+    length_P = width * 11 * np.exp(0.28 * _smooth_line(points, 12 * width, rng))  # Leopold & Wolman (1960)
+    phase_P = np.cumsum(2 * np.pi * RIVER_STEP_PX / length_P)
+    swing_P = length_P * np.clip(0.2 + 0.11 * _smooth_line(points, 14 * width, rng), 0.03, 0.36)
+    half_width_P = 0.5 * width * (1 + 0.15 * _smooth_line(points, 3 * width, rng)).clip(0.6, 1.5)
+    return phase_P, swing_P, half_width_P
+
+
+def _cut_off(phase_P: Doubles, rng: np.random.Generator) -> Bools:
+    """Which points lie in a bend that was cut off, away from the crossings between bends, (P,)."""
+    bend_P = np.floor(phase_P / np.pi).astype(np.int64)
+    is_cut_off_B = rng.random(int(bend_P.max()) + 1) < 0.45
+    return np.asarray(is_cut_off_B[bend_P] & (np.sin(phase_P) ** 2 > rng.uniform(0.15, 0.4)), dtype=np.bool_)
 
 
 def _paint(shape: tuple[int, int], line_P2: Doubles, half_width_P: Doubles) -> Bools:
@@ -210,40 +228,59 @@ def _paint(shape: tuple[int, int], line_P2: Doubles, half_width_P: Doubles) -> B
 def _tributaries(shape: tuple[int, int], roughness_HW: Floats, course_P2: Doubles, rng: np.random.Generator) -> Floats:
     """Half widths (pixels) along the centre lines of the tributaries, 0 elsewhere, (H, W).
 
-    Streams are the tree of cheapest ways down to the main river; drained area sets the width (Leopold &
-    Maddock 1953: width grows as the root of discharge).
+    Streams are the cheapest ways to the main river, as wide as the root of drained area (Leopold & Maddock 1953).
     """
-    nodes = (-(-shape[0] // COARSE_PX), -(-shape[1] // COARSE_PX))
-    cost_N = np.exp(0.9 * roughness_HW[::COARSE_PX, ::COARSE_PX] + 0.6 * rng.standard_normal(nodes)).ravel()
-    cells = (course_P2 // COARSE_PX).astype(np.int64)
-    cells = cells[((cells >= 0) & (cells < nodes)).all(axis=1)]
-    mouths = np.unique(cells[:, 0] * nodes[1] + cells[:, 1]) if len(cells) else np.array([nodes[1] // 2])
-    far_N, down_N, _ = sparse.csgraph.dijkstra(
-        _grid_graph(nodes, cost_N), indices=mouths, min_only=True, return_predecessors=True
-    )
-    area_N = np.ones(cost_N.size)
-    up_N = np.arange(cost_N.size)  # the largest feeder of each node, itself at a source
-    largest_N = np.zeros(cost_N.size)
-    for node in np.argsort(-far_N):
+    rough_hw = roughness_HW[::COARSE_PX, ::COARSE_PX]
+    nodes = rough_hw.shape
+    cost_N = np.exp(0.9 * rough_hw + 0.6 * rng.standard_normal(nodes)).ravel()
+    graph, mouths = _grid_graph(nodes, cost_N), _mouths(course_P2, nodes)
+    far_N, down_N, _ = sparse.csgraph.dijkstra(graph, indices=mouths, min_only=True, return_predecessors=True)
+    area_N, up_N = _accumulate(far_N, down_N)
+    place_N2, next_N2 = _node_places(nodes, down_N, up_N, rng)
+    stream_N = (area_N > 40) & (down_N >= 0)
+    half_width_N = np.minimum(0.03 * np.sqrt(area_N[stream_N]), 2.5)
+    return _draw_links(shape, place_N2[stream_N], next_N2[stream_N], half_width_N)
+
+
+def _mouths(course_P2: Doubles, nodes: tuple[int, int]) -> Ints:
+    """Routing nodes, counted row by row, on the main river; if it misses the area, the middle of the first row."""
+    cell_P2 = (course_P2 // COARSE_PX).astype(np.int64)
+    cell_P2 = cell_P2[((cell_P2 >= 0) & (cell_P2 < nodes)).all(axis=1)]
+    return np.unique(cell_P2[:, 0] * nodes[1] + cell_P2[:, 1]) if len(cell_P2) else np.array([nodes[1] // 2])
+
+
+def _accumulate(far_N: Doubles, down_N: Ints) -> tuple[Doubles, Ints]:
+    """Drained area of each node, in nodes, and its largest feeder, at a source the node itself, both (N,)."""
+    area_N, up_N, largest_N = np.ones(far_N.size), np.arange(far_N.size), np.zeros(far_N.size)
+    for node in np.argsort(-far_N):  # farthest first: the area of a node is complete when it is passed down
         below = down_N[node]
         if below >= 0:
             area_N[below] += area_N[node]
             if area_N[node] > largest_N[below]:
                 largest_N[below], up_N[below] = area_N[node], node
-    place_N2 = (np.stack(np.divmod(np.arange(cost_N.size), nodes[1]), axis=1) + 0.5) * COARSE_PX
+    return area_N, up_N
+
+
+def _node_places(nodes: tuple[int, int], down_N: Ints, up_N: Ints, rng: np.random.Generator) -> tuple[Doubles, Doubles]:
+    """Places (N, 2) of the routing nodes and of those below them, moved so that streams do not show the grid."""
+    below_N = np.where(down_N >= 0, down_N, np.arange(down_N.size))
+    place_N2 = (np.stack(np.divmod(np.arange(down_N.size), nodes[1]), axis=1) + 0.5) * COARSE_PX
     place_N2 += rng.normal(0, 0.45 * COARSE_PX, place_N2.shape)
-    below_N = np.where(down_N >= 0, down_N, np.arange(cost_N.size))
-    for _ in range(4):  # takes the corners of the routing grid out of the lines
+    for _ in range(4):  # takes the corners of the grid out of the lines
         place_N2 = 0.4 * place_N2 + 0.3 * place_N2[below_N] + 0.3 * place_N2[up_N]
-    drained = (area_N > 40) & (down_N >= 0)
+    return place_N2, place_N2[below_N]
+
+
+def _draw_links(shape: tuple[int, int], from_N2: Doubles, to_N2: Doubles, half_width_N: Doubles) -> Floats:
+    """Half widths (pixels) on the pixels that straight links cross, the largest where links meet, 0 elsewhere."""
     s = np.linspace(0, 1, 4 * COARSE_PX)[:, None, None]
-    line_SN2 = (1 - s) * place_N2[drained] + s * place_N2[below_N[drained]]
-    half_SN = np.broadcast_to(np.minimum(0.03 * np.sqrt(area_N[drained]), 2.5), line_SN2.shape[:2])
-    inside = ((line_SN2 >= 0) & (line_SN2 < shape)).all(axis=2)
-    cells = line_SN2[inside].astype(np.int64)
-    half_HW = np.zeros(shape, dtype=np.float32)
-    np.maximum.at(half_HW, (cells[:, 0], cells[:, 1]), half_SN[inside].astype(np.float32))
-    return half_HW
+    line_SN2 = (1 - s) * from_N2 + s * to_N2
+    inside_SN = ((line_SN2 >= 0) & (line_SN2 < shape)).all(axis=2)
+    cell_P2 = line_SN2[inside_SN].astype(np.int64)
+    half_width_P = np.broadcast_to(half_width_N, inside_SN.shape)[inside_SN].astype(np.float32)
+    half_width_HW = np.zeros(shape, dtype=np.float32)
+    np.maximum.at(half_width_HW, (cell_P2[:, 0], cell_P2[:, 1]), half_width_P)
+    return half_width_HW
 
 
 def _grid_graph(nodes: tuple[int, int], cost_N: Doubles) -> sparse.csr_array:
@@ -261,6 +298,25 @@ def _grid_graph(nodes: tuple[int, int], cost_N: Doubles) -> sparse.csr_array:
     weight = length * (cost_N[a] + cost_N[b]) / 2
     both = (np.concatenate([weight, weight]), (np.concatenate([a, b]), np.concatenate([b, a])))
     return sparse.csr_array(both, shape=(cost_N.size, cost_N.size))
+
+
+def _streams(half_width_HW: Floats, rng: np.random.Generator) -> tuple[Bools, Doubles]:
+    """Streams as open water and distance (pixels) to the nearest one, (H, W), from half widths on centre lines."""
+    on_line_HW = half_width_HW > 0
+    distance_HW = np.full(on_line_HW.shape, 1e4)
+    if on_line_HW.any():
+        distance_HW, nearest = ndimage.distance_transform_edt(~on_line_HW, return_indices=True)
+        half_width_HW = half_width_HW[tuple(nearest)]
+    edge_HW = np.minimum(0.35 * fractal_noise(on_line_HW.shape, rng, beta=1.5, longest_px=20), 0.5 * half_width_HW)
+    # Streams under about 17 m are hidden by the plants on their banks: nobody maps them as open water.
+    return (half_width_HW > 0.85) & (distance_HW <= half_width_HW + edge_HW), distance_HW
+
+
+def _tilted(hand_HW: Floats, rng: np.random.Generator) -> Floats:
+    """Height (metres above the lowest ground) of an area that also falls by up to 2 m a kilometre each way."""
+    tilt = rng.uniform(-2e-3, 2e-3, 2) * PIXEL_M
+    height_HW = hand_HW + tilt[0] * np.arange(hand_HW.shape[0])[:, None] + tilt[1] * np.arange(hand_HW.shape[1])
+    return np.asarray(height_HW - height_HW.min(), dtype=np.float32)
 
 
 def _relief(reach_HW: Floats, away_HW: Floats, roughness_HW: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:

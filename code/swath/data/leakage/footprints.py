@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import geopandas as gpd
@@ -18,6 +19,9 @@ ROWS = 4096
 """Footprints that are looked up at once."""
 
 Geometries = NDArray[Any]
+Rows = NDArray[np.int64]
+Pairs = tuple[Rows, Rows, NDArray[np.float64]]
+"""Rows i and j of two tables, and the shared part of the smaller footprint, in (0, 1]."""
 
 
 def shared_ground(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = TOLERANCE) -> list[tuple[int, int]]:
@@ -29,31 +33,65 @@ def shared_ground(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = T
     return [(int(m), int(n)) for m, n in zip(i, j, strict=True)]
 
 
-def overlaps(
-    a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = TOLERANCE
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def overlaps(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame, tolerance: float = TOLERANCE) -> Pairs:
     """As `shared_ground`: arrays i, j and the shared part of the smaller footprint, in (0, 1]."""
-    ours, theirs = a.geometry.to_numpy(), b.geometry.to_numpy()
-    placed = [frame["crs"].notna().to_numpy() for frame in (a, b)]
-    scene = [scenes_of(frame).to_numpy() for frame in (a, b)]
-    areas, boxes = ([measure(side) for side in (ours, theirs)] for measure in (shapely.area, shapely.bounds))
-    upright = [area >= (1 - 1e-12) * _shared_box(box, box) for area, box in zip(areas, boxes, strict=True)]
-    parts = []
-    for i, j in _candidates(ours, theirs, 0.0):
-        comparable = (placed[0][i] & placed[1][j]) | (scene[0][i] == scene[1][j])
-        i, j = i[comparable], j[comparable]
-        smaller = np.minimum(areas[0][i], areas[1][j])
-        shared = _shared_box(boxes[0][i], boxes[1][j])
-        able = shared > tolerance * smaller  # cutting polygons is what takes the time
-        i, j, smaller, shared = i[able], j[able], smaller[able], shared[able]
-        turned = ~(upright[0][i] & upright[1][j])  # what fills the box around it, is that box
-        shared[turned] = shapely.area(shapely.intersection(ours[i[turned]], theirs[j[turned]]))
-        share = shared / np.maximum(smaller, np.finfo(float).tiny)
-        parts.append((i[share > tolerance], j[share > tolerance], share[share > tolerance]))
-    if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    i, j, share = (np.concatenate(column) for column in zip(*parts, strict=True))
+    ours, theirs = _footprints(a), _footprints(b)
+    found: list[Pairs] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for i, j in _candidates(ours.shapes, theirs.shapes, 0.0):
+        comparable = (ours.placed[i] & theirs.placed[j]) | (ours.scenes[i] == theirs.scenes[j])
+        found.append(_shares(ours, theirs, i[comparable], j[comparable], tolerance))
+    i, j, share = (np.concatenate(column) for column in zip(*found, strict=True))
     return i, j, share
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Footprints:
+    """The footprints of a table, row by row, and what is measured of each once."""
+
+    shapes: Geometries
+    placed: NDArray[np.bool_]
+    """Which have a CRS."""
+    scenes: NDArray[Any]
+    areas: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    """(N, 4): minx, miny, maxx, maxy."""
+    upright: NDArray[np.bool_]
+    """Which fill the box around them, and so are that box."""
+
+
+def _footprints(frame: gpd.GeoDataFrame) -> _Footprints:
+    shapes = frame.geometry.to_numpy()
+    areas, boxes = shapely.area(shapes), shapely.bounds(shapes)
+    return _Footprints(
+        shapes=shapes,
+        placed=frame["crs"].notna().to_numpy(),
+        scenes=scenes_of(frame).to_numpy(),
+        areas=areas,
+        boxes=boxes,
+        upright=areas >= (1 - 1e-12) * _shared_box(boxes, boxes),
+    )
+
+
+def _shares(ours: _Footprints, theirs: _Footprints, i: Rows, j: Rows, tolerance: float) -> Pairs:
+    """Those of the pairs (i, j) that share more than `tolerance` of the smaller one, and how much of it."""
+    smaller = np.minimum(ours.areas[i], theirs.areas[j])
+    at_most = _shared_box(ours.boxes[i], theirs.boxes[j])
+    able = at_most > tolerance * smaller  # cutting polygons is what takes the time
+    i, j, smaller = i[able], j[able], smaller[able]
+    shared = _shared_area(ours, theirs, i, j, at_most[able])
+    share = shared / np.maximum(smaller, np.finfo(float).tiny)
+    above = share > tolerance
+    return i[above], j[above], share[above]
+
+
+def _shared_area(
+    ours: _Footprints, theirs: _Footprints, i: Rows, j: Rows, in_boxes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Area that the pairs (i, j) share: what their boxes share if both are upright, otherwise cut out."""
+    turned = ~(ours.upright[i] & theirs.upright[j])
+    shared = in_boxes.copy()
+    shared[turned] = shapely.area(shapely.intersection(ours.shapes[i[turned]], theirs.shapes[j[turned]]))
+    return shared
 
 
 def _shared_box(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
