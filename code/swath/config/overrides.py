@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import logging
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -112,6 +113,11 @@ def _type_of(value: Any) -> Any:
 
 
 def _hints(target: Any) -> dict[str, Any]:
+    return _hints_of(target) if isinstance(target, Hashable) else {}
+
+
+@functools.cache
+def _hints_of(target: Any) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target
     try:
         return typing.get_type_hints(function)

@@ -39,7 +39,10 @@ class UnreadableError(ValueError):
 
 
 def members(kind: Any) -> list[Any]:
-    """The types of a union in the order in which they are tried: as declared, str then, None last; one type is alone."""
+    """The types of a union in the order in which they are tried: as declared, str then, None last; one type is alone.
+
+    Any stands for what says nothing of a value: object, protocols, type variables, names that are not found.
+    """
     found = _flat(kind)
     return sorted(found, key=lambda member: 2 if member is types.NoneType else int(member is str))
 
@@ -51,7 +54,7 @@ def _flat(kind: Any) -> list[Any]:
         return _flat(typing.get_args(kind)[0])
     if kind is None:
         return [types.NoneType]
-    known = isinstance(kind, type) or typing.get_origin(kind) is not None or kind is Callable
+    known = (isinstance(kind, type) or typing.get_origin(kind) is not None) and not getattr(kind, "_is_protocol", False)
     return [kind if known and kind is not object else Any]
 
 
