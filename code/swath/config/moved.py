@@ -1,12 +1,16 @@
-"""Names of classes and functions that have moved: records, ledgers and resume states hold ``module:Class`` as data.
+"""Names of classes and functions that have moved, and of fields that have another name: records, ledgers, resume states
+and scripts of users hold them as data.
 
 A name that moved once more gets its newest place here; the old ones stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 from typing import Any
+
+log = logging.getLogger("swath.config")
 
 MODULES = {
     "swath.challenges.ai4arctic": "swath.challenges.ai4arctic.product",
@@ -130,6 +134,11 @@ NAMES = {
 }
 """Classes that a config can hold and that did not go where their module went."""
 
+FIELDS: dict[str, dict[str, str]] = {
+    "swath.eda.overview:EdaConfig": {"backscatter": "decibel"},
+}
+"""Fields of config classes, by today's name of the class, that have another name now."""
+
 _OLD_MODULES = {new: old for old, new in MODULES.items()}
 _OLD_NAMES = {new: old for old, new in NAMES.items()}
 
@@ -148,6 +157,27 @@ def old_name(name: str) -> str:
         return _OLD_NAMES[name]
     module, colon, qualified = name.partition(":")
     return f"{_OLD_MODULES.get(module, module)}{colon}{qualified}" if colon else name
+
+
+def new_field(kind: Any, name: str, known: Collection[str]) -> str:
+    """Today's name of a field of a class, with a warning where that is another; other names as they are.
+
+    `known`: the names that the class takes, which stay.
+    """
+    for one in getattr(kind, "__mro__", (kind,)) if name not in known else ():
+        where = f"{getattr(one, '__module__', '')}:{getattr(one, '__qualname__', '')}"
+        new = FIELDS.get(where, {}).get(name)
+        if new in known:
+            log.warning("`%s` of %s is `%s` now", name, where, new)
+            return str(new)
+    return name
+
+
+def new_fields(kind: Any, given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Keywords of a class by `new_field`; an old name wins over the new one, which `dataclasses.replace` always gives."""
+    new = {name: new_field(kind, name, known) for name in given}
+    kept = {name: value for name, value in given.items() if new[name] == name}
+    return kept | {new[name]: value for name, value in given.items() if name not in kept}
 
 
 def with_new_names(value: Any) -> Any:

@@ -1,17 +1,13 @@
-"""Config files: load one, apply overrides from the command line, check it, resolve it to JSON and build from JSON.
-
-A config file is Python that binds ``config`` to a frozen dataclass (see `configclass`). Things to build stand in
-it as ``functools.partial(Class, ...)``. Config files are code: run only those that you would run as a script.
-"""
+"""Overrides of a config's leaves from texts, as on a command line: ``data.crop=256``."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-import json
-import re
+import logging
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,72 +16,116 @@ import pydantic.dataclasses
 
 from swath.config.classes import Factory, T
 from swath.config.messages import explain, nearest
-from swath.config.partials import arguments, children, locate, signature, takes_any_keyword, takes_keyword
+from swath.config.moved import new_field, new_name
+from swath.config.partials import arguments, children, signature, takes_any_keyword, takes_keyword
+from swath.config.reading import NAME, UnreadableError, described, element, from_text, members
 from swath.errors import ConfigError
 
-# ------------------------------------------------------------------------------------------------------ overrides
+log = logging.getLogger("swath.config")
 
 
 def override(config: T, path: str, text: str) -> T:
     """A copy of `config` with the leaf at the dotted `path` set from `text`.
 
     The path goes through dataclass fields, dict keys, positions in tuples and keywords of partials. `text` is read
-    as the leaf's type: JSON, ``None``, a comma-separated list for tuples, or ``module:Class`` for a factory.
+    as the type that is declared for the leaf (see `swath.config.reading`); where none is, as that of its value, and
+    where that is None, as JSON or else as it is. Whatever `resolve` gives is read as well.
     Raises ConfigError with the nearest right name, or with the type that is expected.
     """
-    return typing.cast(T, _override(config, path.split("."), text, path))
+    return typing.cast(T, _override(config, type(config), path.split("."), text, path))
 
 
-def _override(value: Any, parts: list[str], text: str, path: str) -> Any:
-    head, rest = parts[0], parts[1:]
-    kinds = _leaf_types(value)
+def _override(value: Any, kind: Any, parts: list[str], text: str, path: str) -> Any:
+    kinds, below = _kinds_below(value, kind), dict(children(value))
+    head, rest = new_field(_called(value), parts[0], kinds), parts[1:]
     open_ended = isinstance(value, partial) and takes_keyword(signature(value.func), head)
     if head not in kinds and not open_ended:
         raise ConfigError(f"{path}: no field `{head}` there. {nearest(head, list(kinds))}")
-    current = dict(children(value)).get(head)
+    current, declared = below.get(head), kinds.get(head, Any)
     if rest and current is None:
-        current = _default_of(kinds.get(head), rest, text, path)
-    new = _override(current, rest, text, path) if rest else _parse(text, kinds.get(head, Any), current, path)
+        current = _default_of(declared, rest, text, path)
+    if head in below:
+        declared = _with_current(declared, below[head])
+    new = _override(current, declared, rest, text, path) if rest else _read(text, declared, current, path)
     return _with(value, head, new, path)
+
+
+def _called(value: Any) -> Any:
+    """The class whose fields stand below a value."""
+    return value.func if isinstance(value, partial) else type(value)
 
 
 def _default_of(kind: Any, rest: list[str], text: str, path: str) -> Any:
     """The config that an optional field stands for, with its defaults, so that one of its fields can be set; that one
     may have no default.
     """
-    made = [option for option in typing.get_args(kind) if dataclasses.is_dataclass(option)]
+    made: list[Any] = [option for option in members(kind) if dataclasses.is_dataclass(option)]
     if len(made) != 1:
         return None
     hints = _hints(made[0]) if len(rest) == 1 else {}
-    given = {rest[0]: _parse(text, hints[rest[0]], None, path)} if rest[0] in hints else {}
+    name = new_field(made[0], rest[0], hints)
+    given = {name: _read(text, hints[name], None, path)} if name in hints else {}
     try:
-        return made[0](**given)  # type: ignore[operator]
+        return made[0](**given)
     except pydantic.ValidationError as error:
         raise ConfigError(f"{path}: {explain(error)}. Set it in the config file.") from None
 
 
-def _leaf_types(value: Any) -> dict[str, Any]:
-    """Name to type of everything that can be set below `value`."""
+# ---------------------------------------------------------------------------------------------------------------- types
+
+
+def _kinds_below(value: Any, kind: Any) -> dict[str, Any]:
+    """Name to declared type of everything that can be set below a `value` that is declared as `kind`."""
     if isinstance(value, partial):
         hints = _hints(value.func)
-        return {n: hints.get(n, Any) for n, p in signature(value.func).items() if p.kind is not p.VAR_KEYWORD}
+        takes = {name: p for name, p in signature(value.func).items() if p.kind is not p.VAR_KEYWORD}
+        return {name: _or_none(hints.get(name, Any), p.default is None) for name, p in takes.items()}
     if dataclasses.is_dataclass(value):
         hints = _hints(type(value))
         return {f.name: hints.get(f.name, Any) for f in dataclasses.fields(value)}
-    return {key: _type_of(child) for key, child in children(value)}
+    declared = {name: element(kind, value, name) for name, _ in children(value)}
+    numbers = {name for name, child in children(value) if type(child) is int and declared[name] is Any}
+    return declared | dict.fromkeys(numbers, int | float)
+
+
+def _or_none(kind: Any, optional: bool) -> Any:
+    return typing.Optional[kind] if optional and kind is not Any else kind  # noqa: UP045 - known when it runs
+
+
+def _with_current(kind: Any, current: Any) -> Any:
+    """A declared type with that of the value which is there: it alone where none is declared, None where it is None,
+    and whole numbers stay whole where one stands for a float.
+    """
+    if Any in members(kind):
+        return _or_none(_type_of(current), type(None) in members(kind))
+    if type(current) is int and float in members(kind) and int not in members(kind):
+        return int | kind
+    return _or_none(kind, current is None)
 
 
 def _type_of(value: Any) -> Any:
-    """The type that a value without a declared one may change to: any for None, any number for an integer."""
-    return Any if value is None else int | float if type(value) is int else type(value)
+    """The type that a value without a declared one may change to: any for None."""
+    if value is None:
+        return Any
+    if callable(value) and (isinstance(value, (partial, type)) or not dataclasses.is_dataclass(value)):
+        return _or_none(Factory, optional=True)
+    return type(value)
 
 
 def _hints(target: Any) -> dict[str, Any]:
+    return _hints_of(target) if isinstance(target, Hashable) else {}
+
+
+@functools.cache
+def _hints_of(target: Any) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target
     try:
         return typing.get_type_hints(function)
     except (NameError, TypeError, AttributeError):
         return {}
+
+
+# --------------------------------------------------------------------------------------------------------------- values
 
 
 def _with(value: Any, name: str, new: Any, path: str) -> Any:
@@ -97,70 +137,33 @@ def _with(value: Any, name: str, new: Any, path: str) -> Any:
         except pydantic.ValidationError as error:
             raise ConfigError(f"{path}: {explain(error)}") from None
     if isinstance(value, Mapping):
-        return {**value, name: new}
+        return {key: new if str(key) == name else child for key, child in value.items()}
     items = list(value)
     items[int(name)] = new
     return type(value)(items)
 
 
-def _parse(text: str, kind: Any, current: Any, path: str) -> Any:
-    """Read `text` as `kind`; candidates are tried in the order in which a person would mean them."""
-    if isinstance(current, partial) or kind == Factory:
-        return None if text == "None" else _parse_factory(text, current)
-    if kind is Any and current is not None:
-        kind = type(current)
-    if re.fullmatch(r"[\w.]+:[\w.]+", text) and any(
-        dataclasses.is_dataclass(option) for option in (kind, *typing.get_args(kind))
-    ):
-        return _parse_choice(text, kind, path)
-    literal = _literal(text)
-    split = tuple(_literal(part.strip()) for part in text.split(",") if part.strip())
-    words = tuple(part.strip() for part in text.split(",") if part.strip())
-    candidates = (text, literal, tuple(literal) if isinstance(literal, list) else literal, split, words)
-    for candidate in (None, *candidates) if text == "None" else candidates:
-        if kind is Any:
-            return literal
-        try:
-            return pydantic.TypeAdapter(kind, config=_config_of(kind)).validate_python(candidate, strict=True)
-        except (pydantic.ValidationError, pydantic.errors.PydanticUserError):
-            continue
-    expected = getattr(kind, "__name__", None) if not typing.get_args(kind) else str(kind)
-    raise ConfigError(f"{path}={text}: expected {expected or kind}, got {text!r}")
-
-
-def _parse_choice(text: str, kind: Any, path: str) -> Any:
-    """One of the config classes that a field may hold, ``module:Class``, with its defaults."""
-    found = locate(text)
-    options = [option for option in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(option)]
-    if found not in options:
-        names = ", ".join(f"{option.__module__}:{option.__qualname__}" for option in options)  # type: ignore[union-attr]
-        raise ConfigError(f"{path}={text}: expected one of {names}")
+def _read(text: str, kind: Any, current: Any, path: str) -> Any:
     try:
-        return found()
-    except (pydantic.ValidationError, TypeError) as error:
-        why = explain(error) if isinstance(error, pydantic.ValidationError) else str(error)
-        raise ConfigError(f"{path}={text}: {why}. Choose it in a config file.") from None
+        new = from_text(text, kind)
+    except UnreadableError as error:
+        why = str(error).removeprefix(f"{text}: ") or f"expected {described(kind)}, got {text!r}"
+        raise ConfigError(f"{path}={text}: {why}") from None
+    if not isinstance(new, str):
+        _warn_of_old_names(text, path)
+    if isinstance(new, partial) and isinstance(current, partial) and NAME.fullmatch(text):
+        return partial(new.func, **_kept(new.func, current))
+    same = isinstance(new, (tuple, list, dict)) and type(new) is type(current) and new == current
+    return current if same else new  # 1 stays 1, and does not become 1.0
 
 
-def _config_of(kind: Any) -> pydantic.ConfigDict | None:
-    return None if dataclasses.is_dataclass(kind) else pydantic.ConfigDict(arbitrary_types_allowed=True)
+def _kept(function: Callable[..., Any], current: partial[Any]) -> dict[str, Any]:
+    """Keywords that another class takes as well, so that a variant needs one override."""
+    takes = signature(function)
+    return {k: v for k, v in arguments(current).items() if k in takes or takes_any_keyword(takes)}
 
 
-def _literal(text: str) -> Any:
-    words = {"None": None, "True": True, "False": False}
-    if text in words:
-        return words[text]
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _parse_factory(text: str, current: Any) -> Any:
-    """Another class for a factory; keywords that both take are kept, so a variant needs one override."""
-    found = locate(text)
-    if not callable(found):
-        raise ConfigError(f"{text}: is {found!r}, not something to call. Write it as `module:Class`.")
-    kept = arguments(current) if isinstance(current, partial) else {}
-    takes = signature(found)
-    return partial(found, **{k: v for k, v in kept.items() if k in takes or takes_any_keyword(takes)})
+def _warn_of_old_names(text: str, path: str) -> None:
+    for old in dict.fromkeys(NAME.findall(text)):
+        if new_name(old) != old:
+            log.warning("%s: %s is %s now", path, old, new_name(old))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from swath.config.moved import new_fields
 from swath.config.partials import arguments, locate, target_name
 from swath.errors import ConfigError
 
@@ -52,8 +53,10 @@ def build(resolved: Any) -> Any:
         if TARGET not in resolved:
             return values
         target = locate(resolved[TARGET])
-        is_value = isinstance(target, type) and dataclasses.is_dataclass(target) and PARTIAL not in resolved
-        return target(**values) if is_value else partial(target, **values)
+        if not (isinstance(target, type) and dataclasses.is_dataclass(target)):
+            return partial(target, **values)
+        values = new_fields(target, values, [f.name for f in dataclasses.fields(target)])
+        return partial(target, **values) if PARTIAL in resolved else target(**values)
     return tuple(build(v) for v in resolved) if isinstance(resolved, list) else resolved
 
 
