@@ -15,7 +15,7 @@ import ignite.distributed as idist
 from swath import config as configs
 from swath import tracking
 from swath.data.naming import pair_masks
-from swath.data.tables import only_areas, read_scenes
+from swath.data.tables import only_areas, only_where, read_scenes
 from swath.distributed import process_group
 from swath.prediction import previews
 from swath.prediction.config import InferenceConfig
@@ -40,7 +40,7 @@ def main() -> None:
 def infer(run: tracking.Run | None, config: InferenceConfig, config_path: str, name: str) -> None:
     """Predict, and score where there are labels. Of several processes only the first has a run; the others just predict."""
     record = fetch_record(config.run_id, tracking.fetch, config.weights)
-    scenes = only_areas(read_scenes(configs.absolute(config.input_path)), config.areas)
+    scenes = only_where(only_areas(read_scenes(configs.absolute(config.input_path)), config.areas), config.only)
     if run is None:
         predict_scenes(config, record, scenes, configs.absolute(config.output_path))
         return

@@ -116,7 +116,8 @@ def _parse(text: str, kind: Any, current: Any, path: str) -> Any:
     literal = _literal(text)
     split = tuple(_literal(part.strip()) for part in text.split(",") if part.strip())
     words = tuple(part.strip() for part in text.split(",") if part.strip())
-    candidates = (text, literal, tuple(literal) if isinstance(literal, list) else literal, split, words)
+    flat = tuple(literal) if isinstance(literal, list) else literal
+    candidates = (text, literal, flat, _with_tuples(literal), split, words)
     for candidate in (None, *candidates) if text == "None" else candidates:
         if kind is Any:
             return literal
@@ -154,6 +155,13 @@ def _literal(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+
+
+def _with_tuples(literal: Any) -> Any:
+    """JSON with tuples for its lists, those within objects and lists as well."""
+    if isinstance(literal, dict):
+        return {key: _with_tuples(child) for key, child in literal.items()}
+    return tuple(map(_with_tuples, literal)) if isinstance(literal, list) else literal
 
 
 def _parse_factory(text: str, current: Any) -> Any:
