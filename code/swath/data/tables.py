@@ -80,18 +80,19 @@ def read_table(
     With `optional`, only `columns`, the geometry, and the optional columns that it has are read: large tables hold
     much that not everybody needs.
     """
+    step = f"`{made_by}`" + (" (or the challenge's own step that makes scenes)" if made_by == "import_scenes" else "")
     if not path.is_file():
-        raise CatalogError(f"{path}: no such table. Run `{made_by}` with output_path={path.parent} first.")
+        raise CatalogError(f"{path}: no such table. Run {step} with output_path={path.parent} first.")
     try:
         wanted = {*columns, *(optional or ()), "geometry"}
         taken = None if optional is None else [c for c in parquet.read_schema(path).names if c in wanted]
         frame = gpd.read_parquet(path, columns=taken)
     except (OSError, ValueError) as error:
-        raise CatalogError(f"{path}: cannot be read ({error}). Delete it and run `{made_by}` again.") from error
+        raise CatalogError(f"{path}: cannot be read ({error}). Delete it and run {step} again.") from error
     missing = [c for c in columns if c not in frame.columns]
     if missing or frame.empty:
         what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
-        raise CatalogError(f"{path}: {what}. Run `{made_by}` again.")
+        raise CatalogError(f"{path}: {what}. Run {step} again.")
     return frame
 
 
@@ -163,7 +164,7 @@ def read_scenes(source: Path) -> gpd.GeoDataFrame:
         frame = _frame([scene_row(source, source.parent)])
         return frame.assign(image=[str(source)])
     if (source / SCENES).is_file():
-        frame = read_table(source / SCENES, SCENE_COLUMNS, "generate_3b_images")
+        frame = read_table(source / SCENES, SCENE_COLUMNS, "import_scenes")
     elif (source / TILES).is_file():
         frame = read_table(source / TILES, TILE_COLUMNS, "generate_test_tiles")
         if "at_row" in frame:
