@@ -1,4 +1,4 @@
-"""Leave one area out in turn: trainings and maps as child runs of one parent, and one table of scores at the end."""
+"""Leave out an area, or a value of another column, in turn: trainings and maps as child runs, one table of scores."""
 
 from swath.config.help import answer
 
@@ -7,7 +7,7 @@ if __name__ == "__main__":
 
 from swath import config as configs
 from swath import tracking
-from swath.data.tables import read_scenes
+from swath.data.tables import read_scenes, texts_of
 from swath.studies.cross_validation import CrossValidationConfig, CrossValidationResults, Fold, folds
 from swath.studies.pipeline import PRELOAD, digest_of
 
@@ -20,7 +20,7 @@ def step(run: tracking.Run, entry_point: str, name: str, parameters: dict[str, s
 
 
 def one_fold(run: tracking.Run, config: CrossValidationConfig, fold: Fold) -> dict[str, str]:
-    """Train without the fold's area and map it in every way; the run ids by name."""
+    """Train without the fold's value and map its scenes in every way; the run ids by name."""
     run_id, digest = step(run, "training", fold.name, fold.parameters(config))
     ids = {f"training, {fold.name}": run_id}
     for way in config.maps:
@@ -33,9 +33,9 @@ def main() -> None:
     config, config_path = configs.from_command_line(CrossValidationConfig)
     tracking.warm_up(PRELOAD)
     scenes = read_scenes(configs.absolute(config.scenes_path))
-    plan = list(folds(config, sorted(set(scenes["area"]))))
+    plan = list(folds(config, sorted(set(texts_of(scenes, config.column, "column").dropna()))))
     output = configs.absolute(config.output_path)
-    with tracking.run(config, config_path, config.name, kind="cross-validation") as run:
+    with tracking.run(config, config_path, config.title, kind="cross-validation") as run:
         for fold in plan:
             ids = one_fold(run, config, fold)
             run.log_params({f"run_id.{name}": run_id for name, run_id in ids.items()})

@@ -10,6 +10,5 @@ config = EdaConfig(
     scenes_path="output/ai4arctic/scenes/train",
     test_scenes_path="output/ai4arctic/scenes/test",
     shift_fields=("region", "month", "provider", "mission"),
-    backscatter=(),
     output_path="output/ai4arctic/eda",
 )

@@ -8,5 +8,8 @@ Seconds. Open output/demo/eda/report.html, or the run's artifacts in the dashboa
 from swath.eda.overview import EdaConfig
 
 config = EdaConfig(
-    input_path="output/demo/tiles/train", scenes_path="output/demo/scenes/train", output_path="output/demo/eda"
+    input_path="output/demo/tiles/train",
+    scenes_path="output/demo/scenes/train",
+    decibel=("vh", "vv", "mean"),
+    output_path="output/demo/eda",
 )

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from swath.config import load
 from swath.data.running_statistics import band_moments
 from swath.data.samples.tile_tables import read_tiles
 from swath.data.tables import SCENES, TILE_STATS, read_table, scene_row, write_table
@@ -37,7 +38,7 @@ from tests.conftest import Script
 from tests.synthetic import backscatter, blobs, grid, write_image, write_mask
 
 BANDS = ("vh", "vv", "mean")
-BACKSCATTER = ("vh", "vv", "mean")
+DECIBEL = ("vh", "vv", "mean")
 
 
 @settings(max_examples=100, deadline=None)
@@ -173,7 +174,7 @@ def test_c23_overview_equals_counting_the_pixels_of_all_tiles(tiles: Path) -> No
 
 def test_c23_all_pixels_drawn_are_those_of_the_scenes_each_once(tiles: Path, data: Path) -> None:
     table = read_all_tiles(config_of(tiles), tiles, None)
-    sample = draw_pixels(table, tiles, BACKSCATTER, 1000, 10**9, seed=0)
+    sample = draw_pixels(table, tiles, DECIBEL, 1000, 10**9, seed=0)
     linear = {"background": [], "target": [], "anywhere": []}  # type: dict[str, list[np.ndarray]]
     for path in sorted((data / "scenes").rglob("*.tif")):
         image = read_image(path).reshape(3, -1)
@@ -202,11 +203,11 @@ def test_c23_draws_follow_the_seed_and_open_no_more_tiles_than_asked(
         start(self, path, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(RasterReader, "__init__", counted)
-    first = draw_pixels(table, tiles, BACKSCATTER, 3, 500, seed=7)
+    first = draw_pixels(table, tiles, DECIBEL, 3, 500, seed=7)
     assert len(opened) == 2 * 2 * 3  # image and mask, anywhere and on the target
     assert 350 <= len(first.anywhere) <= 650
-    assert first.anywhere.equals(draw_pixels(table, tiles, BACKSCATTER, 3, 500, seed=7).anywhere)
-    assert not first.anywhere.equals(draw_pixels(table, tiles, BACKSCATTER, 3, 500, seed=8).anywhere)
+    assert first.anywhere.equals(draw_pixels(table, tiles, DECIBEL, 3, 500, seed=7).anywhere)
+    assert not first.anywhere.equals(draw_pixels(table, tiles, DECIBEL, 3, 500, seed=8).anywhere)
 
 
 def test_c23_bands_in_decibels_already_or_of_another_kind_stay_as_they_are(tiles: Path, tmp_path: Path) -> None:
@@ -218,10 +219,24 @@ def test_c23_bands_in_decibels_already_or_of_another_kind_stay_as_they_are(tiles
             place = reader.info.grid
         write_image(path, image, place, ("vh", "vv", "slope"))
     table = read_all_tiles(config_of(tiles), tmp_path / "tiles", None)
-    sample = draw_pixels(table, tmp_path / "tiles", BACKSCATTER, 100, 10**6, seed=0)
+    sample = draw_pixels(table, tmp_path / "tiles", DECIBEL, 100, 10**6, seed=0)
     assert sample.units == {"vh": "", "vv": "dB", "slope": ""}
     assert sample.anywhere["vh"].max() > -10
     assert sample.anywhere["slope"].min() >= 0
+
+
+def test_c23_no_band_is_taken_for_linear_power_unless_the_config_says_so(tiles: Path) -> None:
+    assert config_of(tiles).decibel == ()
+    table = read_all_tiles(config_of(tiles), tiles, None)
+    plain = draw_pixels(table, tiles, config_of(tiles).decibel, 100, 10**6, seed=0)
+    assert plain.units == dict.fromkeys(BANDS, "")
+    shown = draw_pixels(table, tiles, ("VH",), 100, 10**6, seed=0)
+    assert shown.units == {"vh": "dB", "vv": "", "mean": ""}
+    np.testing.assert_allclose(shown.anywhere["vh"], 10 * np.log10(plain.anywhere["vh"]))
+    assert shown.anywhere["vv"].equals(plain.anywhere["vv"])
+    for challenge in ("demo", "unosat"):
+        assert load(f"configs/{challenge}/eda.py", EdaConfig).decibel == BANDS
+    assert load("configs/ai4arctic/eda.py", EdaConfig).decibel == ()
 
 
 def test_c23_what_stands_out_is_said_with_names(tiles: Path, data: Path) -> None:
@@ -322,7 +337,9 @@ def test_c23_missing_tables_and_senseless_draws_are_answered(
 ) -> None:
     paths = {"input_path": tiles, "scenes_path": tmp_path, "output_path": tmp_path / "eda"}
     assert script("eda", "configs/demo/eda.py", **paths) == 1
-    assert f"{tmp_path / SCENES}: no such table" in capsys.readouterr().err
+    step = "`import_scenes` (or the challenge's own step that makes scenes)"
+    said = f"{tmp_path / SCENES}: no such table. Run {step} with output_path={tmp_path} first."
+    assert said in capsys.readouterr().err
     assert (
         script("eda", "configs/demo/eda.py", input_path=tmp_path, scenes_path=None, output_path=tmp_path / "eda") == 1
     )
@@ -343,12 +360,12 @@ def test_c23_figures_of_many_areas_dates_and_odd_tables_stay_readable_and_leave_
     table = read_all_tiles(config, tiles, None)
     many = pd.concat([table.assign(area=f"area{i:03d}", date=f"20{i % 90 + 10}0102", fold=i) for i in range(40)])
     many = gpd.GeoDataFrame(many, crs=table.crs).assign(key=np.arange(len(many)).astype(str), scene=many["area"])
-    sample = draw_pixels(table, tiles, BACKSCATTER, 5, 1000, seed=0)
+    sample = draw_pixels(table, tiles, DECIBEL, 5, 1000, seed=0)
     drawn = {path.stem: cv2.imread(str(path)).shape for path in draw(many, None, sample, config, tmp_path)}
     assert set(drawn) == set(CAPTIONS) - {"shift"}
     assert max(max(shape) for shape in drawn.values()) < 2000
     nowhere = table.assign(crs=None, fold=0, side="training", skip=False)
-    empty = draw_pixels(table.assign(no_data=True), tiles, BACKSCATTER, 5, 1000, seed=0)
+    empty = draw_pixels(table.assign(no_data=True), tiles, DECIBEL, 5, 1000, seed=0)
     assert {p.stem for p in draw(nowhere, None, empty, config, tmp_path)} == set(CAPTIONS) - {
         "map", "band_histograms", "band_correlation", "shift",
     }  # fmt: skip

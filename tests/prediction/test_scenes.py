@@ -14,8 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import torch
@@ -24,8 +26,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from swath.data.tables import only_where, texts_of
 from swath.distributed import partition
-from swath.errors import RasterError
+from swath.errors import CatalogError, RasterError
 from swath.files import remove_partial
 from swath.geo.grid import Window
 from swath.geo.raster import read_image, read_labels
@@ -434,3 +437,30 @@ def test_c91_a_scene_without_valid_pixels_costs_no_forward_pass(tmp_path: Path) 
     assert calls == []
     assert (read_labels(output.classes) == 255).all()
     assert np.isnan(read_image(output.probabilities)).all()
+
+
+# ---------------------------------------------------------------------------------------------------- scenes to predict
+
+
+def test_c91_scenes_are_chosen_by_the_values_of_their_columns() -> None:
+    rows = {"key": list("abcd"), "date": ["2014", "2015", "", None], "orbit": [1, 2, np.nan, 2]}
+    scenes = gpd.GeoDataFrame(rows, geometry=[None] * 4)
+    assert list(texts_of(scenes, "date", "only").map(repr)) == ["'2014'", "'2015'", "None", "None"]
+    assert list(only_where(scenes, None)["key"]) == list(only_where(scenes, {})["key"]) == list("abcd")
+    assert list(only_where(scenes, {"orbit": ("2",)})["key"]) == ["b", "d"]  # 2.0 only because one scene has none
+    assert list(only_where(scenes, {"orbit": ("2",), "date": ("2014", "2015")})["key"]) == ["b"]
+    assert list(only_where(scenes, {"orbit": ("2",)}).index) == [0, 1]
+    for only, said in (
+        ({"evnt": ("x",)}, r"^only: no column 'evnt' in the table\. It has: key, date, orbit, geometry\.$"),
+        ({"date": ("2014", "2016")}, r"^only: no scene has date 2016\. There are 2014, 2015\.$"),
+        ({"date": ("2014",), "orbit": ("2",)}, r"^only: no scene has all of date 2014; orbit 2\."),
+    ):
+        with pytest.raises(CatalogError, match=said):
+            only_where(scenes, only)
+
+
+@given(st.lists(st.integers(-(2**53), 2**53), min_size=1))
+def test_c91_whole_numbers_are_the_same_text_in_every_type(numbers: list[int]) -> None:
+    as_integers, as_floats = (pd.DataFrame({"fold": pd.Series(numbers, dtype=kind)}) for kind in ("int64", "float64"))
+    expected = [str(number) for number in numbers]
+    assert list(texts_of(as_integers, "fold", "only")) == list(texts_of(as_floats, "fold", "only")) == expected

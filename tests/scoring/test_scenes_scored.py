@@ -336,7 +336,7 @@ def test_c74_a_run_is_compared_with_an_earlier_one_on_the_same_ground(
         r"water iou_fg: 0\.\d{3} -> 1\.000, difference \+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\] over 10 blocks\n", said
     )
     assert "comparison.csv" in {f.path for f in mlflow.MlflowClient().list_artifacts(last_run().info.run_id)}
-    assert len(pair_predictions(folders["preds_path"], folders["gt_path"]).found) == 10
+    assert len(pair_predictions(folders["preds_path"], folders["gt_path"], ("vh", "3b")).found) == 10
 
 
 # ---------------------------------------------------------------------------------------------- scenes that trained

@@ -94,18 +94,19 @@ def read_table(
     With `optional`, only `columns`, the geometry, and the optional columns that it has are read: large tables hold
     much that not everybody needs.
     """
+    step = f"`{made_by}`" + (" (or the challenge's own step that makes scenes)" if made_by == "import_scenes" else "")
     if not path.is_file():
-        raise CatalogError(f"{path}: no such table. Run `{made_by}` with output_path={path.parent} first.")
+        raise CatalogError(f"{path}: no such table. Run {step} with output_path={path.parent} first.")
     try:
         wanted = {*columns, *(optional or ()), "geometry"}
         taken = None if optional is None else [c for c in parquet.read_schema(path).names if c in wanted]
         frame = gpd.read_parquet(path, columns=taken)
     except (OSError, ValueError) as error:
-        raise CatalogError(f"{path}: cannot be read ({error}). Delete it and run `{made_by}` again.") from error
+        raise CatalogError(f"{path}: cannot be read ({error}). Delete it and run {step} again.") from error
     missing = [c for c in columns if c not in frame.columns]
     if missing or frame.empty:
         what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
-        raise CatalogError(f"{path}: {what}. Run `{made_by}` again.")
+        raise CatalogError(f"{path}: {what}. Run {step} again.")
     return frame
 
 
@@ -123,6 +124,51 @@ def only_areas(scenes: gpd.GeoDataFrame, areas: Sequence[str] | None) -> gpd.Geo
     return scenes if areas is None else scenes[scenes["area"].isin(list(areas))].reset_index(drop=True)
 
 
+def texts_of(table: pd.DataFrame, column: str, field: str) -> pd.Series[Any]:
+    """The values of a column as texts, None where a row has none; whole numbers have no decimals, whatever their type.
+
+    Raises CatalogError, in the name of the config's `field`, for a column that the table does not have.
+    """
+    if column not in table:
+        raise CatalogError(f"{field}: no column {column!r} in the table. It has: {', '.join(table.columns)}.")
+    gone = table[column].isna()
+    texts = [None if no else _text(value) or None for value, no in zip(table[column], gone, strict=True)]
+    return pd.Series(texts, index=table.index, name=column, dtype=object)
+
+
+def _text(value: Any) -> str:
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()  # integers where some rows have none
+    return str(int(value)) if whole else str(value)
+
+
+def require_values(column: str, wanted: Iterable[str], known: Iterable[str], field: str) -> None:
+    """Raise CatalogError, in the name of the config's `field`, for a value that no scene has in this column."""
+    names = sorted(set(known))
+    unknown = [value for value in wanted if value not in names]
+    if unknown:
+        raise CatalogError(
+            f"{field}: no scene has {column} {', '.join(unknown)}. There are {', '.join(names) or 'no values'}."
+        )
+
+
+def only_where(scenes: gpd.GeoDataFrame, only: Mapping[str, Sequence[str]] | None) -> gpd.GeoDataFrame:
+    """The rows that have one of these values, as texts, in each column that is named (None: all).
+
+    Raises CatalogError for a column that the table does not have, a value that no row has, and when no row has all.
+    """
+    if only is None:
+        return scenes
+    kept = np.ones(len(scenes), bool)
+    for column, values in only.items():
+        texts = texts_of(scenes, column, "only")
+        require_values(column, values, texts.dropna(), "only")
+        kept &= texts.isin(list(values)).to_numpy()
+    if not kept.any():
+        wanted = "; ".join(f"{column} {', '.join(values)}" for column, values in only.items())
+        raise CatalogError(f"only: no scene has all of {wanted}. Name fewer columns, or more values.")
+    return scenes[kept].reset_index(drop=True)
+
+
 def read_scenes(source: Path) -> gpd.GeoDataFrame:
     """The scenes of a folder: its scenes.parquet, the tiles of its tiles.parquet, or every GeoTIFF below it; or one file.
 
@@ -133,7 +179,7 @@ def read_scenes(source: Path) -> gpd.GeoDataFrame:
         frame = _frame([scene_row(source, source.parent)])
         return frame.assign(image=[str(source)])
     if (source / SCENES).is_file():
-        frame = read_table(source / SCENES, SCENE_COLUMNS, "generate_3b_images")
+        frame = read_table(source / SCENES, SCENE_COLUMNS, "import_scenes")
     elif (source / TILES).is_file():
         frame = read_table(source / TILES, TILE_COLUMNS, "generate_test_tiles")
         if "at_row" in frame:
@@ -155,8 +201,8 @@ def read_scenes(source: Path) -> gpd.GeoDataFrame:
 
 
 def scene_details(scenes: gpd.GeoDataFrame) -> dict[str, dict[str, Any]]:
-    """Scene key to what a challenge knows of it besides its raster: columns that every tile of it shares."""
-    raster = {*SCENE_COLUMNS, "labels", "nodata", "bands", "height", "width", "crs", "geometry", "geometry_crs"}
+    """Scene key to its date and what a challenge knows of it besides its raster: columns that every tile of it shares."""
+    raster = {"key", "area", "image", "labels", "nodata", "bands", "height", "width", "crs", "geometry", "geometry_crs"}
     shared = [column for column in scenes.columns if column not in raster]
     return dict(zip(scenes["key"], scenes[shared].to_dict("records"), strict=True))
 

@@ -50,8 +50,9 @@ class EdaConfig:
     """Target share above which a tile is listed as suspicious."""
     low_target: float = 0.01
     """Target share below which an area is said to have little target."""
-    backscatter: tuple[str, ...] = ("vh", "vv", "hh", "hv", "mean")
-    """Bands of linear backscatter, shown in dB; those with negative values are shown as they are."""
+    decibel: tuple[str, ...] = ()
+    """Bands of linear power, such as radar backscatter, to show as 10 log10; those with negative values are shown as they
+    are. Empty: none."""
     sample_tiles: int = 200
     """So many tiles, and as many with target, are drawn to look at pixels."""
     sample_pixels: int = 500_000

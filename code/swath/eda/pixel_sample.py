@@ -39,12 +39,12 @@ class PixelSample:
 
 
 def draw_pixels(
-    tiles: pd.DataFrame, root: Path, backscatter: Sequence[str], tile_count: int, pixel_count: int, seed: int
+    tiles: pd.DataFrame, root: Path, decibel: Sequence[str], tile_count: int, pixel_count: int, seed: int
 ) -> PixelSample:
     """Draw about `pixel_count` pixels from `tile_count` tiles with valid pixels, and as many of the target.
 
     Every pixel of the drawn tiles' cores has the same chance, so a histogram is that of the data set. Bands in
-    `backscatter` become dB unless they hold negative values; 0 is no measurement there.
+    `decibel` become dB unless they hold negative values; 0 is no measurement there.
     """
     rng = np.random.default_rng(seed)
     usable = tiles[~tiles["no_data"]]
@@ -54,7 +54,7 @@ def draw_pixels(
         _drawn(usable[usable["has_target"]], tile_count, rng), root, bands, pixel_count, rng, only_target=True
     )
     anywhere, target = (pd.DataFrame(v, columns=list(bands), dtype=float) for v in (values, on_target))
-    units = {band: "dB" if _is_linear(anywhere[band], target[band], backscatter) else "" for band in bands}
+    units = {band: "dB" if _is_linear(anywhere[band], target[band], decibel) else "" for band in bands}
     for frame in (anywhere, target):
         for band in bands:
             if units[band]:
@@ -63,8 +63,8 @@ def draw_pixels(
     return PixelSample(units, anywhere, background, target)
 
 
-def _is_linear(anywhere: pd.Series, target: pd.Series, backscatter: Sequence[str]) -> bool:
-    named = str(anywhere.name).casefold() in {name.casefold() for name in backscatter}
+def _is_linear(anywhere: pd.Series, target: pd.Series, decibel: Sequence[str]) -> bool:
+    named = str(anywhere.name).casefold() in {name.casefold() for name in decibel}
     return named and not (anywhere < 0).any() and not (target < 0).any()
 
 

@@ -73,9 +73,9 @@ def explore(config: EdaConfig, source: Path, scenes_path: Path | None, output: P
 
     Raises CatalogError when a table is missing, RasterError when a drawn tile cannot be read.
     """
-    scenes = read_table(scenes_path / SCENES, SCENE_COLUMNS, "generate_3b_images") if scenes_path else None
+    scenes = read_table(scenes_path / SCENES, SCENE_COLUMNS, "import_scenes") if scenes_path else None
     tiles = overview.read_explored_tiles(config, source, scenes)
-    sample = draw_pixels(tiles, source, config.backscatter, config.sample_tiles, config.sample_pixels, config.seed)
+    sample = draw_pixels(tiles, source, config.decibel, config.sample_tiles, config.sample_pixels, config.seed)
     found = findings(tiles, scenes, sample, config, _band_statistics(source))
     if config.test_scenes_path and scenes is not None:
         shift, weights = compare_sets(tiles, scenes, config)

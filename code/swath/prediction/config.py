@@ -24,6 +24,8 @@ class InferenceConfig:
     """Folder of scenes with a scenes.parquet, any folder of GeoTIFFs, or one GeoTIFF."""
     areas: tuple[str, ...] | None = None
     """Areas to predict; None takes all."""
+    only: dict[str, tuple[str, ...]] | None = None
+    """Scenes to predict by their columns, values as texts: {"date": ("20150102",)}; None takes all."""
     output_path: str
     """Folder for classes/<area>/<key>.tif and probabilities/<area>/<key>.tif; all processes must see it."""
     probabilities: bool = True

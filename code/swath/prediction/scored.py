@@ -11,7 +11,7 @@ import geopandas as gpd
 
 from swath.config import absolute
 from swath.data.pairing import pair_masks
-from swath.data.tables import only_areas, read_scenes
+from swath.data.tables import only_areas, only_where, read_scenes
 from swath.distributed import is_main
 from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import scene_output
@@ -46,7 +46,7 @@ def infer(
     labels, and ``ready(number, row, class raster)`` for every scene, in the order in which they become ready. Raises
     LeakError when the scenes must not be scored, CatalogError for missing scenes or labels.
     """
-    scenes = only_areas(read_scenes(absolute(config.input_path)), config.areas)
+    scenes = only_where(only_areas(read_scenes(absolute(config.input_path)), config.areas), config.only)
     output = absolute(config.output_path)
     if not is_main():
         return Inferred(scenes=len(scenes), done_now=predict_scenes(config, record, scenes, output))

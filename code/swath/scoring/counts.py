@@ -123,9 +123,10 @@ def _about(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named(scene: str, about: Mapping[str, Any]) -> dict[str, str]:
+    known = {k: v for k, v in about.items() if k in ("date", "mission") and v and v == v}  # NaN of joined tables
     return {
-        "date": str(about.get("date") or date_of(Path(f"{scene}.tif"))),
-        "mission": str(about.get("mission") or ""),
+        "date": str(known.get("date", date_of(Path(f"{scene}.tif")))),
+        "mission": str(known.get("mission", "")),
     }
 
 

@@ -1,18 +1,21 @@
-"""Each area judged by a model that has not seen it: the plan of the trainings and maps, and the table at the end."""
+"""Each area, date or event judged by a model that has not seen it: the trainings and maps, and the table at the end."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import absolute, configclass, load
-from swath.data.tables import read_table, require_areas, write_csv
+from swath.data.splits.split import ByColumn
+from swath.data.tables import read_table, require_areas, require_values, write_csv
 from swath.errors import CatalogError
 from swath.figures.charts import Bar, bars_figure
 from swath.files import write_text
@@ -23,13 +26,16 @@ from swath.scoring.table import ScoreTable
 from swath.training.config import TrainingConfig
 
 NEVER = 10**9
+AREA, TITLE = "area", "leave one area out"
 
 
 @configclass
 class CrossValidationConfig:
     """Leave one area out in turn, for each variant of a training and of its maps; scores over all areas together.
 
-    Weights are the last ones of each training: an area that selected the weights could not judge them.
+    Weights are the last ones of each training: an area that selected the weights could not judge them. With another
+    column, its values take the place of areas, and `ByColumn` that of the training's split; scenes that have no value
+    neither train nor judge. Ground on both sides is refused there as everywhere.
     """
 
     training_config: str
@@ -41,9 +47,11 @@ class CrossValidationConfig:
     labels_path: str
     """Folder of label rasters."""
     output_path: str
-    """Folder for predictions (<variant>/<area>), and the table of scores."""
+    """Folder for predictions (<variant>/<value>), and the table of scores."""
+    column: str = AREA
+    """Column of scenes.parquet and of the table of tiles whose values are left out in turn: area, date, event, ..."""
     areas: tuple[str, ...] | None = None
-    """Areas to leave out in turn; None takes every area of the scenes."""
+    """Values of the column to leave out in turn, as texts; None takes every one that the scenes have."""
     parameters: dict[str, str] = field(default_factory=dict)
     """Overrides of the training's config that all variants share."""
     variants: dict[str, dict[str, str]] = field(default_factory=lambda: {"base": {}})
@@ -52,46 +60,61 @@ class CrossValidationConfig:
     """Name of a way to make maps to its overrides of the inference's config; each is made with every training."""
     scoring: ScoringConfig = ScoringConfig()
     """Units and intervals of the scores."""
-    name: str = "leave one area out"
+    name: str = TITLE
     """Name of the parent run."""
+
+    @property
+    def title(self) -> str:
+        """The name; where none was given, it says what is left out."""
+        return f"leave one {self.column} out" if self.name == TITLE else self.name
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One training with one area left out."""
+    """One training with one value of a column left out."""
 
     variant: str
-    area: str
+    value: str
     overrides: Mapping[str, str]
+    column: str = AREA
 
     @property
     def name(self) -> str:
-        return f"{self.variant}, without {self.area}"
+        return f"{self.variant}, without {self.value if self.column == AREA else f'{self.column} {self.value}'}"
 
     def parameters(self, config: CrossValidationConfig) -> dict[str, str]:
         """Parameters of the entry point ``training``."""
-        own = {
-            "config_path": config.training_config,
-            "data.split.validation_areas": self.area,
-            "validation.metric": "None",
-        }
+        own = {"config_path": config.training_config} | self._split() | {"validation.metric": "None"}
         own["validation.every"] = str(NEVER)  # but at the end
         return own | {"name": self.name} | dict(config.parameters) | dict(self.overrides)
 
+    def _split(self) -> dict[str, str]:
+        """Overrides of the training that hold the value out."""
+        if self.column == AREA:
+            return {"data.split.validation_areas": self.value}
+        split = f"{ByColumn.__module__}:{ByColumn.__qualname__}"
+        held = {"data.split.column": self.column, "data.split.validation": json.dumps([self.value])}
+        return {"data.split": split} | held
+
+    def _scenes(self) -> dict[str, str]:
+        """Overrides of the inference that take the scenes with the value."""
+        return {"areas": self.value} if self.column == AREA else {"only": json.dumps({self.column: [self.value]})}
+
     def map_parameters(self, config: CrossValidationConfig, way: str, run_id: str) -> dict[str, str]:
-        """Parameters of the entry point ``inference`` for the area that was left out."""
+        """Parameters of the entry point ``inference`` for the scenes that were left out."""
         paths = {
             "input_path": config.scenes_path,
             "labels_path": config.labels_path,
             "output_path": self.output(config, way),
         }
-        own = {"config_path": config.inference_config, "run_id": run_id, "areas": self.area}
+        own = {"config_path": config.inference_config, "run_id": run_id} | self._scenes()
         scoring = {"score_prefix": "held_out", "scoring.block": str(config.scoring.block)}
         return own | paths | scoring | config.maps[way]
 
     def output(self, config: CrossValidationConfig, way: str) -> str:
         """Folder of this fold's predictions and scores."""
-        return f"{config.output_path}/{label(self.variant, way, config)}/{self.area}"
+        folder = self.value if self.column == AREA else quote(self.value, safe=" ").replace("..", "%2E%2E")
+        return f"{config.output_path}/{label(self.variant, way, config)}/{folder}"
 
 
 def label(variant: str, way: str, config: CrossValidationConfig) -> str:
@@ -99,15 +122,23 @@ def label(variant: str, way: str, config: CrossValidationConfig) -> str:
     return variant if len(config.maps) == 1 else f"{variant}, {way}"
 
 
-def folds(config: CrossValidationConfig, areas: Sequence[str]) -> Iterator[Fold]:
-    """All trainings, area by area within a variant. Raises CatalogError for unknown areas, or when there is only one."""
-    chosen = tuple(config.areas or sorted(set(areas)))
-    require_areas(chosen, areas)
-    if len(set(areas)) < 2:
-        raise CatalogError("cross-validation leaves one area out and needs at least two. Use block folds within one.")
+def folds(config: CrossValidationConfig, values: Sequence[str]) -> Iterator[Fold]:
+    """All trainings, value by value within a variant; `values` are those that the scenes have in the column.
+
+    Raises CatalogError for values that no scene has, or when there is only one.
+    """
+    chosen = tuple(config.areas or sorted(set(values)))
+    if config.column == AREA:
+        require_areas(chosen, values)
+    else:
+        require_values(config.column, chosen, values, "areas")
+    if len(set(values)) < 2:
+        what = f"cross-validation leaves one {config.column} out and needs at least two."
+        all_there = f"There is {', '.join(sorted(set(values))) or 'none'}. Choose another column."
+        raise CatalogError(f"{what} {'Use block folds within one.' if config.column == AREA else all_there}")
     for variant, overrides in config.variants.items():
-        for area in chosen:
-            yield Fold(variant, area, overrides)
+        for value in chosen:
+            yield Fold(variant, value, overrides, config.column)
 
 
 class CrossValidationResults:
@@ -121,16 +152,17 @@ class CrossValidationResults:
             for way in config.maps:
                 name = label(fold.variant, way, config)
                 table = self.tables.setdefault(name, ScoreTable(training.tasks, config.scoring))
-                table.extend(
-                    read_table(absolute(fold.output(config, way)) / UNITS, ("key", "task", "matrix"), "inference")
-                )
+                units = absolute(fold.output(config, way)) / UNITS
+                rows = read_table(units, ("key", "task", "matrix"), "inference")
+                table.extend(rows.assign(area=fold.value))  # tables of scores group by area
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Scores with intervals: a row per variant, task and area, and all areas together (column `of`)."""
+        """Scores with intervals: a row per variant, task and value left out, and all together (column `of`)."""
         frames = [table.frame().assign(variant=name) for name, table in self.tables.items()]
         joined = pd.concat(frames, ignore_index=True)
-        return joined[joined["of"] != "scene"][["variant", *(c for c in joined.columns if c != "variant")]]
+        kept = joined[joined["of"] != "scene"].replace({"of": {AREA: self.config.column}})
+        return kept[["variant", *(c for c in joined.columns if c != "variant")]]
 
     @cached_property
     def comparisons(self) -> dict[str, pd.DataFrame]:
@@ -143,20 +175,21 @@ class CrossValidationResults:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Scores of all areas together with the ends of their intervals, under ``held_out/<variant>/...``."""
+        """Scores of all values together with the ends of their intervals, under ``held_out/<variant>/...``."""
         found: dict[str, float] = {}
         for name, table in self.tables.items():
             found |= table.metrics(f"held_out/{name}")
         return found
 
     def text(self) -> str:
-        """For people: a line per variant with its interval, the areas' IoU, and the differences to the first variant."""
-        areas = sorted(set(self.frame[self.frame["of"] == "area"]["name"]))
-        width = max(map(len, self.tables))
-        lines = [f"{'':{width}s}  {'IoU, all held-out areas':26s}{''.join(f'{area:>12s}' for area in areas)}"]
+        """For people: a line per variant with its interval, each value's IoU, and the differences to the first variant."""
+        values = sorted(set(self.frame[self.frame["of"] != "all"]["name"]))
+        width, wide = max(map(len, self.tables)), max(12, *(len(value) + 1 for value in values))
+        head = f"IoU, all {'held-out areas' if self.config.column == AREA else 'left out'}"
+        lines = [f"{'':{width}s}  {head:26s}{''.join(f'{value:>{wide}s}' for value in values)}"]
         for (name, _), part in self.frame.groupby(["variant", "task"], sort=False):
             rows = {row["name"]: row for row in as_dicts(part)}
-            cells = "".join(f"{rows[a]['iou_fg']:12.3f}" if a in rows else f"{'':12s}" for a in areas)
+            cells = "".join(f"{rows[v]['iou_fg']:{wide}.3f}" if v in rows else f"{'':{wide}s}" for v in values)
             row = rows["all"]
             lines.append(f"{name:{width}s}  {interval_text(row, 'iou_fg'):26s}{cells}")
         for name, table in self.comparisons.items():
@@ -180,4 +213,6 @@ class CrossValidationResults:
         for row in as_dicts(self.frame):
             bar = iou_bar(str(row["variant"]), row)
             groups.setdefault(f"{row['task']}, {row['name']}", []).append(bar)
-        return bars_figure(groups, "IoU of the foreground in areas that were left out")
+        column = self.config.column
+        left_out = "in areas that were left out" if column == AREA else f"where its {column} was left out"
+        return bars_figure(groups, f"IoU of the foreground {left_out}")

@@ -33,7 +33,7 @@ class DataConfig:
     """Folder with tile_stats.parquet; several, separated by ``;``, are one data set, such as scenes at several
     resolutions. Tiles of one scene are on one side of the split, whichever folder they are in."""
     split: Split = ByArea()
-    """Who trains, judges and reports: ByArea(validation_areas=...), ByFold(...), RandomSplit(...), BlockFolds(...).
+    """Who trains, judges and reports: ByArea(validation_areas=...), ByFold(...), ByColumn(...), RandomSplit(...), BlockFolds(...).
     Without validation tiles all train and the last weights are kept."""
     subset: Subset = Subset()
     """Part of the training side that is learned from, such as Subset(fraction=0.4, by="scene"); who judges stays."""

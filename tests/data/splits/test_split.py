@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 
 from swath.config import build, configclass, override, resolve
 from swath.data.leakage.leaks import LeakKind
-from swath.data.splits.split import BlockFolds, ByArea, ByFold, RandomSplit, Split, divide
+from swath.data.splits.split import BlockFolds, ByArea, ByColumn, ByFold, RandomSplit, Split, divide
 from swath.errors import CatalogError, ConfigError, LeakError
 from tests.synthetic import tile_table
 
@@ -37,7 +37,7 @@ class Holder:
     "split",
     [
         ByArea(validation_areas=("a",)), ByFold(validation_fold=2, test_fold=None), RandomSplit(by="group", stable=True),
-        BlockFolds(block=512, buffer=64.5, unit="metres"),
+        BlockFolds(block=512, buffer=64.5, unit="metres"), ByColumn(column="date", validation=("20150102",)),
     ],
 )  # fmt: skip
 def test_c05_a_split_is_a_config_value(split: Split) -> None:
@@ -45,7 +45,7 @@ def test_c05_a_split_is_a_config_value(split: Split) -> None:
     assert build(json.loads(json.dumps(resolve(holder)))) == holder
     name, text, value = {
         ByArea: ("validation_areas", "a,b", ("a", "b")), ByFold: ("test_fold", "3", 3), RandomSplit: ("seed", "7", 7),
-        BlockFolds: ("block", "1000", 1000.0),
+        BlockFolds: ("block", "1000", 1000.0), ByColumn: ("validation", '["a, b", "1"]', ("a, b", "1")),
     }[type(split)]  # fmt: skip
     assert getattr(override(holder, f"split.{name}", text).split, name) == value
 
@@ -114,6 +114,51 @@ def test_c19_a_fold_judges_another_tests_and_tiles_in_none_are_unused() -> None:
         ByFold(validation_fold=1, test_fold=1).assign(tiles)
     with pytest.raises(CatalogError, match=r"no column 'part' in the table\. Run `generate_tiles_stats`"):
         ByFold(column="part").assign(tiles)
+
+
+# ---------------------------------------------------------------------------------------------------------- by column
+
+
+@LAW
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=12), st.sets(st.sampled_from("abcde")))
+def test_c16_by_column_area_is_by_area(areas: list[str], held_out: set[str]) -> None:
+    tiles = tile_table([(0, 0, 1)] * len(areas), areas=areas)
+    names = tuple(sorted(held_out))
+
+    def outcome(split: Split) -> object:
+        try:
+            return split.assign(tiles).tolist()
+        except CatalogError as error:
+            return str(error).replace("Values of 'area' in the table", "Areas in the table")
+
+    assert outcome(ByColumn(column="area", validation=names)) == outcome(ByArea(validation_areas=names))
+
+
+def test_c83_values_of_a_column_judge_and_tiles_without_one_are_unused() -> None:
+    tiles = tile_table([(0, 0, 1)] * 6).assign(event=["a", "b", "c", None, "", "a"], orbit=[1, 2, 3, None, 12, 1])
+    sides = ["validation", "training", "test", "unused", "unused", "validation"]
+    assert ByColumn(column="event", validation=("a",), test=("c",)).assign(tiles).tolist() == sides
+    sides[4] = "training"
+    assert ByColumn(column="orbit", validation=("1",), test=("3",)).assign(tiles).tolist() == sides
+    with pytest.raises(CatalogError, match=r"no tiles of d\. Values of 'event' in the table: a, b, c\."):
+        ByColumn(column="event", validation=("d",)).assign(tiles)
+    with pytest.raises(LeakError, match="a cannot both train and judge"):
+        ByColumn(column="event", validation=("a",), test=("a",)).assign(tiles)
+    with pytest.raises(
+        CatalogError, match=r"no column 'date' in the table\. It has: key, .*`generate_tiles_stats` have"
+    ):
+        ByColumn(column="date", validation=("a",)).assign(tiles)
+
+
+def test_c83_a_date_left_out_over_the_same_ground_is_a_leak() -> None:
+    tiles = tile_table([(0, 0, 9), (0, 0, 9), (50, 0, 9)], areas=["a", "a", "b"], scenes=["s", "t", "u"])
+    tiles = tiles.assign(date=["2014", "2015", "2015"])
+    with pytest.raises(LeakError, match="ground"):
+        divide(tiles, ByColumn(column="date", validation=("2014",)))
+    allowed = divide(tiles, ByColumn(column="date", validation=("2014",)), allow_leaks=True)
+    assert list(allowed.validation["key"]) == ["t0"]
+    apart = tiles.assign(date=["2014", "2014", "2015"])
+    assert divide(apart, ByColumn(column="date", validation=("2014",))).leaks == ()
 
 
 # ---------------------------------------------------------------------------------------------------------- by chance

@@ -18,6 +18,7 @@ from swath.data.leakage.footprints import Geometries, too_near
 from swath.data.leakage.leaks import KINDS, LeakKind, require_disjoint
 from swath.data.splits.blocks import Unit, boxes_of, folds_of_blocks, frames_of
 from swath.data.splits.subset import hash_of
+from swath.data.tables import texts_of
 from swath.errors import CatalogError, ConfigError, LeakError
 
 Side = Literal["training", "validation", "test", "unused"]
@@ -40,19 +41,8 @@ class ByArea:
 
         Raises CatalogError for an area that the table does not have and LeakError for one on two sides.
         """
-        known, lists = set(tiles["area"]), (self.validation_areas, self.test_areas, self.training_areas or ())
-        unknown = [area for areas in lists for area in areas if area not in known]
-        if unknown:
-            raise CatalogError(
-                f"data: no tiles of {', '.join(unknown)}. Areas in the table: {', '.join(sorted(known))}."
-            )
-        named = [area for areas in lists for area in set(areas)]
-        twice = sorted({area for area in named if named.count(area) > 1})
-        if twice:
-            raise LeakError(
-                f"data: {', '.join(twice)} cannot both train and judge. Take it out of one of the two lists."
-            )
-        area = tiles["area"]
+        area, lists = tiles["area"], (self.validation_areas, self.test_areas, self.training_areas or ())
+        _require_apart(lists, set(area), "Areas in the table")
         trains = True if self.training_areas is None else area.isin(self.training_areas)
         return _settled(tiles, area.isin(self.validation_areas), area.isin(self.test_areas), trains)
 
@@ -75,6 +65,36 @@ class ByFold:
         fold = tiles[self.column]
         _require_folds((self.validation_fold, self.test_fold), sorted(set(fold[fold >= 0])))
         return _settled(tiles, fold == self.validation_fold, fold == self.test_fold, fold >= 0)
+
+
+@configclass
+class ByColumn:
+    """Tiles with some values in a column judge, all others train: whole dates, events, sensors.
+
+    Values are compared as texts. Tiles without a value take no part: nobody knows whether theirs is one that judges.
+    """
+
+    column: str = "area"
+    """Column of the table of tiles; it has those of scenes.parquet."""
+    validation: tuple[str, ...] = ()
+    """Values held out to judge."""
+    test: tuple[str, ...] = ()
+    """Values that neither train nor select weights."""
+
+    def assign(self, tiles: gpd.GeoDataFrame) -> pd.Series:
+        """Side of each row by its value.
+
+        Raises CatalogError for a column or a value that the table does not have and LeakError for one on two sides.
+        """
+        if self.column not in tiles:
+            raise CatalogError(
+                f"data: no column {self.column!r} in the table. It has: {', '.join(tiles.columns)}. Columns of "
+                "scenes.parquet are there once `generate_tiles` and `generate_tiles_stats` have run again."
+            )
+        value = texts_of(tiles, self.column, "data")
+        known = set(value.dropna())
+        _require_apart((self.validation, self.test), known, f"Values of {self.column!r} in the table")
+        return _settled(tiles, value.isin(self.validation), value.isin(self.test), value.notna())
 
 
 @configclass
@@ -177,7 +197,7 @@ class BlockFolds:
         return np.select([tests, judges, trains], ["test", "validation", "training"], "unused")
 
 
-Split = ByArea | ByFold | RandomSplit | BlockFolds
+Split = ByArea | ByFold | ByColumn | RandomSplit | BlockFolds
 """What a training's config may hold: a value with `assign(tiles) -> Series of Side`."""
 
 
@@ -224,6 +244,17 @@ def _settled(tiles: gpd.GeoDataFrame, validation: Mask, test: Mask = False, trai
         counts = ", ".join(f"{name} {(side == name).sum()}" for name in ("validation", "test", "unused"))
         raise CatalogError(f"data: no tile is left to train on ({counts}). Hold out less, or take smaller blocks.")
     return pd.Series(side, index=tiles.index, name="side")
+
+
+def _require_apart(lists: Sequence[Sequence[str]], known: Collection[str], what: str) -> None:
+    """Every name of the lists is known and in one of them only; `what` introduces the known ones."""
+    unknown = [name for names in lists for name in names if name not in known]
+    if unknown:
+        raise CatalogError(f"data: no tiles of {', '.join(unknown)}. {what}: {', '.join(sorted(known))}.")
+    named = [name for names in lists for name in set(names)]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if twice:
+        raise LeakError(f"data: {', '.join(twice)} cannot both train and judge. Take it out of one of the two lists.")
 
 
 def _require_folds(wanted: Sequence[int | None], known: Sequence[int]) -> None:
