@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from swath.errors import ConfigError
+
+if TYPE_CHECKING:
+    from swath.training.config import EarlyStopping, Plateau
 
 log = logging.getLogger("swath.training")
 
@@ -104,3 +110,24 @@ class Patience:
     @property
     def spent(self) -> bool:
         return self.waited >= self.patience
+
+    def state(self) -> list[float | int | None]:
+        """What has been counted so far, in plain values."""
+        return [self.best, self.waited]
+
+    def load(self, state: Sequence[Any]) -> None:
+        """The inverse of `state`."""
+        self.best, self.waited = state
+
+
+def patience_of(settings: EarlyStopping | Plateau, default: str | None) -> Patience:
+    """What early stopping or a plateau counts by, on its own metric or on the one that selects the weights.
+
+    Raises ConfigError when there is neither.
+    """
+    metric = settings.metric or default
+    if not metric:
+        raise ConfigError(
+            "early_stopping and plateau watch a validation metric: hold areas out and name one in `metric`"
+        )
+    return Patience(metric, settings.patience, settings.min_delta)

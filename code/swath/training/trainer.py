@@ -27,12 +27,12 @@ from swath.scoring.table import ScoreTable
 from swath.training.averaging import Averages
 from swath.training.batches import Batches
 from swath.training.checkpoint import load_weights, save_weights, warm_start
-from swath.training.config import EarlyStopping, Plateau, TrainingConfig
+from swath.training.config import TrainingConfig
 from swath.training.learner import Learner, mix, seed_everything
 from swath.training.loop import Loop, resume_folder
 from swath.training.loop import Reports as Reports  # scripts find it here
 from swath.training.resume_state import ResumeState
-from swath.training.selection import Patience, Selection
+from swath.training.selection import Patience, Selection, patience_of
 from swath.training.sides import Sides, fit_preprocessing, most_foreground
 
 log = logging.getLogger("swath.training")
@@ -51,18 +51,59 @@ def build_training(config: TrainingConfig, reports: Reports, start_from: Path | 
     seed_everything(config.seed)
     device = device_of(config.device)
     batches = Batches(config, device, list(config.tasks), config.unlabelled)
+    model, losses = _fitted_model(config, batches, start_from), config.losses()
+    total = batches.steps * config.epochs
+    learner = Learner(config, model, losses, device, total, config.tasks, config.unlabelled)
+    if idist.get_rank():  # weights are equal by now; each rank drops out other activations
+        torch.manual_seed(mix(config.seed, idist.get_rank()))
+    loop = Loop(config, learner, batches, resume_folder(config), reports)
+    validation_loader = batches.whole_tiles(batches.folds.validation)
+    metric = config.validation.metric if validation_loader is not None else None
+    selection = Selection((metric, *config.validation.also) if metric else (), config.validation.top)
+    require_metrics(config, losses, selection)
+    stop, plateau = config.validation.early_stopping, config.plateau
+    return Training(
+        config=config,
+        reports=reports,
+        batches=batches,
+        learner=learner,
+        loop=loop,
+        averages=Averages(model, config.ema_decay, config.swa_from),
+        validation_loader=validation_loader,
+        selection=selection,
+        patience=patience_of(stop, metric) if stop else None,
+        plateau=patience_of(plateau, metric) if plateau else None,
+        shown=most_foreground(batches.folds.validation, config.validation.panels),
+    )
+
+
+def _fitted_model(config: TrainingConfig, batches: Batches, start_from: Path | None) -> SegmentationModel:
+    """The model at its start: weights of another training where there are some, constants of the training tiles."""
     bands = batches.train_set.bands
     model = build_model(bands, config.channels, config.fill, config.normaliser, config.model, config.tasks, config.rgb)
     if config.warm_start and start_from:
         warm_start(model, start_from, config.warm_start.part)
     fit_preprocessing(model, batches.folds, list(config.tasks), config.seed)
-    total = batches.steps * config.epochs
-    learner = Learner(config, model, config.losses(), device, total, config.tasks, config.unlabelled)
-    if idist.get_rank():  # weights are equal by now; each rank drops out other activations
-        torch.manual_seed(mix(config.seed, idist.get_rank()))
-    loop = Loop(config, learner, batches, resume_folder(config), reports)
-    averages = Averages(model, config.ema_decay, config.swa_from)
-    return Training(config=config, reports=reports, batches=batches, learner=learner, loop=loop, averages=averages)
+    return model
+
+
+def logged_metrics(config: TrainingConfig, losses: TaskLosses) -> set[str]:
+    """Every score that an evaluation can log."""
+    matrices = {name: np.ones((len(task.classes),) * 2, np.int64) for name, task in config.tasks.items()}
+    found = Evaluation(matrices, dict.fromkeys(losses.names, 0.0))
+    return set(found.metrics(VALIDATION, config.tasks, config.validation.scoring.combined))
+
+
+def require_metrics(config: TrainingConfig, losses: TaskLosses, selection: Selection) -> None:
+    """Raise ConfigError for a score that no evaluation logs."""
+    names = logged_metrics(config, losses)
+    wrong = [score for score in config.validation.scoring.combined if f"{VALIDATION}/{score}" not in names]
+    if wrong:
+        have = ", ".join(sorted(name.removeprefix(f"{VALIDATION}/") for name in names))
+        raise ConfigError(f"validation.scoring.combined: no score {', '.join(wrong)}. There are: {have}.")
+    unknown = selection.unknown(names)
+    if unknown:
+        raise ConfigError(f"validation.metric={unknown[0]}: not among the logged metrics {', '.join(sorted(names))}")
 
 
 @dataclass
@@ -78,34 +119,17 @@ class Training:
     learner: Learner
     loop: Loop
     averages: Averages
+    validation_loader: Loader | None
+    selection: Selection
+    patience: Patience | None
+    """What ends the training early, where the config says so."""
+    plateau: Patience | None
+    """What lowers the learning rate, where the config says so."""
+    shown: list[str]
+    """Keys of the tiles that panels show."""
     evaluated: int = -1
     stopped: str = ""
     """Why the training ended before its last epoch."""
-
-    def __post_init__(self) -> None:
-        validation = self.config.validation
-        self.validation_loader = self.batches.whole_tiles(self.folds.validation)
-        self.shown = most_foreground(self.folds.validation, validation.panels)
-        metric = validation.metric if self.validation_loader is not None else None
-        self.selection = Selection((metric, *validation.also) if metric else (), validation.top)
-        self._require_metrics()
-        stop, plateau = validation.early_stopping, self.config.plateau
-        self.patience = patience_of(stop, metric) if stop else None
-        self.plateau = patience_of(plateau, metric) if plateau else None
-
-    def _require_metrics(self) -> None:
-        """Raise ConfigError for a score that no evaluation logs."""
-        names = self._metric_names()
-        combined = self.config.validation.scoring.combined
-        wrong = [score for score in combined if f"{VALIDATION}/{score}" not in names]
-        if wrong:
-            have = ", ".join(sorted(name.removeprefix(f"{VALIDATION}/") for name in names))
-            raise ConfigError(f"validation.scoring.combined: no score {', '.join(wrong)}. There are: {have}.")
-        unknown = self.selection.unknown(names)
-        if unknown:
-            raise ConfigError(
-                f"validation.metric={unknown[0]}: not among the logged metrics {', '.join(sorted(names))}"
-            )
 
     @property
     def device(self) -> torch.device:
@@ -220,12 +244,6 @@ class Training:
     def _metrics(self, found: Evaluation, prefix: str) -> dict[str, float]:
         return found.metrics(prefix, self.config.tasks, self.config.validation.scoring.combined)
 
-    def _metric_names(self) -> set[str]:
-        """Every score that an evaluation can log."""
-        matrices = {name: np.ones((len(task.classes),) * 2, np.int64) for name, task in self.config.tasks.items()}
-        terms = dict.fromkeys(self.losses.names, 0.0)
-        return set(self._metrics(Evaluation(matrices, terms), VALIDATION))
-
     def _offer(self, values: Mapping[str, float], iteration: int) -> None:
         kept = self.selection.offer(values, iteration)
         if kept and is_main():
@@ -307,7 +325,7 @@ class Training:
         """What decides, as tensors and plain values."""
         return {
             "evaluated": self.evaluated, "stopped": self.stopped, "selection": self.selection.state(),
-            "averages": self.averages.state(), "patience": _counts(self.patience), "plateau": _counts(self.plateau),
+            "averages": self.averages.state(), "patience": self.patience and self.patience.state(), "plateau": self.plateau and self.plateau.state(),
         }  # fmt: skip
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -315,27 +333,7 @@ class Training:
         self.averages.load(state["averages"])
         self.selection.load(state["selection"])
         self.evaluated, self.stopped = state["evaluated"], state["stopped"]
-        _recount(self.patience, state["patience"])
-        _recount(self.plateau, state["plateau"])
-
-
-def patience_of(settings: EarlyStopping | Plateau, default: str | None) -> Patience:
-    """What early stopping or a plateau counts by, on its own metric or on the one that selects the weights.
-
-    Raises ConfigError when there is neither.
-    """
-    metric = settings.metric or default
-    if not metric:
-        raise ConfigError(
-            "early_stopping and plateau watch a validation metric: hold areas out and name one in `metric`"
-        )
-    return Patience(metric, settings.patience, settings.min_delta)
-
-
-def _counts(patience: Patience | None) -> list[Any] | None:
-    return [patience.best, patience.waited] if patience else None
-
-
-def _recount(patience: Patience | None, counts: list[Any] | None) -> None:
-    if patience and counts:
-        patience.best, patience.waited = counts
+        for name in ("patience", "plateau"):
+            watching, counts = getattr(self, name), state[name]
+            if watching and counts:
+                watching.load(counts)
