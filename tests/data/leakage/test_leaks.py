@@ -217,8 +217,8 @@ def test_c19_folds_of_groups_never_leak(seed: int, folds: int) -> None:
 
 def copied(scenes: Path, name: str, change: Callable[[np.ndarray], np.ndarray], origin: tuple[float, float]) -> None:
     """A changed copy of the first scene in an area of its own, far away, compressed and with another nodata value."""
-    image = change(read_image(scenes / "north" / "s1a_north_3b_ASC_20150102.tif"))
-    path = scenes / name / f"s1a_{name}_3b_ASC_20150301.tif"
+    image = change(read_image(scenes / "north" / "s1a_north_ASC_20150102.tif"))
+    path = scenes / name / f"s1a_{name}_ASC_20150301.tif"
     path.parent.mkdir(parents=True)
     spec = RasterSpec(grid=grid(image.shape[1:], origin), bands=("vh", "vv"), dtype="float32", nodata=-1, compress=True)
     write_raster(path, image, spec)
@@ -231,7 +231,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, area in enumerate(("north", "south")):
         image = texture((128, 192), 20 + i)
         image[:, :, -6:] = np.nan
-        path = root / area / f"s1a_{area}_3b_ASC_20150102.tif"
+        path = root / area / f"s1a_{area}_ASC_20150102.tif"
         write_image(path, image, grid((128, 192), (300_000.0 + 50_000 * i, 3_700_000.0)), ("vh", "vv"))
     copied(root, "repacked", lambda image: image, (500_000.0, 3_700_000.0))
     copied(root, "brighter", lambda image: 4 * image, (600_000.0, 3_700_000.0))
