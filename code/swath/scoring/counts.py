@@ -35,7 +35,7 @@ by row, rows = truth.
 """
 
 _NO_CONDITION = {
-    "image", "mask", "bands", "crs", "geometry", "geometry_crs", "skip", "core_row", "core_col", "core_height",
+    "image", "mask", "labels", "nodata", "bands", "crs", "geometry", "geometry_crs", "skip", "core_row", "core_col", "core_height",
     "core_width", "scene_height", "scene_width", "scene_transform",
 }  # fmt: skip
 
