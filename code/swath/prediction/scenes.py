@@ -54,7 +54,7 @@ def fresh_ledger(config: InferenceConfig, output: Path) -> Ledger:
         **leaves(resolve(config.sliding), "sliding"),
     }  # fmt: skip
     ledger = Ledger(output, "inference", settings, replace=True)
-    if ledger.differs and idist.get_rank() == 0:
+    if ledger.differs and is_main():
         for name in ("classes", "probabilities"):
             shutil.rmtree(output / name, ignore_errors=True)
     return ledger
@@ -115,7 +115,7 @@ class ScenePredictor:
             grid, todo = on_all_ranks(lambda: self._plan(image, output, strips, attempt is not None))[0]
             mine = partition(todo, idist.get_rank(), idist.get_world_size())
             on_all_ranks(lambda: self._compute(image, strips, mine, about or {}))
-            if idist.get_rank() == 0:
+            if is_main():
                 self._join(grid, strips, output)
                 strips.clear()
         return grid.shape[0] * grid.shape[1]
@@ -123,7 +123,7 @@ class ScenePredictor:
     def _plan(self, image: Path, output: SceneOutput, strips: Strips, resume: bool) -> tuple[Grid, list[int]]:
         """The scene's grid, and which strips are to be computed."""
         grid = describe(image).grid
-        if idist.get_rank() == 0:
+        if is_main():
             strips.open(resume)
             for path in output.paths:
                 remove_partial(path)

@@ -29,8 +29,7 @@ from swath.training.batches import Batches
 from swath.training.checkpoint import load_weights, save_weights, warm_start
 from swath.training.config import TrainingConfig
 from swath.training.learner import Learner, mix, seed_everything
-from swath.training.loop import Loop, resume_folder
-from swath.training.loop import Reports as Reports  # scripts find it here
+from swath.training.loop import Loop, Reports, resume_folder
 from swath.training.resume_state import ResumeState
 from swath.training.selection import Patience, Selection, patience_of
 from swath.training.sides import Sides, fit_preprocessing, most_foreground
