@@ -5,28 +5,31 @@ from swath.config.help import answer
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
+from functools import partial
+
 from swath import config as configs
 from swath import tracking
 from swath.data.tables import read_scenes, texts_of
+from swath.scoring.report import UNITS
 from swath.studies.cross_validation import CrossValidationConfig, CrossValidationResults, Fold, folds
-from swath.studies.pipeline import PRELOAD, digest_of
+from swath.studies.current import made_by
+from swath.studies.pipeline import PRELOAD, config_of
 
 
-def step(run: tracking.Run, entry_point: str, name: str, parameters: dict[str, str], before: str = "") -> tuple:
-    """(run id of a step, done before or now; digest of all that decides its result)."""
-    digest, _ = digest_of(entry_point, parameters, before)
-    child = tracking.ChildStep(entry_point=entry_point, parameters=parameters, digest=digest, name=name)
-    return tracking.ensure_step(run, child), digest
+def step(run: tracking.Run, entry_point: str, name: str, parameters: dict[str, str]) -> str:
+    """The run id of a step, done before or now."""
+    child = tracking.ChildStep(entry_point=entry_point, parameters=parameters, name=name)
+    return tracking.ensure_step(run, child, partial(made_by, config_of(parameters["config_path"], parameters)))
 
 
-def one_fold(run: tracking.Run, config: CrossValidationConfig, fold: Fold) -> dict[str, str]:
-    """Train without the fold's value and map its scenes in every way; the run ids by name."""
-    run_id, digest = step(run, "training", fold.name, fold.parameters(config))
-    ids = {f"training, {fold.name}": run_id}
-    for way in config.maps:
-        name = f"{fold.name}, {way}"
-        ids[name], _ = step(run, "inference", name, fold.map_parameters(config, way, run_id), digest)
-    return ids
+def one_fold(run: tracking.Run, config: CrossValidationConfig, fold: Fold) -> tuple[str, dict[str, str]]:
+    """Train without the fold's value and map its scenes in every way; the run ids of the training and of each way."""
+    training = step(run, "training", fold.name, fold.parameters(config))
+    maps = {
+        way: step(run, "inference", f"{fold.name}, {way}", fold.map_parameters(config, way, training))
+        for way in config.maps
+    }
+    return training, maps
 
 
 def main() -> None:
@@ -36,10 +39,15 @@ def main() -> None:
     plan = list(folds(config, sorted(set(texts_of(scenes, config.column, "column").dropna()))))
     output = configs.absolute(config.output_path)
     with tracking.run(config, config_path, config.title, kind="cross-validation") as run:
-        for fold in plan:
-            ids = one_fold(run, config, fold)
-            run.log_params({f"run_id.{name}": run_id for name, run_id in ids.items()})
-        results = CrossValidationResults(config, plan)
+        results = CrossValidationResults(config)
+        for number, fold in enumerate(plan):
+            training, maps = one_fold(run, config, fold)
+            run.log_params({f"run_id.training, {fold.name}": training})
+            for way, run_id in maps.items():
+                run.log_params({f"run_id.{fold.name}, {way}": run_id})
+                folder = run.scratch / f"{number} {way}"
+                folder.mkdir()
+                results.add(fold, way, tracking.fetch(run_id, UNITS, folder))
         run.log_metrics(results.metrics())
         for path in results.write(output):
             run.log_file(path)

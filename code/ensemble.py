@@ -13,6 +13,7 @@ from swath import tracking
 from swath.errors import TrackingError
 from swath.prediction.ensemble import EnsembleConfig, ensemble_jobs, member_weights
 from swath.scoring.lineage import origin_of, prediction_folders, require_elsewhere
+from swath.steps.config import ledger_of
 from swath.steps.run import run_step
 
 
@@ -29,7 +30,9 @@ def main() -> None:
         run.log_metrics({f"ensemble/weight_{i}": weight for i, weight in enumerate(weights)})
         run.set_tags({"swath.training_run": ", ".join(sorted({r for f in folders for r in origin_of(f).run_ids}))})
         settled = replace(config, weights=weights, scores=None, score_metric=None)  # what decides the result
-        run_step("ensemble", jobs, settled, output, tracking.provenance(config_path), run.log_metrics)
+        ledger = ledger_of("ensemble", settled, output)
+        run_step(ledger, jobs, settled, tracking.provenance(config_path), run.log_metrics)
+        ledger.complete(jobs, run.id)
 
 
 def score_of(folder: Path, metric: str) -> float:

@@ -13,7 +13,7 @@ from swath import tracking
 from swath.distributed import is_main, process_group
 from swath.prediction import previews
 from swath.prediction.config import InferenceConfig
-from swath.prediction.scored import infer
+from swath.prediction.scored import complete_inference, decides_scores, infer
 from swath.scoring.report import ScoreReport
 from swath.scoring.table import ScoreTable
 from swath.training.model_record import fetch_record
@@ -39,25 +39,31 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, name: 
             run.log_picture(picture, f"previews/{row.key}.png")
 
     about = tracking.provenance(config_path)
+    decides = decides_scores(config) if is_main() else None
     found = infer(config, record, about, lambda check: run.set_tags(check.tags(name)), ready)
     run.log_metrics({"inference/scenes": found.scenes, "inference/done_now": found.done_now})
+    written: list[Path] = []
     for prefix, table in found.tables.items():
         if prefix == config.score_prefix:
-            report(run, table, prefix, configs.absolute(config.output_path))
+            written += report(run, table, prefix, configs.absolute(config.output_path))
         else:
             print(f"\n{prefix}:")
-            report(run, table, prefix, configs.absolute(config.output_path) / prefix, prefix)
+            written += report(run, table, prefix, configs.absolute(config.output_path) / prefix, prefix)
+    if is_main():
+        complete_inference(config, decides, run.id, written)
 
 
-def report(run: tracking.Run, table: ScoreTable, prefix: str, output: Path, folder: str = "") -> None:
-    """Log a table of scores as metrics, files and pictures, and print it."""
+def report(run: tracking.Run, table: ScoreTable, prefix: str, output: Path, folder: str = "") -> list[Path]:
+    """Log a table of scores as metrics, files and pictures, and print it; return the files that stay in `output`."""
     run.log_metrics(table.metrics(prefix))
     found = ScoreReport(table)
-    for path in found.write(output):
+    written = found.write(output)
+    for path in written:
         run.log_file(path, folder=folder or None)
     for name, picture in found.pictures().items():
         run.log_picture(picture, f"{folder}/{name}".lstrip("/"))
     print(found.text())
+    return written
 
 
 if __name__ == "__main__":

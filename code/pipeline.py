@@ -5,28 +5,32 @@ from swath.config.help import answer
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
+from functools import partial
+
 from swath import config as configs
 from swath import tracking
-from swath.studies.pipeline import PipelineConfig, fill_in, plan_steps
+from swath.studies.current import made_by
+from swath.studies.pipeline import PipelineConfig, PipelineStep, check_steps, config_of, fill_in
+
+
+def do_step(run: tracking.Run, config: PipelineConfig, step: PipelineStep, run_ids: dict[str, str]) -> str:
+    """The run id of a step: of the run that left its results, where they are all there, or of one that does it now."""
+    parameters = {"config_path": step.config_path} | fill_in(step.parameters, run_ids)
+    settings = config_of(step.config_path, parameters)
+    if config.replace and hasattr(settings, "replace"):
+        parameters["replace"] = "True"
+    child = tracking.ChildStep(entry_point=step.entry_point, parameters=parameters, name=step.label)
+    return tracking.ensure_step(run, child, None if config.replace else partial(made_by, settings))
 
 
 def main() -> None:
     config, config_path = configs.from_command_line(PipelineConfig)
     tracking.warm_up(config.preload)
-    steps = plan_steps(config)
+    check_steps(config)
     with tracking.run(config, config_path, config.name, kind="pipeline") as run:
         run_ids: dict[str, str] = {}
-        fresh = False
-        for planned in steps:
-            step = planned.step
-            parameters = {"config_path": step.config_path} | fill_in(step.parameters, run_ids)
-            child = tracking.ChildStep(
-                entry_point=step.entry_point, parameters=parameters, digest=planned.digest, name=step.label
-            )
-            done = None if fresh or not planned.output_is_there else tracking.finished_step(run, child)
-            fresh = done is None
-            print(f"{'==> ' + step.label if fresh else 'done before: ' + step.label}", flush=True)
-            run_ids[step.label] = done or tracking.run_child_step(run, child)
+        for step in config.steps:
+            run_ids[step.label] = do_step(run, config, step, run_ids)
             run.log_metrics(tracking.metrics_of(run_ids[step.label]))
         run.log_params({f"run_id.{name}": run_id for name, run_id in run_ids.items()})
     for meaning, path in config.results.items():

@@ -13,6 +13,7 @@ from swath.data.tables import write_csv
 from swath.prediction.postprocess import PostprocessConfig, filter_table, postprocess_jobs
 from swath.scoring.lineage import check_predictions, prediction_folder, require_elsewhere
 from swath.scoring.pairs import Pairs
+from swath.steps.config import ledger_of
 from swath.steps.run import run_step
 from swath.training.model_record import fetch_tiles
 
@@ -31,8 +32,9 @@ def main() -> None:
             run.set_tags(check.tags("postprocess"))
             for note in check.notes:
                 print(note)
-        about = tracking.provenance(config_path)
-        results = run_step("postprocess", jobs, config, output, about, run.log_metrics)
+        about, ledger = tracking.provenance(config_path), ledger_of("postprocess", config, output)
+        results = run_step(ledger, jobs, config, about, run.log_metrics)
+        ledger.complete(jobs, run.id)
         run.log_metrics({"postprocess/changed_pixels": sum(found["changed"] for found in results.values())})
         if config.labels_path:
             table = filter_table(list(results.values()))

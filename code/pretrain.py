@@ -16,6 +16,7 @@ from swath import distributed, tracking
 from swath.figures.pictures import stacked
 from swath.nn.model import count_parameters
 from swath.scoring.evaluate import Evaluation
+from swath.training.identity import identity_of
 from swath.training.loop import Reports
 from swath.training.model_record import FOLDER, WEIGHTS
 from swath.training.pretrain_config import PretrainConfig
@@ -43,6 +44,7 @@ def pretrain(config: PretrainConfig, config_path: str) -> None:
         warm = config.warm_start
         start = tracking.located(warm.weights, f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
         pretraining = Pretraining(config, report(run) if distributed.is_main() else Reports.none(), start)
+        run.set_tags({tracking.IDENTITY: identity_of(config, pretraining.loop.inputs)})
         run.log_metrics({"model/encoder_parameters": float(count_parameters(pretraining.model.network.encoder))})
         pretraining.run()
         if distributed.is_main():

@@ -19,6 +19,7 @@ from swath.prediction.thresholds import CountJob, Search, ThresholdSearchConfig
 from swath.scoring.held_out import HeldOutCheck
 from swath.scoring.lineage import check_predictions, prediction_folders
 from swath.scoring.pairs import Pairs, pair_predictions
+from swath.steps.config import ledger_of
 from swath.steps.run import run_step
 from swath.training.model_record import fetch_tiles
 
@@ -34,8 +35,8 @@ def main() -> None:
         for note in (*(note for pairs in paired.values() for note in pairs.notes), *check.notes):
             print(note)
         jobs = thresholds.count_jobs(config, paired)
-        about = tracking.provenance(config_path)
-        counts = run_step("threshold_search", jobs, config, output, about, run.log_metrics, replace=True)
+        about, ledger = tracking.provenance(config_path), ledger_of("threshold_search", config, output)
+        counts = run_step(ledger, jobs, config, about, run.log_metrics)
         found = thresholds.search(by_area(jobs, counts), thresholds.threshold_values(config), config.score)
         report(run, found, output)
 

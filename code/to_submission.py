@@ -12,12 +12,15 @@ from swath.challenges.protocols import SubmissionWriter
 
 def main() -> None:
     config, config_path = configs.from_command_line(SubmissionWriter)  # type: ignore[type-abstract]
+    ledger, decides = config.ledger(), config.decides()
     with tracking.run(config, config_path, "to_submission") as run:
+        ledger.prepare([], config.replace, tracking.provenance(config_path))
         made = config.submit()
         run.log_metrics({f"submission/{name}": value for name, value in made.metrics.items()})
         run.log_file(made.archive)
         if made.picture is not None:
             run.log_picture(made.picture, "map.png")
+        ledger.complete([], run.id, made.written, decides)
     for line in made.lines:
         print(line)
 

@@ -20,6 +20,7 @@ from swath.nn.model import count_parameters
 from swath.scoring.evaluate import Evaluation
 from swath.scoring.report import ScoreReport
 from swath.training.config import TrainingConfig
+from swath.training.identity import identity_of
 from swath.training.loop import Reports
 from swath.training.model_record import FOLDER, WEIGHTS, write_record
 from swath.training.trainer import Training, build_training
@@ -54,8 +55,7 @@ def finish(run: tracking.Run, training: Training) -> None:
     if training.best is not None:
         run.log_metrics({"best/iteration": float(training.best_iteration)})
         print(f"best {metric} {training.best:.4f} at iteration {training.best_iteration}")
-    if training.stopped:
-        run.set_tags({"swath.stopped": training.stopped})
+    run.set_tags({"swath.stopped": training.stopped} if training.stopped else {})
     print(f"training run id: {run.id}")
 
 
@@ -72,12 +72,12 @@ def train(config: TrainingConfig, config_path: str) -> None:
     name = config.name or f"training {Path(config_path).parent.name}/{Path(config_path).stem}"
     kept = tracking.run(config, config_path, name, kind="training") if distributed.is_main() else tracking.silent_run()
     with kept as run, distributed.fail_together():
-        reports = report(run, config) if distributed.is_main() else Reports.none()
-        warm = config.warm_start
+        reports, warm = report(run, config) if distributed.is_main() else Reports.none(), config.warm_start
         start = tracking.located(warm.weights, f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
         training = build_training(config, reports, start)
-        if training.folds.leaks:
-            run.set_tags({"swath.leaks": ", ".join(training.folds.leaks), "mlflow.runName": f"{name} (leaks allowed)"})
+        run.set_tags({tracking.IDENTITY: identity_of(config, training.loop.inputs)})
+        if leaks := training.folds.leaks:
+            run.set_tags({"swath.leaks": ", ".join(leaks), "mlflow.runName": f"{name} (leaks allowed)"})
         run.log_metrics({"model/parameters": float(count_parameters(training.learner.model))})
         training.run()
         finish(run, training)

@@ -20,12 +20,12 @@ class Preparation:
         from swath import tracking
         from swath.steps.run import run_step
 
-        name, jobs = config.step_name, config.jobs()
-        with tracking.run(config, config_path, name) as run:
+        jobs, ledger = config.jobs(), config.ledger()
+        with tracking.run(config, config_path, config.step_name) as run:
             about = tracking.provenance(config_path)
-            replace = config.replaces_other_settings
-            results = run_step(name, jobs, config, config.output, about, run.log_metrics, replace)
+            results = run_step(ledger, jobs, config, about, run.log_metrics)
             report = config.finish(results)
+            ledger.complete(jobs, run.id, report.written)
             run.log_metrics(report.metrics)
             for path in report.files:
                 run.log_file(path)

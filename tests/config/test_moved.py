@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -16,10 +15,13 @@ import torch
 
 import swath.config
 from swath.data.tables import read_scenes
+from swath.errors import StepError
 from swath.geo.raster import find_rasters, read_image
 from swath.prediction.config import InferenceConfig
 from swath.prediction.scenes import predict_scenes
+from swath.steps.executors import SerialExecutor
 from swath.steps.ledger import Ledger
+from swath.steps.run import run_jobs
 from swath.training.loop import Reports
 from swath.training.model_record import read_record
 from swath.training.trainer import build_training
@@ -59,13 +61,9 @@ def test_c88_a_training_of_before_goes_on(project: Path, caplog: pytest.LogCaptu
     assert set(whole) == set(found)
 
 
-def digest_of_before(value: Any) -> str:
-    """The digest of version 0.1.0."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def test_c13_a_ledger_of_before_still_says_what_is_done(project: Path) -> None:
+def test_c13_a_ledger_of_before_is_given_up_with_a_message_unless_its_settings_were_others(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = {
         "input_path": "scenes", "masks_path": None, "write": True, "missing_values": [],
         "tiling": "swath.geo.windows:ConstantSize", "tiling.size": 48, "tiling.min_overlap": 8,
@@ -73,25 +71,20 @@ def test_c13_a_ledger_of_before_still_says_what_is_done(project: Path) -> None:
     }  # fmt: skip
     folder = project / "step"
     folder.mkdir()
-    files = [project / f"{name}.txt" for name in ("a", "b")]
-    for file in files:
-        file.write_text(file.stem)
-    lines = []
-    for file in files:
-        stamp = [str(file), file.stat().st_size, file.stat().st_mtime_ns]
-        digest = digest_of_before({"settings": digest_of_before(settings), "inputs": [stamp]})
-        lines.append(json.dumps({"key": file.stem, "digest": digest, "result": file.stem.upper()}))
-    (folder / "step.done.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "step.done.jsonl").write_text(json.dumps({"key": "a", "digest": "0123456789ab", "result": "A"}) + "\n")
     (folder / "step.settings.json").write_text(json.dumps({"settings": settings}))
+    items = [Call(key="a", argument="A", function=str.lower)]
 
-    now = {name: renamed(value) for name, value in settings.items()}
+    now = {name: renamed(value) for name, value in settings.items() if not name.endswith("_path")}
+    with pytest.raises(StepError, match=r"other settings \(tiling.size: 48 before, 64 now\)"):
+        Ledger(folder, "step", now | {"tiling.size": 64}).prepare(items, False, {})
     ledger = Ledger(folder, "step", now)
-    assert ledger.differs is None
-    items = [Call(key=file.stem, inputs=(file,)) for file in files]
-    assert ledger.finished(items) == {"a": "A", "b": "B"}
-    files[1].write_text("changed")
-    assert ledger.finished(items) == {"a": "A"}
-    assert Ledger(folder, "step", now | {"tiling.size": 64}, replace=True).differs == "tiling.size: 48 before, 64 now"
+    ledger.prepare(items, False, {})
+    assert ledger.finished(items) == {}
+    assert "made by version 0.2 or older of swath" in caplog.text
+    assert "they are made again" in caplog.text
+    assert run_jobs(items, ledger, SerialExecutor()).results == {"a": "a"}
+    assert Ledger(folder, "step", now).finished(items) == {"a": "a"}
 
 
 def renamed(value: Any) -> Any:

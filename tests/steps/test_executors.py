@@ -58,7 +58,7 @@ def prepared(raw: Path, output: Path, kind: str, workers: int | None) -> tuple[d
 
         def step(function: Callable[[Any], Any], jobs: Mapping[str, Any]) -> None:
             ledger = Ledger(output / "ledgers", function.__name__, {})
-            ledger.record_settings({})
+            ledger.prepare([], False, {})
             calls = [Call(key=key, argument=job, function=function) for key, job in jobs.items()]
             results.append(run_jobs(calls, ledger, pool).results)
 

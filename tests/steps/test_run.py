@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from swath.config import NotDecisive, OutputPath, configclass
 from swath.data.tables import TILE_COLUMNS, TILES, read_table
 from swath.errors import ConfigError, RasterError, StepError
 from swath.geo.grid import Window
 from swath.geo.raster import find_rasters, read_image
+from swath.steps.config import StepConfig, ledger_of
 from swath.steps.executors import SerialExecutor, executor
 from swath.steps.ledger import Ledger
 from swath.steps.run import run_jobs, run_step
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True)
-class Settings:
+@configclass
+class Settings(StepConfig):
     """Config of a step of the tests' own."""
 
     factor: int = 2
-    output_path: str = ""
-    executor: str = "serial"
-    workers: int | None = 1
+    output_path: OutputPath = ""
+    executor: NotDecisive[str] = "serial"
+    workers: NotDecisive[int | None] = 1
 
 
 def double(path: Path) -> int:
@@ -63,7 +64,9 @@ def numbers(tmp_path: Path) -> list[Call]:
 
 
 def run(items: list[Call], folder: Path, config: Settings | None = None) -> Mapping[str, int]:
-    return run_step("double", items, config or Settings(), folder / "out", {"command": "x"}, lambda m, s: None)
+    settings = config or Settings()
+    ledger = ledger_of("double", settings, folder / "out")
+    return run_step(ledger, items, settings, {"command": "x"}, lambda m, s: None)
 
 
 def calls(folder: Path) -> list[str]:
@@ -134,7 +137,7 @@ def test_c13_work_before_an_interrupt_is_kept(numbers: list[Call], tmp_path: Pat
         return double(path)
 
     ledger = Ledger(tmp_path / "out", "double", {})
-    ledger.record_settings({})
+    ledger.prepare(numbers, False, {})
     with pytest.raises(stop):
         run_jobs([job.by(stopping) for job in numbers], ledger, SerialExecutor())
     assert calls(tmp_path) == ["0", "1", "2"]
@@ -159,17 +162,19 @@ def test_c13_settings_decide_but_where_the_work_is_done_does_not(numbers: list[C
     run(numbers, tmp_path, Settings(executor="threads", output_path="a"))
     run(numbers, tmp_path, Settings(executor="serial", output_path="b", workers=None))
     with pytest.raises(
-        StepError, match=r"out: holds the result of double with other settings \(factor: 2 before, 3 now\)"
+        StepError,
+        match=r"out: holds results of double with other settings \(factor: 2 before, 3 now\).*-P replace=True",
     ):
         run(numbers, tmp_path, Settings(factor=3))
     saved = json.loads((tmp_path / "out" / "double.settings.json").read_text())
-    assert saved == {"settings": {"factor": 2}, "command": "x"}
+    assert saved == {"settings": {"factor": 2}, "sources": {}, "command": "x"}
 
 
 def test_c13_progress_is_reported_item_by_item(numbers: list[Call], tmp_path: Path) -> None:
     seen: list[tuple[dict[str, float], int]] = []
     with ThreadPoolExecutor(2):
-        run_step("double", numbers, Settings(), tmp_path / "out", {}, lambda m, s: seen.append((dict(m), s)))
+        ledger = ledger_of("double", Settings(), tmp_path / "out")
+        run_step(ledger, numbers, Settings(), {}, lambda m, s: seen.append((dict(m), s)))
     assert [s for m, s in seen if "preparation/items_per_second" in m] == [1, 2, 3, 4, 5]
     assert seen[-1][0]["preparation/items"] == 5
     assert seen[-1][0]["preparation/done_now"] == 5

@@ -11,8 +11,9 @@ import pytest
 
 from swath import config as configs
 from swath.errors import ConfigError
-from swath.studies.pipeline import PipelineConfig, PipelineStep, plan_steps
+from swath.studies.pipeline import PipelineConfig, PipelineStep, check_steps, config_of, fill_in
 from tests.conftest import ROOT, Script, child_environment
+from tests.synthetic import times
 
 
 def project(arguments: list[str], database: Path) -> subprocess.CompletedProcess[str]:
@@ -51,16 +52,24 @@ def test_c01_pipeline_runs_children_and_a_second_start_does_only_what_is_missing
     parent = runs["small"].info.run_id
     assert runs["generate_3b_images"].data.tags["mlflow.parentRunId"] == parent
 
-    (tmp_path / "scenes" / "scenes.parquet").unlink()
-    for path in (tmp_path / "scenes").rglob("*"):
-        if path.is_file():
-            path.unlink()
-    (tmp_path / "scenes").rename(tmp_path / "gone")
+    before = times(tmp_path)
     again = project(["-e", "pipeline", "-P", f"config_path={file}"], database)
     assert again.returncode == 0, again.stderr[-3000:]
     assert "done before: generate_demo_scenes" in again.stdout
-    assert "==> generate_3b_images" in again.stdout
-    assert (tmp_path / "scenes" / "scenes.parquet").is_file()
+    assert "done before: generate_3b_images" in again.stdout
+    assert {name: time for name, time in times(tmp_path).items() if before.get(name) != time} == {}
+
+    labels, scene = tmp_path / "raw/train/alder/alder.shp", next(tmp_path.glob("scenes/birch/*.tif"))
+    for lost in (labels, scene):
+        lost.unlink()
+    third = project(["-e", "pipeline", "-P", f"config_path={file}"], database)
+    assert third.returncode == 0, third.stderr[-3000:]
+    assert "generate_demo_scenes: 1 of 6 items done now, 5 before" in third.stdout
+    assert "generate_3b_images: 1 of 8 items done now, 7 before" in third.stdout
+    made = {name for name, time in times(tmp_path).items() if before.get(name) != time}
+    assert {"raw/train/alder/alder.shp", scene.relative_to(tmp_path).as_posix()} <= made
+    rasters = {name for name in made if name.endswith(".tif") and not name.startswith("raw/train/alder")}
+    assert rasters == {scene.relative_to(tmp_path).as_posix()}
 
 
 def test_c01_a_failing_entry_point_returns_non_zero_and_says_what_to_do(tmp_path: Path) -> None:
@@ -106,32 +115,15 @@ def test_pipeline_refuses_references_to_no_step() -> None:
         replace(s, parameters={"run_id": "{trainign}"}) if s.entry_point == "inference" else s for s in demo.steps
     )
     with pytest.raises(ConfigError, match="refers to no earlier step"):
-        plan_steps(replace(demo, steps=steps))
+        check_steps(replace(demo, steps=steps))
 
 
-def test_pipeline_digests_follow_settings_and_what_comes_before() -> None:
-    from dataclasses import replace
-
-    demo = configs.load(ROOT / "configs/demo/pipeline.py", PipelineConfig)
-    changed = replace(demo, steps=tuple(
-        replace(s, parameters={"epochs": "3"}) if s.entry_point == "training" else s for s in demo.steps
-    ))  # fmt: skip
-    before, after = plan_steps(demo), plan_steps(changed)
-    names = [p.step.label for p in before]
-    same = [a.digest == b.digest for a, b in zip(before, after, strict=True)]
-    assert same == [names.index(n) < names.index("training") for n in names]
-
-
-def test_c01_members_of_an_ensemble_count_as_inputs_of_the_chain(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x.tif").write_text("one")
-    parameters = {"input_paths": f"{tmp_path / 'a'};{tmp_path / 'b'}", "output_path": str(tmp_path / "out")}
-    step = PipelineStep(entry_point="ensemble", config_path="configs/demo/ensemble.py", parameters=parameters)
-    before = plan_steps(PipelineConfig(steps=(step,)))[0].digest
-    assert plan_steps(PipelineConfig(steps=(step,)))[0].digest == before
-    (tmp_path / "b" / "x.tif").write_text("another")
-    assert plan_steps(PipelineConfig(steps=(step,)))[0].digest != before
+def test_pipeline_parameters_may_be_json_objects() -> None:
+    only = '{"date": ["20150102"]}'
+    step = PipelineStep(entry_point="inference", config_path="configs/demo/inference.py", parameters={"only": only})
+    check_steps(PipelineConfig(steps=(step,)))
+    assert fill_in({"only": only, "run_id": "{training}"}, {"training": "abc"}) == {"only": only, "run_id": "abc"}
+    assert config_of(step.config_path, {"only": only}).only == {"date": ("20150102",)}
 
 
 @pytest.mark.real_data

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import NotDecisive, OutputPath, absolute, configclass, inputs_of
+from swath.contents import contents_below
 from swath.data.tables import SCENES, write_table
-from swath.steps.config import Step
+from swath.errors import SwathError
+from swath.steps.config import Step, ledger_of
 from swath.steps.job import Job, Report
+from swath.steps.ledger import Ledger
 
 
 @configclass
@@ -26,7 +29,7 @@ class SceneMaker(Step, ABC):
 
     step_name = "generate_demo_scenes"
 
-    output_path: str
+    output_path: OutputPath
     """Folder of the data."""
 
     @abstractmethod
@@ -44,7 +47,7 @@ class SceneImport(Step, ABC):
 
     step_name = "import_scenes"
 
-    output_path: str
+    output_path: OutputPath
     """Folder for scenes.parquet and the rasters that it lists."""
 
     @abstractmethod
@@ -58,7 +61,7 @@ class SceneImport(Step, ABC):
     def finish(self, results: Mapping[str, Any]) -> Report:
         """Write scenes.parquet."""
         write_table(self.output / SCENES, list(results.values()))
-        return Report()
+        return Report(written=[self.output / SCENES])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +71,34 @@ class Submission:
     archive: Path
     metrics: Mapping[str, float]
     lines: Sequence[str]
+    written: Sequence[Path]
+    """All files that belong to it, the archive among them."""
     picture: NDArray[np.uint8] | None = None
 
 
 @configclass
 class SubmissionWriter(ABC):
     """Config of `to_submission`: predictions to the file that a challenge takes. Each challenge has a class of its own."""
+
+    output_path: OutputPath
+    """Folder of the submission."""
+    replace: NotDecisive[bool] = False
+    """Write it again in place, also where output_path holds a submission of other settings, which is an error else."""
+
+    def ledger(self) -> Ledger:
+        """What is known of the submission in its folder."""
+        return ledger_of("to_submission", self, absolute(self.output_path))
+
+    def decides(self) -> Any:
+        """The contents of all inputs."""
+        return {name: contents_below(places) for name, places in inputs_of(self).items()}
+
+    def made_by(self) -> str | None:
+        """The id of the run that wrote what these settings and inputs give, whole and unchanged; None where there is none."""
+        try:
+            return self.ledger().made_by([], self.decides())
+        except SwathError:
+            return None
 
     @abstractmethod
     def submit(self) -> Submission:

@@ -17,19 +17,26 @@ if TYPE_CHECKING:
     from swath.config.partials import locate
     from swath.config.paths import PROJECT_ROOT, absolute, relative
     from swath.config.resolved import build, digest, leaves, resolve
+    from swath.config.roles import InputPath, NotDecisive, OutputPath, decisive, inputs_of, references_of
 
 __all__ = [
     "PROJECT_ROOT",
     "Factory",
+    "InputPath",
+    "NotDecisive",
+    "OutputPath",
     "absolute",
     "build",
     "configclass",
+    "decisive",
     "digest",
     "from_command_line",
+    "inputs_of",
     "leaves",
     "load",
     "locate",
     "override",
+    "references_of",
     "relative",
     "resolve",
     "sources",
@@ -43,6 +50,7 @@ _MODULES = {
     "partials": ("locate",),
     "paths": ("PROJECT_ROOT", "absolute", "relative"),
     "resolved": ("build", "digest", "leaves", "resolve"),
+    "roles": ("InputPath", "NotDecisive", "OutputPath", "decisive", "inputs_of", "references_of"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

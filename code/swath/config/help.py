@@ -7,6 +7,7 @@ defaults and the docstrings below them stand. Imports nothing of the project.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,6 +155,13 @@ def _fields(kind: _Class) -> dict[str, _Field]:
     return own
 
 
+def _type_shown(annotation: ast.expr) -> str:
+    """A type as text, without what it says of the field's role (`swath.config.roles`)."""
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "NotDecisive":
+        annotation = annotation.slice
+    return re.sub(r"\b(InputPath|OutputPath)\b", "path", ast.unparse(annotation))
+
+
 def _text(node: ast.stmt | None) -> str:
     is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     return " ".join(node.value.value.split()) if is_text else ""  # type: ignore[union-attr]
@@ -164,7 +172,7 @@ def _listed(kind: _Class, given: Mapping[str, ast.expr], prefix: str = "", of: s
         value = given.get(field.name)
         shown = ast.unparse(value) if value is not None else field.default
         short = shown if len(shown) <= WIDTH else shown[: WIDTH - 3] + "..."
-        yield f"  --{prefix}{field.name}  {ast.unparse(field.annotation)} [{short}]{of}"
+        yield f"  --{prefix}{field.name}  {_type_shown(field.annotation)} [{short}]{of}"
         if field.meaning:
             yield f"        {field.meaning}"
         parts = list(_configs_in(field.file, field.annotation))

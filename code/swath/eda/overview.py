@@ -11,7 +11,7 @@ import pandas as pd
 from affine import Affine
 from rasterio.crs import CRS
 
-from swath.config import configclass
+from swath.config import InputPath, OutputPath, configclass
 from swath.data.naming import date_of
 from swath.data.tables import TILE_COLUMNS, TILE_STATS, read_table
 from swath.data.tiles.quality import HIGH_TARGET, tile_flags
@@ -32,15 +32,15 @@ LISTED = 5
 class EdaConfig:
     """What a folder of tiles holds, as tables, figures and a report."""
 
-    input_path: str
+    input_path: InputPath
     """Folder with tile_stats.parquet and band_stats.json, as generate_tiles_stats writes them."""
-    output_path: str
+    output_path: OutputPath
     """Folder for report.html, eda.csv, eda.parquet, suspicious_tiles.csv and figures/."""
-    scenes_path: str | None = None
+    scenes_path: InputPath | None = None
     """Folder with the scenes.parquet that the tiles were cut from; None takes the scenes that have tiles."""
     splits: tuple[str, ...] = ("fold", "side")
     """Columns that divide the tiles, as far as the table has them."""
-    test_scenes_path: str | None = None
+    test_scenes_path: InputPath | None = None
     """Folder with the scenes.parquet of the test set: the report then shows how scenes_path differs from it."""
     shift_fields: tuple[str, ...] = ("area",)
     """Columns of both tables of scenes by which they are compared."""

@@ -89,7 +89,9 @@ def _margin(geometries: Sequence[BaseGeometry], grid: Grid) -> tuple[Sequence[Ba
 
 def _mapping(transform: Affine) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     """An affine transform as a function of points (n, 2)."""
-    return lambda points: np.stack(transform @ (points[:, 0], points[:, 1]), axis=1)
+    a, b, c, d, e, f = tuple(transform)[:6]
+    turn, origin = np.array([[a, d], [b, e]]), np.array([c, f])
+    return lambda points: points @ turn + origin
 
 
 def _shapes(geometries: Sequence[BaseGeometry], values: Sequence[int]) -> list[tuple[dict[str, Any], int]]:

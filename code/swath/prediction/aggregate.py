@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swath.config import absolute, configclass
+from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.naming import area_of
 from swath.errors import CatalogError
 from swath.geo.mosaic import Rule, aggregate
@@ -20,9 +20,9 @@ class AggregateConfig(Step):
 
     step_name = "all_agg_by_city"
 
-    input_path: str
+    input_path: InputPath
     """Folder of <area>/<scene>.tif: probabilities of class 1, or classes."""
-    output_path: str
+    output_path: OutputPath
     """Folder for classes/<area>.tif and probabilities/<area>.tif."""
     rule: Rule = "mean"
     """How dates decide: mean probability, any, majority, or n-1 of the n dates that see the pixel."""
@@ -57,10 +57,9 @@ class AreaJob:
     def outputs(self) -> tuple[Path, Path]:
         return self.classes, self.probability
 
-    def run(self) -> str:
-        """Write the class raster and the mean probability of the area; return the path of the first."""
+    def run(self) -> None:
+        """Write the class raster and the mean probability of the area."""
         aggregate(self.dates, self.classes, self.probability, self.rule, self.threshold)
-        return str(self.classes)
 
 
 def area_jobs(source: Path, output: Path, rule: Rule, threshold: float) -> list[AreaJob]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field
 
-from swath.config import configclass
+from swath.config import InputPath, NotDecisive, OutputPath, configclass
 from swath.data.leakage.leaks import LeakKind
 from swath.distributed import Launcher
 from swath.prediction.sliding import SlidingConfig
@@ -20,17 +20,17 @@ class InferenceConfig:
     """Id of the training run."""
     weights: str = "best"
     """Which of the weights that the training kept: best, last, swa, or the name of a metric of validation.also."""
-    input_path: str
+    input_path: InputPath
     """Folder of scenes with a scenes.parquet, any folder of GeoTIFFs, or one GeoTIFF."""
     areas: tuple[str, ...] | None = None
     """Areas to predict; None takes all."""
     only: dict[str, tuple[str, ...]] | None = None
     """Scenes to predict by their columns, values as texts: {"date": ("20150102",)}; None takes all."""
-    output_path: str
+    output_path: OutputPath
     """Folder for classes/<area>/<key>.tif and probabilities/<area>/<key>.tif; all processes must see it."""
     probabilities: bool = True
     """Write probabilities too; search of thresholds, ensembles and calibration read them."""
-    labels_path: str | None = None
+    labels_path: InputPath | None = None
     """Folder of label rasters; scores are logged when it is given."""
     sliding: SlidingConfig = SlidingConfig()
     """Windows, overlap, blending, test-time augmentation."""
@@ -40,7 +40,7 @@ class InferenceConfig:
     """Pictures to log of the first so many scenes."""
     score_prefix: str = "test"
     """Scores are logged as <score_prefix>/iou_water and so on."""
-    also_score: dict[str, str] = field(default_factory=dict)
+    also_score: dict[str, InputPath] = field(default_factory=dict)
     """Other labels of the same scenes, such as finer ones: name to folder. The maps are brought to their grid, scores
     logged as <name>/iou_water, reports written to <output_path>/<name>."""
     allow_selection_set: bool = False
@@ -49,9 +49,11 @@ class InferenceConfig:
     """Score scenes that leak from the training, in all ways or those named; the run is then marked as such."""
     scoring: ScoringConfig = ScoringConfig()
     """Blocks, intervals and conditions of the scores."""
-    device: str | None = None
+    device: NotDecisive[str | None] = None
     """Device such as cpu or cuda; None takes the GPU when there is one."""
     precision: Precision = "fp32"
     """Arithmetic of the network: fp32, or bf16, which is faster on recent GPUs and less exact."""
-    launcher: Launcher = "auto"
+    launcher: NotDecisive[Launcher] = "auto"
     """Who starts several processes: auto (torchrun, or nobody) or slurm (srun). They share each scene."""
+    replace: NotDecisive[bool] = False
+    """Predict all again in place, also where output_path holds maps of other settings, which is an error else."""

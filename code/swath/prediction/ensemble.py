@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import InputPath, OutputPath, configclass
 from swath.data.pairing import by_key
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.mosaic import STRIP_PIXELS, Rule, decide
@@ -34,9 +34,9 @@ from swath.steps.config import StepConfig
 class EnsembleConfig(StepConfig):
     """Predictions of several models for the same scenes to one. Without weights or scores all models count alike."""
 
-    input_paths: str
+    input_paths: InputPath
     """Folders of the members' predictions, joined by ';': outputs of inference, or folders of probability or class rasters."""
-    output_path: str
+    output_path: OutputPath
     """Folder for classes/<area>/<key>.tif and probabilities/<area>/<key>.tif."""
     weights: tuple[float, ...] | None = None
     """A weight per member in the order of input_paths, for the mean; 0 leaves a member out. Votes count alike."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from affine import Affine
 
-from swath.config import absolute, configclass
+from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.pairing import by_key
 from swath.data.tables import TILE_COLUMNS, TILES, read_table
 from swath.errors import CatalogError
@@ -24,11 +25,11 @@ class MergeTilesConfig(Step):
 
     step_name = "merge_tiles"
 
-    input_path: str
+    input_path: InputPath
     """Folder of rasters named as the tiles, e.g. <scene>/tile_<col>_<row>.tif."""
-    output_path: str
+    output_path: OutputPath
     """Folder for <area>/<scene>.tif."""
-    tiles_path: str
+    tiles_path: InputPath
     """Folder with the tiles.parquet that the tiles come from."""
     overlap: Overlap = "last"
     """Which value holds where tiles overlap: last, max or mean."""
@@ -57,10 +58,14 @@ class MergeJob:
     def outputs(self) -> tuple[Path]:
         return (self.output,)
 
-    def run(self) -> str:
-        """Write the merged scene; return its path."""
+    @property
+    def decided_by(self) -> Any:
+        """Where the table says that the tiles lie."""
+        return [list(self.windows), list(self.grid.transform)[:6], list(self.grid.shape)]
+
+    def run(self) -> None:
+        """Write the merged scene."""
         merge_tiles(self.tiles, self.grid, self.output, self.overlap, self.windows)
-        return str(self.output)
 
 
 def merge_jobs(config: MergeTilesConfig, source: Path, tiles_path: Path, output: Path) -> list[MergeJob]:

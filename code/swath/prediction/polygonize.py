@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from swath.config import absolute, configclass
+from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.errors import CatalogError
 from swath.geo.polygons import PolygonRules, polygonize_raster
 from swath.geo.raster import find_rasters
@@ -24,9 +24,9 @@ class PolygonizeConfig(Step):
 
     step_name = "polygonize"
 
-    input_path: str
+    input_path: InputPath
     """Folder of class rasters, or one of them."""
-    output_path: str
+    output_path: OutputPath
     """Folder for <name>.<format>."""
     task: str | None = None
     """Band of the rasters; None takes the first."""

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import absolute, configclass
+from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.pairing import by_key
 from swath.errors import CatalogError, ConfigError, RasterError, VectorError
 from swath.geo import morphology
@@ -42,15 +42,15 @@ class PostprocessConfig(StepConfig):
     A scene of 100 million pixels takes 1 GB of memory per worker.
     """
 
-    input_path: str
+    input_path: InputPath
     """Folder of predictions with classes/ in it, or any folder of class rasters."""
-    output_path: str
+    output_path: OutputPath
     """Folder for classes/<area>/<scene>.tif."""
     task: str | None = None
     """Band to filter; None takes the first. Other bands are copied."""
     target: int = 1
     """Class to clean up; what a filter takes from it becomes class 0."""
-    mask_path: str | None = None
+    mask_path: InputPath | None = None
     """Where there is no such class (land, for example): a raster, a folder of rasters named as the scenes, or a vector file."""
     mask_values: tuple[int, ...] | None = None
     """Values of the raster that mask, as the flags of a quality band; None takes all but 0."""
@@ -70,7 +70,7 @@ class PostprocessConfig(StepConfig):
     """Unit of the two areas: pixels or square metres."""
     connectivity: Connectivity = 4
     """Objects are connected by sides (4, as polygonize has it) or by sides and corners (8)."""
-    labels_path: str | None = None
+    labels_path: InputPath | None = None
     """Folder of label rasters; each filter is then scored, on and off."""
     allow_selection_set: bool = False
     """Score scenes that selected the model's weights; the run is then marked."""

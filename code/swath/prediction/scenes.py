@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -15,7 +14,7 @@ import geopandas as gpd
 import ignite.distributed as idist
 import torch
 
-from swath.config import leaves, resolve
+from swath.config import absolute, leaves, relative, resolve
 from swath.data.tables import Row, bands_of, missing_of
 from swath.distributed import device_of, is_main, on_all_ranks, partition
 from swath.errors import SwathError
@@ -46,18 +45,17 @@ from swath.training.model_record import ModelRecord
 # -------------------------------------------------------------------------------------------------------------- scenes
 
 
-def fresh_ledger(config: InferenceConfig, output: Path) -> Ledger:
-    """The ledger of finished scenes; predictions of another model or other windows make way, so that none are mixed."""
+def scene_ledger(config: InferenceConfig, output: Path) -> Ledger:
+    """The ledger of finished scenes, under the settings that decide a scene's rasters; scores have none."""
     settings = {
-        "run_id": config.run_id, "weights": config.weights, "threshold": config.threshold,
-        "probabilities": config.probabilities, "precision": config.precision,
+        "run_id": config.run_id,
+        "weights": config.weights,
+        "threshold": config.threshold,
+        "probabilities": config.probabilities,
+        "precision": config.precision,
         **leaves(resolve(config.sliding), "sliding"),
-    }  # fmt: skip
-    ledger = Ledger(output, "inference", settings, replace=True)
-    if ledger.differs and is_main():
-        for name in ("classes", "probabilities"):
-            shutil.rmtree(output / name, ignore_errors=True)
-    return ledger
+    }
+    return Ledger(output, "inference", settings, {"input_path": relative(config.input_path)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +78,12 @@ class SceneJob:
     @property
     def outputs(self) -> tuple[Path, ...]:
         return self.rasters.paths if self.probabilities else (self.rasters.classes,)
+
+    @property
+    def decided_by(self) -> dict[str, Any]:
+        """What the table says of the scene, above the file itself."""
+        about = self.row._asdict()
+        return {"missing": missing_of(about), "bands": bands_of(about)}
 
     def run(self) -> int:
         """Predict the scene; return its number of pixels."""
@@ -164,18 +168,48 @@ def predict_scenes(
     `ready(row)` is called on rank 0 for every scene, as soon as it is there. A scene that fails does not stop the
     others; StepError on rank 0 lists the failed ones in the end.
     """
-    work, ledger = scene_predictor(config, record), fresh_ledger(config, output)
-    attempts: dict[str, str] = {}
+    ledger = scene_ledger(config, output)
+    work = scene_predictor(config, record)
 
     def predict(job: SceneJob) -> int:
         started = time.monotonic()
-        pixels = work(*job.inputs, job.rasters, attempts[job.key], job.row._asdict())
+        attempt = on_all_ranks(lambda: ledger.identity(job) if is_main() else "")[0]
+        pixels = work(*job.inputs, job.rasters, attempt, job.row._asdict())
         if is_main():
-            print(f"predicted {job.key} ({pixels / 1e6 / (time.monotonic() - started):.2f} MPix/s)", flush=True)
+            speed = pixels / 1e6 / (time.monotonic() - started)
+            print(f"predicted {job.key} ({speed:.2f} MPix/s)", flush=True)
             ready(job.row)
         return pixels
 
-    jobs = [
+    jobs = prediction_jobs(config, scenes, predict)
+
+    def plan() -> set[str]:
+        if not is_main():
+            return set()
+        ledger.prepare(jobs, config.replace, provenance or {})
+        return set(ledger.finished(jobs))
+
+    before = on_all_ranks(plan)[0]
+    if not is_main():
+        todo = [job for job in jobs if job.key not in before]
+        for job in todo:
+            with suppress(SwathError):  # rank 0 has it too, and reports it
+                job.run()
+        return len(todo)
+    for job in jobs:
+        if job.key in before:
+            ready(job.row)
+    return run_jobs(jobs, ledger, SerialExecutor()).done_now
+
+
+def prediction_jobs(
+    config: InferenceConfig,
+    scenes: gpd.GeoDataFrame,
+    predict: Callable[[SceneJob], int] = lambda job: 0,
+) -> list[SceneJob]:
+    """A job per scene of a table, done by `predict`."""
+    output = absolute(config.output_path)
+    return [
         SceneJob(
             row=row,
             rasters=scene_output(output, row.area, row.key),
@@ -184,19 +218,6 @@ def predict_scenes(
         )
         for row in scenes.itertuples()
     ]
-    attempts |= {job.key: ledger.digest_of(job) for job in jobs}
-    before = on_all_ranks(lambda: ledger.finished(jobs))[0]
-    if not is_main():
-        todo = [job for job in jobs if job.key not in before]
-        for job in todo:
-            with suppress(SwathError):  # rank 0 has it too, and reports it
-                job.run()
-        return len(todo)
-    ledger.record_settings(provenance or {})
-    for job in jobs:
-        if job.key in before:
-            ready(job.row)
-    return run_jobs(jobs, ledger, SerialExecutor()).done_now
 
 
 def scene_predictor(config: InferenceConfig, record: ModelRecord) -> ScenePredictor:

@@ -9,13 +9,15 @@ from typing import Any
 
 import geopandas as gpd
 
-from swath.config import absolute
+from swath.config import absolute, decisive, inputs_of
+from swath.contents import contents_below
 from swath.data.pairing import pair_masks
 from swath.data.tables import only_areas, only_where, read_scenes
 from swath.distributed import is_main
+from swath.errors import SwathError
 from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import scene_output
-from swath.prediction.scenes import predict_scenes
+from swath.prediction.scenes import predict_scenes, prediction_jobs, scene_ledger
 from swath.scoring.baselines import constant_guesses
 from swath.scoring.config import ScoringConfig
 from swath.scoring.held_out import HeldOutCheck, require_held_out
@@ -46,7 +48,7 @@ def infer(
     labels, and ``ready(number, row, class raster)`` for every scene, in the order in which they become ready. Raises
     LeakError when the scenes must not be scored, CatalogError for missing scenes or labels.
     """
-    scenes = only_where(only_areas(read_scenes(absolute(config.input_path)), config.areas), config.only)
+    scenes = scenes_to_predict(config)
     output = absolute(config.output_path)
     if not is_main():
         return Inferred(scenes=len(scenes), done_now=predict_scenes(config, record, scenes, output))
@@ -68,6 +70,35 @@ def infer(
         settings = replace(config.scoring, grid=grid)
         tables[prefix] = scored_maps(scenes, masks, output, record, settings, notes)
     return Inferred(scenes=len(scenes), done_now=done_now, tables=tables)
+
+
+def scenes_to_predict(config: InferenceConfig) -> gpd.GeoDataFrame:
+    """The scenes to predict, a row each. Raises CatalogError for areas and values that none has."""
+    return only_where(only_areas(read_scenes(absolute(config.input_path)), config.areas), config.only)
+
+
+def inference_made_by(config: InferenceConfig) -> str | None:
+    """The id of the run that left the maps and scores of these settings, whole and unchanged; None where there is none."""
+    try:
+        ledger = scene_ledger(config, absolute(config.output_path))
+        return ledger.made_by(prediction_jobs(config, scenes_to_predict(config)), decides_scores(config))
+    except SwathError:
+        return None  # the inference itself says what is wrong, when it runs
+
+
+def complete_inference(config: InferenceConfig, decides: Any, run_id: str, written: Sequence[Path]) -> None:
+    """Note in the ledger that `run_id` made all maps that are here now, with the reports `written` beside them.
+
+    `decides`: `decides_scores` as it was before the work.
+    """
+    ledger = scene_ledger(config, absolute(config.output_path))
+    ledger.complete(prediction_jobs(config, scenes_to_predict(config)), run_id, written, decides)
+
+
+def decides_scores(config: InferenceConfig) -> Any:
+    """What decides scores and pictures besides the maps: settings, and the contents of all labels."""
+    labels = {name: places for name, places in inputs_of(config).items() if name != "input_path"}
+    return [decisive(config), {name: contents_below(places) for name, places in labels.items()}]
 
 
 def _labels(config: InferenceConfig, scenes: gpd.GeoDataFrame) -> dict[str, dict[str, Path]]:

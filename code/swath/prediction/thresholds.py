@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import configclass
+from swath.config import InputPath, OutputPath, configclass
 from swath.data.naming import area_of
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.figures.charts import Line, lines_figure
@@ -31,11 +31,11 @@ SHOWN = ("iou_fg", "f1_fg", "precision_fg", "recall_fg", "iou_macro_bg", "f1_mac
 class ThresholdSearchConfig(StepConfig):
     """Find the probability from which on a pixel is foreground."""
 
-    input_path: str
+    input_path: InputPath
     """Folder of predictions of scenes that their model has not seen; of several folds' models joined by ';'."""
-    labels_path: str
+    labels_path: InputPath
     """Folder of label rasters."""
-    output_path: str
+    output_path: OutputPath
     """Folder for thresholds.csv and thresholds.png."""
     task: str | None = None
     """Task of two classes to search for; None takes the first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field
 
-from swath.config import configclass
+from swath.config import InputPath, configclass
 from swath.nn.model import Task
 from swath.scoring.alignment import Where
 
@@ -40,9 +40,9 @@ class ScoringConfig:
 class ValidateConfig:
     """Score a folder of predictions against ground truth."""
 
-    preds_path: str
+    preds_path: InputPath
     """Folder of predicted class rasters, of scenes or tiles."""
-    gt_path: str
+    gt_path: InputPath
     """Folder of label rasters."""
     name_parts: tuple[str, ...] = ()
     """Parts of file names between underscores that do not matter when the two are paired, such as vh and 3b."""
@@ -53,7 +53,7 @@ class ValidateConfig:
     that `inference` and the steps after it noted beside the predictions; without any the run is marked as unchecked."""
     allow_selection_set: bool = False
     """Score scenes that the training selected its weights on; the run is then marked as such."""
-    scenes_path: str | None = None
+    scenes_path: InputPath | None = None
     """Folder with a scenes.parquet whose columns become conditions to break the scores down by."""
     compare_with: str | None = None
     """Run id of an inference or validate run on the same labels: differences to its scores are logged with intervals."""

@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from swath.config.classes import configclass
-from swath.config.paths import absolute
+from swath.config import NotDecisive, absolute, configclass, decisive, inputs_of, relative
+from swath.errors import SwathError
 from swath.steps.job import Job, Report
+from swath.steps.ledger import Ledger
 
 
 @configclass
 class StepConfig:
     """Where a preparation step's items are worked on; decides nothing about the result."""
 
-    executor: str = "threads"
+    executor: NotDecisive[str] = "threads"
     """Where the work is done: threads, processes, serial, or a cluster: dask://<host>:<port> of its scheduler."""
-    workers: int | None = None
+    workers: NotDecisive[int | None] = None
     """Number of threads or processes; None takes one per core. A cluster works with all that it has."""
+    replace: NotDecisive[bool] = False
+    """Make everything again in place, also where output_path holds results of other settings, which is an error else."""
 
 
 @configclass
@@ -28,13 +31,22 @@ class Step(StepConfig, ABC):
 
     step_name: ClassVar[str]
     """Name of the entry point, of the ledger and of the run."""
-    replaces_other_settings: ClassVar[bool] = False
-    """Whether results of other settings are done again in place instead of being an error."""
 
     @property
     def output(self) -> Path:
         """The folder of the results and of the ledger."""
         return absolute(self.output_path)  # type: ignore[attr-defined]
+
+    def ledger(self) -> Ledger:
+        """What the step has finished in its folder."""
+        return ledger_of(self.step_name, self, self.output)
+
+    def made_by(self) -> str | None:
+        """The id of the run that left what these settings and inputs give, whole and unchanged; None where there is none."""
+        try:
+            return self.ledger().made_by(self.jobs())
+        except SwathError:
+            return None  # the step itself says what is wrong, when it runs
 
     @abstractmethod
     def jobs(self) -> Sequence[Job]:
@@ -43,3 +55,9 @@ class Step(StepConfig, ABC):
     def finish(self, results: Mapping[str, Any]) -> Report:
         """Write what needs the results of all jobs (by key), such as a table; called after every start."""
         return Report()
+
+
+def ledger_of(step: str, config: Any, output: Path) -> Ledger:
+    """The ledger of a step in its folder, under the settings of its config that decide."""
+    sources = {name: ";".join(map(relative, places)) for name, places in inputs_of(config).items()}
+    return Ledger(output, step, decisive(config), sources)

@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 
 from swath.errors import StepError, SwathError
-from swath.steps.job import Job
+from swath.steps.job import Done, Job
 from swath.steps.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ class KeepResults:
         engine.add_event_handler(Events.COMPLETED, self._report_failures)
 
     def _keep(self, engine: Engine) -> None:
-        job, future = cast(tuple[Job, Future[Any]], engine.state.output)
+        job, future = cast(tuple[Job, Future[Done]], engine.state.output)
         try:
-            result = future.result()
+            done = future.result()
         except SwathError as error:
             self.failures.append(error)
         else:
-            self.results[job.key] = result
-            self.ledger.add(job, result)
+            self.results[job.key] = done.result
+            self.ledger.add(job, done)
 
     def _report_failures(self) -> None:
         if not self.failures:

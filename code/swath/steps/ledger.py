@@ -1,56 +1,210 @@
-"""What a step has finished: a ledger in its output folder."""
+"""What a step has finished: a ledger in its output folder, the one place that knows what is current there.
+
+``<step>.settings.json`` holds the settings, who made the results, and, after a start that ended well, the run that did.
+``<step>.done.jsonl`` has a line per finished job: its settings, and the contents of its inputs and outputs.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from swath.config import digest
-from swath.config.moved import with_new_names, with_old_names
+from swath.config.moved import with_new_names
+from swath.contents import contents_of
 from swath.errors import StepError
 from swath.files import atomic_write
-from swath.steps.job import Job
+from swath.steps.job import Done, Job
+from swath.version import version
+
+log = logging.getLogger("swath.steps")
 
 
 class Ledger:
-    """What a step has finished in `folder`: a settings file and a line of JSON per finished job."""
+    """What a step has finished in `folder`, under `settings` that decide the results."""
 
-    def __init__(self, folder: Path, step: str, settings: Mapping[str, Any], replace: bool = False) -> None:
-        """With `replace`, results of other settings are done again in place instead of being an error."""
+    def __init__(
+        self,
+        folder: Path,
+        step: str,
+        settings: Mapping[str, Any],
+        sources: Mapping[str, str] | None = None,
+    ) -> None:
+        """`sources`: name of each field that is an input to its path as text; decides only when items would be mixed."""
         self.folder, self.step = folder, step
         self.settings_path = folder / f"{step}.settings.json"
         self.done_path = folder / f"{step}.done.jsonl"
-        self.settings = dict(settings)
+        self.settings = json.loads(json.dumps(dict(settings)))
+        self.sources = dict(sources or {})
         self._digest = digest(self.settings)
-        self._digest_before_the_move = digest(with_old_names(self.settings))
-        if not replace:
-            self._check_settings()
+        self._take_over: Callable[[], None] | None = None
+        self._to_replace: set[str] = set()
 
-    @property
-    def differs(self) -> str | None:
-        """How the settings in the folder differ from ours, as text; None when they do not, or there are none."""
-        if not self.settings_path.is_file():
+    # ------------------------------------------------------------------------------------------------- what is current
+
+    def finished(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """Key to result of the jobs that need not be done again: same settings, same inputs, outputs as they were left."""
+        entries = {} if self._take_over else self._entries()
+        done = {key: entry for key, entry in entries.items() if entry["identity"]}
+        known = [job for job in jobs if job.key in done]
+        now = contents_of([path for job in known for path in (*job.inputs, *job.outputs)])
+        results = {}
+        for job in known:
+            entry = done[job.key]
+            inputs = [now[path] for path in job.inputs]
+            outputs = [now[path] for path in job.outputs]
+            same = entry["identity"] == self._identity(job, inputs) and entry["outputs"] == outputs
+            if same and None not in outputs:
+                results[job.key] = entry["result"]
+        return results
+
+    def identity(self, job: Job) -> str:
+        """Changes with the settings, the contents of any input, and what else decides the job's result."""
+        return self._identity(job, list(contents_of(job.inputs).values()))
+
+    def _identity(self, job: Job, inputs: Sequence[str | None]) -> str:
+        besides = getattr(job, "decided_by", None)
+        return digest({"settings": self._digest, "inputs": list(inputs), "decided_by": besides})
+
+    def made_by(self, jobs: Sequence[Job], about: Any = None) -> str | None:
+        """The id of the run that left exactly these jobs' results, `about` the same; None when anything is missing."""
+        completed = self._recorded().get("completed")
+        if completed is None or completed["items"] != self._items(jobs, about):
             return None
-        before = with_new_names(json.loads(self.settings_path.read_text())["settings"])
-        now = json.loads(json.dumps(self.settings))
-        changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
-        return "; ".join(f"{k}: {before.get(k)} before, {now.get(k)} now" for k in changed) or None
+        if len(self.finished(jobs)) < len(jobs):
+            return None
+        written = {self.folder / name: content for name, content in completed["files"].items()}
+        return completed["run_id"] if contents_of(written) == written else None
 
-    def _check_settings(self) -> None:
-        if self.differs:
+    def _items(self, jobs: Sequence[Job], about: Any) -> str:
+        entries = self._entries()
+        return digest([about, [[job.key, entries.get(job.key, {}).get("identity")] for job in jobs]])
+
+    # --------------------------------------------------------------------------------------------------- other settings
+
+    def prepare(self, jobs: Sequence[Job], replace: bool, provenance: Mapping[str, Any]) -> None:
+        """Before the work: refuse results of other settings; with `replace`, count none as done.
+
+        What is replaced stays known until the first new result is there. Raises StepError; then nothing was touched.
+        """
+        completed = self._recorded().get("completed")
+        if replace and (completed or self._entries()):
+            self._to_replace = set(completed["files"]) if completed else set()
+            self._take_over = partial(self._replace, jobs, provenance)
+            return
+        self.require_same(jobs)
+        self._say_what_is_kept(jobs)
+        self._record(provenance)
+
+    def require_same(self, jobs: Sequence[Job]) -> None:
+        """Raise StepError when the folder holds results of other settings, or of other inputs that would be mixed."""
+        differs = self.differs(jobs)
+        if differs:
             raise StepError(
-                f"{self.folder}: holds the result of {self.step} with other settings ({self.differs}). "
-                f"Choose another output_path; or delete {self.settings_path.name} and {self.done_path.name} there "
-                "to have all of it done again in place."
+                f"{self.folder}: holds results of {self.step} with other settings ({differs}). "
+                "Choose another output_path, or add -P replace=True (--replace True) to have them made again in place."
             )
 
-    def record_settings(self, provenance: Mapping[str, Any]) -> None:
-        """Leave the command, versions and every setting beside the outputs."""
-        text = json.dumps({"settings": self.settings} | dict(provenance), indent=2, default=str) + "\n"
+    def differs(self, jobs: Sequence[Job]) -> str | None:
+        """How the settings of the results in the folder differ from ours, as text; None when they do not."""
+        entries = self._entries()
+        recorded = self._recorded()
+        if not recorded or not (entries or "completed" in recorded):
+            return None
+        before = with_new_names(recorded["settings"])
+        if "sources" not in recorded:  # version 0.2 or older had inputs and workers among the settings
+            before = self.settings | {name: before[name] for name in self.settings if name in before}
+        changed = _changes(before, self.settings)
+        other_items = set(entries) - {job.key for job in jobs}
+        if other_items:
+            changed += _changes(recorded.get("sources", self.sources), self.sources)
+        return "; ".join(changed) or None
+
+    def _replace(self, jobs: Sequence[Job], provenance: Mapping[str, Any]) -> None:
+        """Drop what the ledger knows; files that no job leaves again are deleted."""
+        kept = {path.resolve() for job in jobs for path in job.outputs}
+        for entry in self._entries().values():
+            for name in entry.get("files", ()):
+                path = self.folder / name
+                if path.resolve() not in kept:
+                    path.unlink(missing_ok=True)
+        self.done_path.unlink(missing_ok=True)
+        self._record(provenance)
+
+    def _say_what_is_kept(self, jobs: Sequence[Job]) -> None:
+        """Say what stays although a start from nothing would not leave it."""
+        entries = self._entries()
+        keys = {job.key for job in jobs}
+        others = sorted({str(e.get("version")) for k, e in entries.items() if k in keys} - {version()})
+        if others:
+            known = [name for name in others if name != "None"]
+            log.warning(
+                "%s: results of %s there were made by version %s of swath, this is %s; %s. "
+                "-P replace=True (--replace True) makes all of them again.",
+                self.folder, self.step, " and ".join(known) or "0.2 or older", version(),
+                "they are kept" if known else "its ledger does not say enough, so they are made again",
+            )  # fmt: skip
+        gone = sorted(set(entries) - keys)
+        if gone:
+            log.warning(
+                "%s: results of %d items that are no longer among the inputs stay (%s). "
+                "-P replace=True (--replace True) removes them.",
+                self.folder, len(gone), ", ".join(gone[:5]),
+            )  # fmt: skip
+
+    # ---------------------------------------------------------------------------------------------------------- records
+
+    def _record(self, provenance: Mapping[str, Any]) -> None:
+        """Leave command, versions and every setting beside the outputs; nothing is complete yet."""
+        self._write({"settings": self.settings, "sources": self.sources} | dict(provenance))
+
+    def complete(self, jobs: Sequence[Job], run_id: str, written: Sequence[Path] = (), about: Any = None) -> None:
+        """After the work: `run_id` made what is here now, with the files `written` besides the outputs of the jobs."""
+        if self._take_over:
+            self._take_over()
+            self._take_over = None
+        files = {os.path.relpath(path, self.folder): content for path, content in contents_of(written).items()}
+        completed = {"run_id": run_id, "items": self._items(jobs, about), "files": files}
+        self._write(self._recorded() | {"completed": completed})
+        for name in self._to_replace - set(files):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def add(self, job: Job, done: Done) -> None:
+        """Note a job as done."""
+        if self._take_over:
+            self._take_over()
+            self._take_over = None
+        entry = {
+            "key": job.key,
+            "identity": self._identity(job, done.inputs),
+            "outputs": list(done.outputs),
+            "files": [os.path.relpath(path, self.folder) for path in job.outputs],
+            "version": version(),
+            "result": done.result,
+        }
+        line = json.dumps(entry) + "\n"
+        with self._writable(), self.done_path.open("ab+") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            torn = file.read() not in (b"", b"\n")  # a crash cut the last line short
+            file.write(("\n" + line if torn else line).encode())
+
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        """The last line of each job by its key."""
+        lines = self.done_path.read_text().splitlines() if self.done_path.is_file() else []
+        entries = (entry for entry in map(_parse, lines) if entry)
+        return {entry["key"]: {"identity": None, "outputs": None} | entry for entry in entries}
+
+    def _recorded(self) -> dict[str, Any]:
+        return dict(json.loads(self.settings_path.read_text())) if self.settings_path.is_file() else {}
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        text = json.dumps(record, indent=2, default=str) + "\n"
         with self._writable(), atomic_write(self.settings_path, failures=()) as part:
             part.write_text(text)
 
@@ -64,40 +218,14 @@ class Ledger:
                 "Free disk space or check the folder's permissions, then start the same command again."
             ) from error
 
-    def finished(self, jobs: Sequence[Job]) -> dict[str, Any]:
-        """Key to result of the jobs that need not be done again: same inputs, same settings, outputs in place."""
-        lines = self.done_path.read_text().splitlines() if self.done_path.is_file() else []
-        done = {entry["key"]: entry for entry in map(_parse, lines) if entry}
-        return {
-            job.key: done[job.key]["result"]
-            for job in jobs
-            if job.key in done
-            and done[job.key]["digest"] in self._digests(job)
-            and all(p.is_file() for p in job.outputs)
-        }
 
-    def digest_of(self, job: Job) -> str:
-        """Changes with the settings and with name, size and time of any input, also when one goes missing."""
-        return self._digests(job)[0]
-
-    def _digests(self, job: Job) -> tuple[str, str]:
-        """A job's digest, and the one that version 0.1.0 gave it, whose settings have the classes' old names."""
-        inputs = [_stamp(path) for path in job.inputs]
-        now = digest({"settings": self._digest, "inputs": inputs})
-        return now, digest({"settings": self._digest_before_the_move, "inputs": inputs})
-
-    def add(self, job: Job, result: Any) -> None:
-        """Note a job as done."""
-        line = json.dumps({"key": job.key, "digest": self.digest_of(job), "result": result}) + "\n"
-        with self._writable(), self.done_path.open("ab+") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-            torn = file.read() not in (b"", b"\n")  # a crash cut the last line short
-            file.write(("\n" + line if torn else line).encode())
-
-
-def _stamp(path: Path) -> list[Any]:
-    stat = path.stat() if path.exists() else None
-    return [str(path), stat.st_size if stat else None, stat.st_mtime_ns if stat else None]
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two settings, a text per name."""
+    return [
+        f"{name}: {before.get(name)} before, {now.get(name)} now"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """A preparation step as an Ignite engine: each outcome of a job is an iteration, handlers do the rest.
 
 A step keeps a ledger in its output folder: a finished job is not done again, a killed step goes on where it was, and
-other settings into the same folder are an error.
+other settings into the same folder are an error unless `replace` is set.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swath.config import leaves, resolve
 from swath.steps.config import StepConfig
 from swath.steps.executors import SerialExecutor, executor
-from swath.steps.job import Job, run_job
+from swath.steps.job import Done, Job, run_job
 from swath.steps.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -25,28 +23,24 @@ if TYPE_CHECKING:
 Log = Callable[[Mapping[str, float], int], None]
 """Takes metrics and a step."""
 
-NOT_DECISIVE = ("executor", "workers", "output_path")
-"""Config fields that do not change what a step writes."""
-
 
 def run_step(
-    step: str, jobs: Sequence[Job], config: StepConfig, output: Path, provenance: Mapping[str, Any], log: Log,
-    replace: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """Run a preparation step into `output`; return the result of every job by its key.
+    ledger: Ledger, jobs: Sequence[Job], config: StepConfig, provenance: Mapping[str, Any], log: Log
+) -> dict[str, Any]:
+    """Run the jobs of a preparation step that its ledger does not hold yet; return the result of every job by its key.
 
-    `log` receives jobs per second on the way. Raises StepError when `output` holds other settings' results or when jobs
-    failed.
+    `log` receives jobs per second on the way. Raises StepError when the folder holds results of other settings and the
+    config does not say `replace`, or when jobs failed.
     """
-    settings = {k: v for k, v in leaves(resolve(config)).items() if k not in NOT_DECISIVE}
-    ledger = Ledger(output, step, settings, replace)
-    ledger.record_settings(provenance)
+    ledger.prepare(jobs, config.replace, provenance)
     with executor(config.executor, config.workers) as pool:
         outcome = run_jobs(jobs, ledger, pool, log)
     counts = {"items": len(jobs), "done_now": outcome.done_now, "seconds": outcome.seconds}
     log({f"preparation/{name}": value for name, value in counts.items()}, 0)
     before = len(jobs) - outcome.done_now
-    print(f"{step}: {outcome.done_now} of {len(jobs)} items done now, {before} before; results in {output}")
+    print(
+        f"{ledger.step}: {outcome.done_now} of {len(jobs)} items done now, {before} before; results in {ledger.folder}"
+    )
     return dict(outcome.results)
 
 
@@ -76,7 +70,7 @@ def run_jobs(jobs: Sequence[Job], ledger: Ledger, pool: Executor, log: Log | Non
     return Outcome(results=results, done_now=len(todo), seconds=time.monotonic() - started)
 
 
-def _outcomes(jobs: Sequence[Job], pool: Executor) -> Iterator[tuple[Job, Future[Any]]]:
+def _outcomes(jobs: Sequence[Job], pool: Executor) -> Iterator[tuple[Job, Future[Done]]]:
     """Each job with its finished future, as they finish."""
     if isinstance(pool, SerialExecutor):
         # it works while it is asked: each job is in the ledger before the next one starts
@@ -88,7 +82,7 @@ def _outcomes(jobs: Sequence[Job], pool: Executor) -> Iterator[tuple[Job, Future
         yield job_of[future], future
 
 
-def _run(outcomes: Iterator[tuple[Job, Future[Any]]], count: int, handlers: Sequence[Handler]) -> None:
+def _run(outcomes: Iterator[tuple[Job, Future[Done]]], count: int, handlers: Sequence[Handler]) -> None:
     from ignite.engine import Engine
 
     engine = Engine(lambda engine, outcome: outcome)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import absolute, configclass, load
+from swath.config import InputPath, OutputPath, configclass, load
 from swath.data.splits.split import ByColumn
 from swath.data.tables import read_table, require_areas, require_values, write_csv
 from swath.errors import CatalogError
@@ -21,7 +21,7 @@ from swath.figures.charts import Bar, bars_figure
 from swath.files import write_text
 from swath.scoring.comparison import compare, comparison_text
 from swath.scoring.config import ScoringConfig
-from swath.scoring.report import UNITS, as_dicts, interval_text, iou_bar
+from swath.scoring.report import as_dicts, interval_text, iou_bar
 from swath.scoring.table import ScoreTable
 from swath.training.config import TrainingConfig
 
@@ -42,11 +42,11 @@ class CrossValidationConfig:
     """Config file of the training."""
     inference_config: str
     """Config file of the maps."""
-    scenes_path: str
+    scenes_path: InputPath
     """Folder of scenes with a scenes.parquet."""
-    labels_path: str
+    labels_path: InputPath
     """Folder of label rasters."""
-    output_path: str
+    output_path: OutputPath
     """Folder for predictions (<variant>/<value>), and the table of scores."""
     column: str = AREA
     """Column of scenes.parquet and of the table of tiles whose values are left out in turn: area, date, event, ..."""
@@ -144,17 +144,17 @@ def folds(config: CrossValidationConfig, values: Sequence[str]) -> Iterator[Fold
 class CrossValidationResults:
     """The scores of all folds once they are there: a table per variant, and what differs from the first one."""
 
-    def __init__(self, config: CrossValidationConfig, plan: Sequence[Fold]) -> None:
+    def __init__(self, config: CrossValidationConfig) -> None:
         self.config = config
-        training = load(config.training_config, TrainingConfig)
+        self.tasks = load(config.training_config, TrainingConfig).tasks
         self.tables: dict[str, ScoreTable] = {}
-        for fold in plan:
-            for way in config.maps:
-                name = label(fold.variant, way, config)
-                table = self.tables.setdefault(name, ScoreTable(training.tasks, config.scoring))
-                units = absolute(fold.output(config, way)) / UNITS
-                rows = read_table(units, ("key", "task", "matrix"), "inference")
-                table.extend(rows.assign(area=fold.value))  # tables of scores group by area
+
+    def add(self, fold: Fold, way: str, units: Path) -> None:
+        """Add the table of scores that the run of a fold's maps, made in one way, has logged."""
+        name = label(fold.variant, way, self.config)
+        table = self.tables.setdefault(name, ScoreTable(self.tasks, self.config.scoring))
+        rows = read_table(units, ("key", "task", "matrix"), "inference")
+        table.extend(rows.assign(area=fold.value))  # tables of scores group by area
 
     @cached_property
     def frame(self) -> pd.DataFrame:

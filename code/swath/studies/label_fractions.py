@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import configclass, load, override
+from swath.config import OutputPath, configclass, load, override
 from swath.data.tables import write_csv
 from swath.errors import CatalogError, ConfigError
 from swath.figures.charts import Point, curves_figure
@@ -36,7 +36,7 @@ class LabelFractionsConfig:
 
     training_config: str
     """Config file of the training; its split holds tiles out."""
-    output_path: str
+    output_path: OutputPath
     """Folder for the table of scores."""
     fractions: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
     """Shares of the training side; smaller ones lie within larger ones."""

@@ -1,16 +1,19 @@
-"""A chain of entry points: what each step depends on, so that a second start does only what is missing."""
+"""A chain of entry points. What is done already, each step is asked itself: a second start does only what is missing."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import field
 from typing import Any
 
 from swath import config as configs
 from swath.config import configclass
+from swath.config.command_line import NOT_FIELDS
 from swath.errors import ConfigError
-from swath.files import files_below
+
+REFERENCE = re.compile(r"\{([^{}\"':]+)\}")
+"""``{name}`` of an earlier step in a parameter."""
 
 PRELOAD = (
     "mlflow.projects.utils",
@@ -55,72 +58,44 @@ class PipelineConfig:
     """Libraries that are imported once; the steps start from there."""
     results: dict[str, str] = field(default_factory=dict)
     """What to print at the end: meaning to path."""
+    replace: bool = False
+    """Start every step with replace=True: all is made again in place, also where folders hold results of other settings."""
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A step with the digest of everything that decides its result: its own config and all steps before it."""
-
-    step: PipelineStep
-    digest: str
-    output: str | None
-    """Its output_path, when its config has one."""
-
-    @property
-    def output_is_there(self) -> bool:
-        return self.output is None or configs.absolute(self.output).exists()
-
-
-def plan_steps(config: PipelineConfig) -> list[Planned]:
-    """Load every step's config and chain the digests. Raises ConfigError for a wrong config before anything runs."""
-    planned: list[Planned] = []
-    before, names = "", set[str]()
+def check_steps(config: PipelineConfig) -> None:
+    """Load every step's config. Raises ConfigError for a wrong one, before anything runs."""
+    names: set[str] = set()
     for step in config.steps:
         _require_references(step, names)
-        parameters = {"config_path": step.config_path} | step.parameters
-        before, leaves = digest_of(step.entry_point, parameters, before, [p.output for p in planned if p.output])
-        planned.append(Planned(step, before, leaves.get("output_path")))
+        fixed = {name: text for name, text in step.parameters.items() if not _references(text)}
+        config_of(step.config_path, fixed)
         names.add(step.label)
-    return planned
 
 
-def _require_references(step: PipelineStep, names: set[str]) -> None:
-    for name, text in step.parameters.items():
-        if "{" in text and not any(f"{{{label}}}" in text for label in names):
-            raise ConfigError(
-                f"step {step.label}: {name}={text} refers to no earlier step. Earlier steps: {', '.join(sorted(names)) or 'none'}."
-            )
-
-
-def digest_of(
-    entry_point: str, parameters: Mapping[str, str], before: str = "", made: Sequence[str] = ()
-) -> tuple[str, dict[str, Any]]:
-    """(digest of all that decides a step's result, leaves of its config).
-
-    That is its config with the parameters (references such as ``{training}`` as they stand), the steps `before` it, and
-    the files in its input folders, other than those in the folders that earlier steps `made`.
-    """
-    settings: Any = configs.load(parameters["config_path"], object)
+def config_of(config_path: str, parameters: Mapping[str, str]) -> Any:
+    """The config of a step: its file, with the parameters that are fields."""
+    settings: Any = configs.load(config_path, object)
     for name, text in parameters.items():
-        if name not in ("config_path", "script_path") and "{" not in text:
+        if name not in NOT_FIELDS:
             settings = configs.override(settings, name, text)
-    resolved = configs.resolve(settings)
-    leaves = configs.leaves(resolved)
-    outside = _outside_inputs(leaves, made)
-    return configs.digest(
-        [before, entry_point, json.dumps(resolved, sort_keys=True), dict(parameters), outside]
-    ), leaves
+    return settings
 
 
-def _outside_inputs(leaves: Mapping[str, Any], made: Sequence[str]) -> list[list[Any]]:
-    """Name, size and time of all files below the step's input folders that no earlier step makes."""
-    fields = [str(v) for k, v in leaves.items() if k.endswith(("_path", "_paths")) and k != "output_path" and v]
-    inputs = [configs.absolute(path) for text in fields for path in text.split(";") if path]
-    own = [configs.absolute(path) for path in made]
-    foreign = [p for p in inputs if p.is_dir() and not any(p.is_relative_to(o) or o.is_relative_to(p) for o in own)]
-    return [[str(f), s.st_size, s.st_mtime_ns] for folder in foreign for f in files_below(folder) for s in [f.stat()]]
+def _references(text: str) -> list[str]:
+    """The names in ``{...}`` of a parameter; a JSON object has quotes there, and names nothing."""
+    return REFERENCE.findall(text)
+
+
+def _require_references(step: PipelineStep, names: Collection[str]) -> None:
+    for name, text in step.parameters.items():
+        unknown = [label for label in _references(text) if label not in names]
+        if unknown:
+            raise ConfigError(
+                f"step {step.label}: {name}={text} refers to no earlier step {unknown[0]}. "
+                f"Earlier steps: {', '.join(sorted(names)) or 'none'}."
+            )
 
 
 def fill_in(parameters: Mapping[str, str], run_ids: Mapping[str, str]) -> dict[str, str]:
     """Parameters with ``{name}`` replaced by that step's run id."""
-    return {name: text.format(**run_ids) if "{" in text else text for name, text in parameters.items()}
+    return {name: REFERENCE.sub(lambda found: run_ids[found[1]], text) for name, text in parameters.items()}

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from swath.config import configclass
+from swath.config import OutputPath, configclass
 from swath.errors import ConfigError
 
 
@@ -20,7 +20,7 @@ class SlurmConfig:
     """Its parameters besides config_path, as after -P: {"epochs": "40"}; None for none."""
     run_config: str | None = None
     """config_path of the entry point; None takes the entry point's default."""
-    output_path: str = "output/slurm/job.sh"
+    output_path: OutputPath = "output/slurm/job.sh"
     """The script to write; submit it from the project's root with sbatch."""
     nodes: int = 1
     """Number of nodes. Training and inference spread over them; preparation spreads by executor=dask://... instead."""

@@ -7,11 +7,12 @@ delays them and never stops the work. What cannot be delivered in the end is kep
 from swath.tracking.bundle import provenance, versions
 from swath.tracking.delivery import Delivery
 from swath.tracking.process import Stopped, cli
-from swath.tracking.project import ChildStep, command_of, ensure_step, finished_step, run_child_step, warm_up
+from swath.tracking.project import IDENTITY, ChildStep, command_of, ensure_step, run_child_step, warm_up
 from swath.tracking.runs import PARAM_LENGTH, Run, run, silent_run
 from swath.tracking.store import fetch, history, located, metrics_of
 
 __all__ = [
+    "IDENTITY",
     "PARAM_LENGTH",
     "ChildStep",
     "Delivery",
@@ -21,7 +22,6 @@ __all__ = [
     "command_of",
     "ensure_step",
     "fetch",
-    "finished_step",
     "history",
     "located",
     "metrics_of",

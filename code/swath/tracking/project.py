@@ -10,14 +10,15 @@ import os
 import runpy
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import forkserver, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import ExecutionException
+from mlflow.exceptions import ExecutionException, MlflowException
 from mlflow.projects.utils import get_or_create_run, get_run_env_vars, load_project
 
 from swath import config as configs
@@ -25,17 +26,22 @@ from swath.errors import SwathError
 from swath.tracking.process import Stopped
 from swath.tracking.runs import Run
 
+IDENTITY = "swath.identity"
+"""Tag of a training's run: a digest of all that decides its result."""
+
+MadeBy = Callable[[Callable[[str], str | None]], str | None]
+"""Asks a step for the run that left its results, given what finds the run of a training by its identity."""
+
 CLEAN_UP_SECONDS = 180.0
 """How long a step that was stopped may take to leave its files and its run in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChildStep:
-    """An entry point to start as a child run: its parameters, and a digest of all that decides its result."""
+    """An entry point to start as a child run, with its parameters."""
 
     entry_point: str
     parameters: Mapping[str, str]
-    digest: str
     name: str
 
 
@@ -45,21 +51,35 @@ def warm_up(modules: Sequence[str]) -> None:
     forkserver.ensure_running()
 
 
-def finished_step(parent: Run, step: ChildStep) -> str | None:
-    """The id of a finished run of the same step in the parent's experiment, or None."""
+def ensure_step(parent: Run, step: ChildStep, made_by: MadeBy | None = None) -> str:
+    """The id of the run that left what the step would, or else of a run that does it now (`run_child_step`).
+
+    ``made_by(training_of)`` asks the step's own records, see `swath.studies.current`; None asks nothing.
+    """
+    done = made_by(partial(_training_of, parent)) if made_by else None
+    if done is not None and not _is_finished(parent, done):
+        done = None  # its numbers are not in this store: what is there already is found again, and a run made for it
+    print(f"{'done before: ' if done else '==> '}{step.name}", flush=True)
+    return done or run_child_step(parent, step)
+
+
+def _training_of(parent: Run, identity: str) -> str | None:
+    """The newest finished run with an identity in the parent's experiment, or None."""
     found = parent.client.search_runs(
         [parent.experiment_id],
-        f"tags.`swath.step` = '{step.digest}' and attributes.status = 'FINISHED'",
+        f"tags.`{IDENTITY}` = '{identity}' and attributes.status = 'FINISHED'",
         max_results=1,
+        order_by=["attributes.start_time DESC"],
     )
     return str(found[0].info.run_id) if found else None
 
 
-def ensure_step(parent: Run, step: ChildStep) -> str:
-    """The run id of a step that was done before, or else is done now (`run_child_step`)."""
-    done = finished_step(parent, step)
-    print(f"{'done before: ' if done else '==> '}{step.entry_point}, {step.name}", flush=True)
-    return done or run_child_step(parent, step)
+def _is_finished(parent: Run, run_id: str) -> bool:
+    try:
+        found = parent.client.get_run(run_id).info
+    except MlflowException:
+        return False
+    return found.status == "FINISHED" and found.lifecycle_stage == "active"
 
 
 def command_of(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
@@ -96,7 +116,6 @@ def run_child_step(parent: Run, step: ChildStep) -> str:
         raise SwathError(
             f"step {step.name} failed (exit status {child.exitcode}); fix what it says above and start the same command again"
         )
-    parent.client.set_tag(run_id, "swath.step", step.digest)
     return str(run_id)
 
 

@@ -91,8 +91,8 @@ class Batches:
         return max(1, (self.config.data.samples_per_epoch or len(self.train_set)) // self.per_step)
 
     @cached_property
-    def data_digest(self) -> str:
-        """Changes when a tile is added, removed, moved to the other side, or its files are written anew."""
+    def stamps_digest(self) -> str:
+        """What states of version 0.2 and older know their tiles by: names, sizes and times of files."""
         sides = [(self.folds.root, self.folds.train), (self.folds.root, self.folds.validation)]
         sides += [self.unlabelled_tiles] if self.unlabelled_tiles else []
         files = [root / p for root, side in sides for name in ("image", "mask") for p in side[name] if p]

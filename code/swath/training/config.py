@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from swath.config import Factory, configclass
+from swath.config import Factory, InputPath, NotDecisive, OutputPath, configclass
 from swath.data.leakage.leaks import LeakKind
 from swath.data.samples.samplers import Sampling, Uniform
 from swath.data.samples.storage import Cache
@@ -29,7 +29,7 @@ from swath.training.transfer import Freezing
 class DataConfig:
     """Where tiles are, who judges, and how samples are drawn."""
 
-    tiles_path: str
+    tiles_path: InputPath
     """Folder with tile_stats.parquet; several, separated by ``;``, are one data set, such as scenes at several
     resolutions. Tiles of one scene are on one side of the split, whichever folder they are in."""
     split: Split = ByArea()
@@ -55,17 +55,17 @@ class DataConfig:
     above 0, no crop is without a label."""
     validation_tiling: Tiling | None = None
     """Evaluate tiles, or whole scenes, by such windows, each pixel in one of them; None: each tile at once."""
-    cache: Cache = "off"
+    cache: NotDecisive[Cache] = "off"
     """Where pixels are kept from their first use on: "mmap" in files of `cache_path` that other trainings use as well,
     "ram" in memory, read at the start. Samples are the same."""
-    cache_path: str = "output/cache"
+    cache_path: NotDecisive[str] = "output/cache"
     """Folder for cache="mmap", on a fast local disk; may be deleted when nothing runs."""
     sampler: Sampling = Uniform()
     """Which tiles are drawn: Uniform(), TargetPresence(without=..., with_target=...), ShiftCorrection(test_path=...,
     fields=...) or InverseSize(by=...)."""
     augmentation: tuple[Factory, ...] = ()
     """Transforms of training batches, in order: partial(D4), partial(RandomAffine, degrees=10), ..."""
-    workers: int | None = None
+    workers: NotDecisive[int | None] = None
     """Threads that make batches ahead of their use; samples are the same for any number. None: 4 beside a GPU, and none on
     a CPU, whose cores have enough to do."""
     limit: int | None = None
@@ -76,7 +76,7 @@ class DataConfig:
 class Unlabelled:
     """Learn from tiles without labels beside the labelled ones."""
 
-    tiles_path: str
+    tiles_path: InputPath
     """Folder with tile_stats.parquet; tiles with a mask are refused."""
     method: Factory = partial(TurnConsistency)
     """partial(TurnConsistency, ...) or partial(PseudoLabels, threshold=...)."""
@@ -93,7 +93,7 @@ class Unlabelled:
 class WarmStart:
     """Start from the weights of another training that fit by name and shape."""
 
-    weights: str
+    weights: InputPath
     """A safetensors or PyTorch file, or runs:/<id of a training run>."""
     part: str = ""
     """Module of the model that the weights belong to, such as network.encoder; empty: the whole model."""
@@ -191,20 +191,20 @@ class LearningConfig:
     """Compile the network with `torch.compile` for training: a minute or two at the start, faster steps after it."""
     clip_norm: float | None = None
     """Largest gradient norm."""
-    log_every: int = 10
+    log_every: NotDecisive[int] = 10
     """Steps between two values of the losses in the run, each the mean of these steps. The device is waited for then
     only, and then only a loss that is not finite is seen. Every evaluation and every state is preceded by one."""
-    checkpoint_every: int = 200
+    checkpoint_every: NotDecisive[int] = 200
     """Iterations between states from which a killed training goes on; the end of an epoch always leaves one."""
-    output_path: str = "output/training"
+    output_path: OutputPath = "output/training"
     """Folder for the state of unfinished trainings."""
     seed: int = 0
     """Seed of weights, draws and augmentation."""
-    device: str | None = None
+    device: NotDecisive[str | None] = None
     """Device such as cpu or cuda; None takes the GPU when there is one, or each process its own."""
-    launcher: Launcher = "auto"
+    launcher: NotDecisive[Launcher] = "auto"
     """Where other processes of the training come from: torchrun is seen by itself; "slurm" joins the tasks of srun."""
-    name: str | None = None
+    name: NotDecisive[str | None] = None
     """Name of the run in the dashboard."""
 
 

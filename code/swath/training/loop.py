@@ -6,20 +6,22 @@ import logging
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 
-from swath.config import absolute, digest, resolve
+from swath.config import absolute, decisive, digest, inputs_of, references_of, relative, resolve
 from swath.config.moved import with_old_names
-from swath.distributed import all_gather, is_main
+from swath.distributed import all_gather, is_main, on_all_ranks
 from swath.errors import TrainingError
 from swath.scoring.evaluate import Evaluation
 from swath.steps.memory import keep_freed_memory
 from swath.training.batches import Batches
 from swath.training.checkpoint import load_state, save_state
 from swath.training.config import LearningConfig
+from swath.training.identity import inputs_digest
 from swath.training.learner import Learner
 from swath.training.loss_log import LossLog
 from swath.training.resume_state import ResumeState
@@ -69,10 +71,16 @@ class TrainingMode(Protocol):
 
 
 def resume_folder(config: LearningConfig) -> ResumeState:
-    """The folder of a training's state: one per config. A state of version 0.1.0 lies under the classes' old names."""
+    """The folder of a training's state: one for all configs that differ in nothing that decides the result.
+
+    States of older versions lie under the digest of the whole config, with today's names of classes or older ones.
+    """
     states = absolute(config.output_path) / "unfinished"
-    before_the_move = states / digest(with_old_names(resolve(config)))
-    return ResumeState(before_the_move if before_the_move.is_dir() else states / digest(config))
+    inputs = {name: [relative(path) for path in places] for name, places in inputs_of(config).items()}
+    own = digest([decisive(config), references_of(config), inputs])
+    older = [digest(config), digest(with_old_names(resolve(config)))]
+    found = [name for name in (own, *older) if (states / name).is_dir()]
+    return ResumeState(states / (found[0] if found else own))
 
 
 @dataclass
@@ -89,6 +97,11 @@ class Loop:
     history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     pending: LossLog = field(default_factory=LossLog)
 
+    @cached_property
+    def inputs(self) -> str:
+        """What the training learns from, as a digest of contents; the first rank looks."""
+        return on_all_ranks(lambda: inputs_digest(self.config, self.batches.folds) if is_main() else "")[0]
+
     @property
     def total(self) -> int:
         """Optimiser steps of the whole training."""
@@ -98,6 +111,7 @@ class Loop:
         """To the end, from the state of an earlier start where there is one. Raises TrainingError when the loss is not
         finite.
         """
+        assert self.inputs  # known as they are before the first step
         keep_freed_memory()  # batches, too, are blocks that are made anew at each step
         engine = Engine(self._step)
         self._attach(engine, course)
@@ -154,7 +168,7 @@ class Loop:
     def _save(self, engine: Engine, course: TrainingMode) -> None:
         self.fetch(engine.state.iteration)
         state = self.learner.state() | course.state() | {
-            "data": self.batches.data_digest, "iteration": engine.state.iteration, "history": self.history,
+            "inputs": self.inputs, "iteration": engine.state.iteration, "history": self.history,
         }  # fmt: skip
         if is_main():
             save_state(self.unfinished.state, state)
@@ -166,10 +180,12 @@ class Loop:
             raise TrainingError(f"{self.unfinished.path}: not all processes see the same state. Share output_path.")
         if state is None:
             return False
-        if state["data"] != self.batches.data_digest:
+        same = state["inputs"] == self.inputs if "inputs" in state else state["data"] == self.batches.stamps_digest
+        if not same:
             raise TrainingError(
                 f"{self.unfinished.path}: this training was started on other tiles or labels than those in "
-                f"{self.batches.folds.root} now. Delete that folder to start anew, or bring the tiles back."
+                f"{self.batches.folds.root} now, or from other weights. "
+                "Delete that folder to start anew, or bring them back."
             )
         self.learner.load(state)
         course.load(state)

@@ -18,7 +18,7 @@ from swath import config as configs
 from swath.challenges.ai4arctic.charts import CHARTS, charts_of, polygon_classes
 from swath.challenges.ai4arctic.product import CHANNELS, OFFICIAL_PIXEL, RAW_PIXEL, SAR, Product, SceneName, parse_name
 from swath.challenges.protocols import SceneImport
-from swath.config import configclass
+from swath.config import InputPath, OutputPath, configclass
 from swath.data.tables import scene_row
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.grid import Grid, Window
@@ -37,9 +37,9 @@ STRIP_PIXELS = 2_000_000
 class ImportIceConfig(SceneImport):
     """NetCDF scenes of the AI4Arctic challenge, raw or ready-to-train, to scenes and labels."""
 
-    input_path: str
+    input_path: InputPath
     """Folder of .nc files of either product; folders below it are left alone."""
-    output_path: str
+    output_path: OutputPath
     """Folder for scenes.parquet, images/<region>/<scene>.tif and, where there are charts, labels/<region>/<scene>.tif."""
     channels: tuple[str, ...] = CHANNELS
     """Bands of the scenes in this order: variables of the files, or latitude, longitude, month_sin, month_cos, day_sin,
@@ -48,9 +48,9 @@ class ImportIceConfig(SceneImport):
     """Pixels of the scenes in units of 40 m, 2 to 10: means over that area; charts take the pixel in its middle."""
     upsampling: Literal["nearest", "bilinear"] = "bilinear"
     """How cells of 2 km (AMSR2, ERA5) come onto the pixels: nearest or bilinear."""
-    labels_path: str | None = None
+    labels_path: InputPath | None = None
     """Folder of .nc files with the charts, when the scenes do not hold them; files are matched by time and provider."""
-    names_path: str | None = None
+    names_path: InputPath | None = None
     """JSON list of the raw product's file names, for ready-to-train files that do not say themselves which they are."""
     ignore_nodata: bool = True
     """Label pixels without a SAR measurement as 255 = ignore."""
@@ -101,6 +101,11 @@ class IceJob:
     @property
     def outputs(self) -> list[Path]:
         return [self.image, *([self.labels] if self.charts else [])]
+
+    @property
+    def decided_by(self) -> Any:
+        """What the name of the file says."""
+        return [self.key, self.area]
 
     def run(self) -> dict[str, Any]:
         """Import the scene; return its row."""

@@ -16,7 +16,7 @@ from swath.challenges.ai4arctic.charts import CHARTS, charts_of, polygon_classes
 from swath.challenges.ai4arctic.product import AMSR2, ERA5, OFFICIAL_PIXEL, RAW_PIXEL, SAR
 from swath.challenges.ai4arctic.simulate_ice import Swath, simulate_swath
 from swath.challenges.protocols import SceneMaker
-from swath.config import configclass
+from swath.config import NotDecisive, OutputPath, configclass
 from swath.errors import ConfigError
 from swath.geo.netcdf import Variable, write_netcdf
 from swath.geo.tie_points import area_means
@@ -45,7 +45,7 @@ MEAN_STD: dict[str, tuple[float, float]] = (
 class IceScenesConfig(SceneMaker):
     """Generate sea-ice scenes in the layout of the AI4Arctic challenge."""
 
-    output_path: str
+    output_path: OutputPath
     """Folder for train/, test/ (no charts) and truth/ (the charts of the test scenes)."""
     product: Literal["ready_to_train", "raw"] = "ready_to_train"
     """Which product to write: ready_to_train (80 m, standardised) or raw (40 m, polygons with codes)."""
@@ -57,7 +57,7 @@ class IceScenesConfig(SceneMaker):
     """Height and width of the scenes in pixels of 80 m; the real ones have about 5000."""
     seed: int = 0
     """Seed of everything."""
-    executor: str = "processes"
+    executor: NotDecisive[str] = "processes"
     """Where the work is done, as in every step; processes, as simulating is pure Python."""
 
     def __post_init__(self) -> None:

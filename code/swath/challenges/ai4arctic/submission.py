@@ -14,7 +14,7 @@ from swath import config as configs
 from swath.challenges.ai4arctic.charts import CHARTS
 from swath.challenges.ai4arctic.product import OFFICIAL_PIXEL, RAW_PIXEL
 from swath.challenges.protocols import Submission, SubmissionWriter
-from swath.config import configclass
+from swath.config import InputPath, OutputPath, configclass
 from swath.data.pairing import by_key
 from swath.data.tables import SCENE_COLUMNS, SCENES, read_table
 from swath.errors import CatalogError, ConfigError, RasterError
@@ -30,11 +30,11 @@ ZLIB_LEVEL = 1
 class IceSubmissionConfig(SubmissionWriter):
     """Charts of all test scenes in one NetCDF file."""
 
-    input_path: str
+    input_path: InputPath
     """Folder of <region>/<scene>.tif with bands SIC, SOD and FLOE: classes, or numbers that are rounded to one."""
-    scenes_path: str
+    scenes_path: InputPath
     """Folder with the scenes.parquet that the predictions were made of: each of its scenes has to be there."""
-    output_path: str
+    output_path: OutputPath
     """Folder for submission.nc."""
     missing: int = 0
     """Class where the prediction has none, because the scene measured nothing there; 0 is open water."""
@@ -56,7 +56,9 @@ class IceSubmissionConfig(SubmissionWriter):
         if empty:
             lines.append(f"without a prediction, written as class {self.missing}: {', '.join(empty)}")
         share = float(np.mean(list(filled.values())))
-        return Submission(archive=archive, metrics={"scenes": len(plans), "missing_share": share}, lines=lines)
+        return Submission(
+            archive=archive, metrics={"scenes": len(plans), "missing_share": share}, lines=lines, written=[archive]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

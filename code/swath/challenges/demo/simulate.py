@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from swath.challenges.demo.sentinel1 import Landscape, acquire, simulate_landscape
 from swath.challenges.protocols import SceneMaker
 from swath.challenges.unosat.scenes import NODATA
-from swath.config import configclass
+from swath.config import NotDecisive, OutputPath, configclass
 from swath.geo.grid import Grid
 from swath.geo.layout import RasterSpec
 from swath.geo.polygons import polygonize
@@ -29,7 +29,7 @@ UTM_38N = 32638
 class DemoScenesConfig(SceneMaker):
     """Generate Sentinel-1-like scenes of floods in the UNOSAT layout."""
 
-    output_path: str
+    output_path: OutputPath
     """Folder for train/<area>/, test/<area>/ (VH and VV by date) and truth/ (labels of the test areas)."""
     train_areas: tuple[str, ...] = ("alder", "birch", "cedar", "dogwood")
     """Names of the areas with labels beside their scenes."""
@@ -39,7 +39,7 @@ class DemoScenesConfig(SceneMaker):
     """Height and width of the scenes in pixels of 10 m."""
     seed: int = 0
     """Seed of landscapes, speckle and swath edges."""
-    executor: str = "processes"
+    executor: NotDecisive[str] = "processes"
     """Where the work is done, as in every step; processes, as simulating is pure Python."""
 
     def scenes_to_make(self, output: Path) -> list[DemoArea]:

@@ -11,7 +11,7 @@ import geopandas as gpd
 import numpy as np
 
 from swath.challenges.unosat.scenes import Pair, find_pairs, require_same_grid
-from swath.config import absolute, configclass
+from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.naming import area_of
 from swath.data.tables import LABELS, label_row, write_table
 from swath.errors import VectorError
@@ -33,11 +33,11 @@ class RasterizeConfig(Step):
 
     step_name = "rasterize"
 
-    input_path: str
+    input_path: InputPath
     """Folder of areas, each with a label file (.shp, .gpkg, .fgb, .geojson) beside or above its scenes."""
-    output_path: str
+    output_path: OutputPath
     """Folder for <area>/<name of the VH raster>.tif."""
-    labels_path: str | None = None
+    labels_path: InputPath | None = None
     """Folder of label files named by area, when they do not lie in input_path."""
     attribute: str = "DN"
     """Attribute of the polygons whose value is burnt; 255 becomes class 1."""
@@ -59,9 +59,9 @@ class RasterizeConfig(Step):
 
     def finish(self, results: Mapping[str, Any]) -> Report:
         """Write labels.parquet, which says of which scene each mask is."""
-        rows = [label_row(Path(made["mask"]), self.output, key, made["area"]) for key, made in results.items()]
+        rows = [label_row(self.output / made["mask"], self.output, key, made["area"]) for key, made in results.items()]
         write_table(self.output / LABELS, rows)
-        return Report()
+        return Report(written=[self.output / LABELS])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,11 @@ class LabelJob:
     @property
     def outputs(self) -> tuple[Path]:
         return (self.pair.output,)
+
+    @property
+    def decided_by(self) -> Any:
+        """The area that the folders say."""
+        return self.pair.area
 
     def run(self) -> dict[str, Any]:
         """Write the mask."""
@@ -152,7 +157,7 @@ def write_mask(job: LabelJob) -> dict[str, Any]:
                 if job.ignore_nodata:
                     labels[np.isnan(vh_reader.image(window)[0]) | np.isnan(vv_reader.image(window)[0])] = IGNORE
                 writer.write(labels[None], window)
-    return {"area": job.pair.area, "mask": str(job.pair.output), "polygons": len(shapes)}
+    return {"area": job.pair.area, "mask": job.pair.name, "polygons": len(shapes)}
 
 
 def _class_values(polygons: gpd.GeoDataFrame, job: LabelJob) -> list[int]:

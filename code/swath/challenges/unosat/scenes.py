@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.config import absolute, configclass
+from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.naming import area_of, without_parts
 from swath.data.tables import SCENES, scene_row, write_table
 from swath.errors import CatalogError, RasterError
@@ -42,9 +42,9 @@ class Generate3bConfig(Step):
 
     step_name = "generate_3b_images"
 
-    input_path: str
+    input_path: InputPath
     """Folder of areas, with single-band rasters whose names contain _vh_ and _vv_."""
-    output_path: str
+    output_path: OutputPath
     """Folder for <area>/<name with _3b_>.tif and scenes.parquet."""
     missing_values: tuple[float, ...] = ()
     """Values that mean no measurement though the headers do not say so, such as 0 in zones without one."""
@@ -57,11 +57,11 @@ class Generate3bConfig(Step):
     def finish(self, results: Mapping[str, Any]) -> Report:
         """Write scenes.parquet."""
         rows = [
-            scene_row(Path(result["image"]), self.output, result["area"], key) | {"mission": mission_of(key)}
+            scene_row(self.output / result["image"], self.output, result["area"], key) | {"mission": mission_of(key)}
             for key, result in results.items()
         ]
         write_table(self.output / SCENES, rows)
-        return Report()
+        return Report(written=[self.output / SCENES])
 
 
 def mission_of(name: str) -> str:
@@ -78,8 +78,15 @@ class Pair:
     vv: Path
     area: str
     output: Path
+    root: Path
+    """The folder of all products."""
     missing: tuple[float, ...] = ()
     """Values of the two that mean no measurement, besides nodata."""
+
+    @property
+    def name(self) -> str:
+        """The product's path below the folder of all products."""
+        return self.output.relative_to(self.root).as_posix()
 
     @property
     def key(self) -> str:
@@ -103,6 +110,11 @@ class SceneJob:
     @property
     def outputs(self) -> tuple[Path]:
         return (self.pair.output,)
+
+    @property
+    def decided_by(self) -> Any:
+        """The area that the folders say."""
+        return self.pair.area
 
     def run(self) -> dict[str, Any]:
         """Write the scene."""
@@ -129,7 +141,7 @@ def find_pairs(root: Path, output: Path, token: str, missing_values: tuple[float
         raise CatalogError("; ".join(missing[:5]) + ". Download the other raster, or take this one out of the folder.")
     names = _output_names(vh_paths, root, token)
     pairs = [
-        Pair(vh=vh, vv=vv, area=area_of(vh, root), output=output / names[vh], missing=missing_values)
+        Pair(vh=vh, vv=vv, area=area_of(vh, root), output=output / names[vh], root=output, missing=missing_values)
         for vh, vv in twins.items()
     ]
     _require_own_keys(pairs)
@@ -184,7 +196,7 @@ def write_3b(pair: Pair) -> dict[str, Any]:
     ):
         for brick in bricks(vh.grid.shape, BLOCK, BRICK_PIXELS):
             writer.write(three_bands(vh_reader.image(brick)[0], vv_reader.image(brick)[0]), brick)
-    return {"area": pair.area, "image": str(pair.output)}
+    return {"area": pair.area, "image": pair.name}
 
 
 def three_bands(vh_HW: NDArray[np.float32], vv_HW: NDArray[np.float32]) -> NDArray[np.float32]:

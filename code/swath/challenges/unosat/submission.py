@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from swath import config as configs
 from swath.challenges.protocols import Submission, SubmissionWriter
-from swath.config import configclass
+from swath.config import InputPath, OutputPath, configclass
 from swath.data.naming import area_of
 from swath.errors import VectorError
 from swath.figures.pictures import beside, draw_outlines, write_picture
@@ -32,9 +32,9 @@ from swath.prediction.polygonize import PolygonJob
 class SubmissionConfig(SubmissionWriter):
     """Aggregate, polygonise and pack one shapefile per area."""
 
-    input_path: str
+    input_path: InputPath
     """Folder of <area>/<scene>.tif: probabilities of class 1, or classes."""
-    output_path: str
+    output_path: OutputPath
     """Folder for the shapefiles, submission.zip and map.png."""
     rule: Rule = "mean"
     """How dates decide: mean probability, any, majority, or n-1 of the n dates that see the pixel."""
@@ -44,7 +44,7 @@ class SubmissionConfig(SubmissionWriter):
     """Smallest polygon to keep, in squared units of the CRS (m2)."""
     names: dict[str, str] | None = None
     """Area to name of its shapefile; None takes the area's own."""
-    scenes_path: str | None = None
+    scenes_path: InputPath | None = None
     """Folder of the scenes as <area>/...tif; map.png shows the polygons over them."""
 
     def submit(self) -> Submission:
@@ -85,8 +85,16 @@ def submit_shapefiles(config: SubmissionConfig) -> Submission:
             f"{layers[area].shapefile}: {values['polygons']:.0f} polygons, {values['area_km2']:.2f} km2, checked"
             for area, values in found.items()
         ],
+        written=[*_files(layers, output), archive],
         picture=_picture(layers, config.scenes_path, output),
     )
+
+
+def _files(layers: Mapping[str, Layer], output: Path) -> list[Path]:
+    """What a submission leaves besides its archive: shapefiles and the rasters that they were made from."""
+    shapefiles = [layer.shapefile for layer in layers.values() if layer.polygons]
+    rasters = sorted((output / "aggregated").rglob("*.tif"))
+    return [*shapefiles, *rasters]
 
 
 def _picture(layers: Mapping[str, Layer], scenes_path: str | None, output: Path) -> NDArray[np.uint8] | None:

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from swath.config import absolute
+from swath.config import InputPath, absolute
 from swath.data.splits.shift import categories, shift_weights
 from swath.data.tables import SCENES, read_table
 from swath.errors import CatalogError
@@ -85,7 +85,7 @@ class ShiftCorrection:
     The columns are those of the scenes, which `generate_tiles` hands on to their tiles.
     """
 
-    test_path: str
+    test_path: InputPath
     """Folder with the scenes.parquet of the test set."""
     fields: tuple[str, ...] = ("region",)
     """Columns whose shares are made alike: p_test / p_train, multiplied over the fields."""

@@ -12,7 +12,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 
-from swath.config import absolute, configclass
+from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.pairing import pair_masks
 from swath.data.tables import TILES, bands_of, missing_of, place_of, read_scenes, scene_details, write_table
 from swath.errors import RasterError
@@ -37,11 +37,11 @@ class TilesConfig(Step):
 
     step_name = "generate_tiles"
 
-    input_path: str
+    input_path: InputPath
     """Folder of scenes with a scenes.parquet, or any folder of GeoTIFFs."""
-    output_path: str
+    output_path: OutputPath
     """Folder for images/, masks/ and tiles.parquet."""
-    masks_path: str | None = None
+    masks_path: InputPath | None = None
     """Folder of the scenes' label rasters; None takes those that scenes.parquet names, and cuts images only without any."""
     tiling: Tiling = ConstantSize(size=512, min_overlap=32)
     """How scenes are divided: ConstantSize(size, min_overlap) or ConstantStride(size, stride, edge), in pixels;
@@ -64,7 +64,7 @@ class TilesConfig(Step):
         about = scene_details(read_scenes(absolute(self.input_path)))
         rows = [about[row["scene"]] | row for found in results.values() for row in found]
         write_table(self.output / TILES, rows)
-        return Report(metrics={"preparation/tiles": len(rows)})
+        return Report(metrics={"preparation/tiles": len(rows)}, written=[self.output / TILES])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,11 @@ class Cut:
     @property
     def outputs(self) -> list[Path]:
         return tile_files(self)
+
+    @property
+    def decided_by(self) -> Any:
+        """What the table of scenes says of the scene."""
+        return {"area": self.area, "missing": self.missing, "bands": self.bands}
 
     def run(self) -> list[dict[str, Any]]:
         """Cut the scene; return the rows of its tiles."""

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import absolute, configclass
+from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.leakage.fingerprints import fingerprint
 from swath.data.leakage.groups import Grouping, group_tiles
 from swath.data.running_statistics import Moments, RunningMoments, band_moments, band_statistics, merge_moments
@@ -45,11 +45,10 @@ class StatsConfig(Step):
     """Statistics per tile and per band, target share, valid share, fingerprints, groups, folds and the skip rule."""
 
     step_name = "generate_tiles_stats"
-    replaces_other_settings = True
 
-    input_path: str
+    input_path: InputPath
     """Folder with tiles.parquet."""
-    output_path: str | None = None
+    output_path: OutputPath | None = None
     """Folder for tile_stats.parquet and band_stats.json; None writes them into input_path."""
     folds: dict[str, int] | GroupFolds | None = None
     """Area to fold number; None numbers the areas in alphabetical order; GroupFolds() deals groups over strata."""
@@ -83,6 +82,7 @@ class StatsConfig(Step):
         skipped = table.loc[table["skip"], ["key", "reason"]]
         return Report(
             metrics={f"preparation/{name}": count for name, count in counts.items()},
+            written=[self.output / TILE_STATS, self.output / "band_stats.json"],
             files=[self.output / "band_stats.json"],
             texts={"skipped.csv": skipped.to_csv(index=False)},
             lines=[", ".join(f"{name} {count:g}" for name, count in counts.items())],
@@ -113,6 +113,11 @@ class SceneTiles:
     @property
     def outputs(self) -> tuple[Path, ...]:
         return ()
+
+    @property
+    def decided_by(self) -> Any:
+        """What the table of tiles says of the tiles."""
+        return {"keys": list(self.keys), "places": list(self.places), "missing": list(self.missing)}
 
     def run(self) -> dict[str, Any]:
         """Statistics of the scene's tiles and bands."""
