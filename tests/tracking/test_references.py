@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,20 @@ def test_c89_c83_scenes_that_trained_a_model_are_refused_however_it_is_named(
     paths = {"preds_path": tmp_path / "maps/classes", "gt_path": trained.masks / "area0"}
     assert script("validate", "configs/demo/validate.py", **paths) == 1
     assert "trained this model" in capsys.readouterr().err
+
+
+def test_c83_what_a_refusal_says_can_be_typed(
+    infer: Callable[..., int], script: Script, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"input_path": trained.scenes[0].parent, "labels_path": trained.masks / "area0"}
+    assert infer(trained.run_id, **given) == 1
+    remedy = dict(re.findall(r"-P (\S+)=(\w+)", capsys.readouterr().err))
+    assert remedy == {"allow_leaks": "True"}
+    assert infer(trained.run_id, **given, **remedy) == 0
+    capsys.readouterr()
+    paths = {"preds_path": tmp_path / "maps/classes", "gt_path": trained.masks / "area0"}
+    assert script("validate", "configs/demo/validate.py", **paths) == 1
+    assert "only `inference` scores these, with -P labels_path=" in capsys.readouterr().err
 
 
 def test_c89_an_alias_that_moves_on_and_a_folder_that_changes_are_predicted_again(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from swath.config.classes import T
 from swath.config.files import load
-from swath.config.help import class_help
+from swath.config.help import class_help, say
 from swath.config.overrides import override
 from swath.config.partials import check_factories
 from swath.errors import ConfigError
@@ -31,7 +31,7 @@ def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple
     paths = [value for name, value in pairs if name == "config_path"]
     if "--help" in arguments or "-h" in arguments:
         shown = kind if dataclasses.is_dataclass(kind) or not paths else type(load(paths[-1], kind))
-        print(class_help(shown.__module__, shown.__qualname__))
+        say(class_help(shown.__module__, shown.__qualname__))
         raise SystemExit(0)
     if not paths:
         raise ConfigError("config_path is missing: pass --config_path configs/<challenge>/<entry_point>.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -204,6 +205,25 @@ def test_c100_a_wrong_archive_is_refused(tmp_path: Path, fault: str) -> None:
                 VectorError, match=rf"submission\.zip: elm\.shp has .*{said[fault]}.*Run to_submission again"
             ):
                 check_layer(layer, tmp_path / "submission.zip", 0)
+
+
+def test_c100_the_check_of_a_large_layer_takes_little_memory(tmp_path: Path) -> None:
+    shape = (6000, 6000)
+    place = grid(shape)
+    mask = np.zeros(shape, np.uint8)
+    mask[100:140, 200:260], mask[5990:, :10] = 1, 1
+    raster = write_mask(tmp_path / "elm.tif", mask, place)
+    write_vectors(tmp_path / "elm.shp", polygonize(mask, place))
+    layer = Layer(tmp_path / "elm.shp", raster, 2)
+    pack([layer], tmp_path / "submission.zip")
+    del mask
+    tracemalloc.start()
+    try:
+        assert check_layer(layer, tmp_path / "submission.zip", 0)["area_km2"] == pytest.approx(0.25)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20e6  # the raster has 36 MB
 
 
 # ------------------------------------------------------------------------------------------------ from tiles to shapefiles

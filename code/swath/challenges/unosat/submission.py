@@ -21,10 +21,11 @@ from swath.data.pairing import AGGREGATED, MERGED
 from swath.errors import CatalogError, ConfigError, VectorError
 from swath.figures.pictures import beside, draw_outlines, write_picture
 from swath.files import atomic_write
-from swath.geo.mosaic import Overlap, Rule
+from swath.geo.mosaic import STRIP_PIXELS, Overlap, Rule
 from swath.geo.polygons import PolygonRules
 from swath.geo.raster import RasterReader, describe
 from swath.geo.vector import read_polygons
+from swath.geo.windows import strips
 from swath.prediction.aggregate import area_jobs
 from swath.prediction.maps import (
     group_by_area,
@@ -181,9 +182,7 @@ def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(folder)
         frame = read_polygons(Path(folder) / layer.shapefile.name, "id", need_crs=info.grid.crs is not None)
-    with RasterReader(layer.raster) as reader:
-        pixels = int((reader.labels()[0] == 1).sum())
-    expected = pixels * math.prod(info.grid.resolution)
+    expected = _pixels_of_class_one(layer.raster) * math.prod(info.grid.resolution)
     covered = float(frame.area.sum())
     faults = [
         text
@@ -208,6 +207,15 @@ def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float
         archive.unlink()
         raise VectorError(f"{archive}: {layer.shapefile.name} has {'; '.join(faults)}. Run to_submission again.")
     return {"polygons": float(len(frame)), "area_km2": covered / 1e6}
+
+
+def _pixels_of_class_one(raster: Path) -> int:
+    """Counted strip by strip: a map of an area may be larger than memory."""
+    count = 0
+    with RasterReader(raster) as reader:
+        for strip in strips(reader.info.grid.shape, STRIP_PIXELS):
+            count += int((reader.labels(strip)[0] == 1).sum())
+    return count
 
 
 def area_picture(images: Sequence[Path], layer: Layer) -> NDArray[np.uint8] | None:
