@@ -1,9 +1,11 @@
 """Predict whole scenes with the model of a training run; with labels, score them. Several processes share each scene."""
 
 from swath.config.help import answer
+from swath.config.processes import start_processes
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
+    start_processes(__file__)
 
 from dataclasses import replace
 from pathlib import Path

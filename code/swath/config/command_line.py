@@ -11,6 +11,7 @@ from swath.config.files import load
 from swath.config.help import class_help, say
 from swath.config.overrides import override
 from swath.config.partials import check_factories
+from swath.config.processes import NAME as NUM_GPUS
 from swath.errors import ConfigError
 
 # --------------------------------------------------------------------------------------------------- command line
@@ -37,10 +38,21 @@ def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple
         raise ConfigError("config_path is missing: pass --config_path configs/<challenge>/<entry_point>.py")
     config = load(paths[-1], kind)
     for name, value in pairs:
-        if name not in NOT_FIELDS:
+        if name == NUM_GPUS:
+            _require_one_process(value)
+        elif name not in NOT_FIELDS:
             config = override(config, name, value)
     check_factories(config, "command line")
     return config, paths[-1]
+
+
+def _require_one_process(number: str) -> None:
+    """Scripts that work in several processes have taken the number out of the command line before."""
+    if number not in ("1", "1.0"):
+        raise ConfigError(
+            f"{NUM_GPUS}={number}: this entry point works in one process; training, pretrain and inference take several. "
+            f"Leave {NUM_GPUS} out."
+        )
 
 
 def _pairs(arguments: list[str]) -> list[tuple[str, str]]:
