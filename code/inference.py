@@ -1,10 +1,13 @@
 """Predict whole scenes with the model of a training run; with labels, score them. Several processes share each scene."""
 
 from swath.config.help import answer
+from swath.config.processes import start_processes
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
+    start_processes(__file__)
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +33,9 @@ def main() -> None:
 
 def predict(run: tracking.Run, config: InferenceConfig, config_path: str, name: str) -> None:
     """Predict and score; log scores, and pictures of the first scenes, also of those predicted before."""
+    config = replace(config, run_id=tracking.resolved_reference(config.run_id))
     record = fetch_record(config.run_id, tracking.fetch, config.weights)
-    run.set_tags({"swath.training_run": config.run_id})
+    run.set_tags({"swath.training_run": tracking.run_of_reference(config.run_id)})
 
     def ready(number: int, row: Any, classes: Path) -> None:
         if number < config.previews:

@@ -4,9 +4,11 @@ A training starts from it with ``-P warm_start.weights=runs:/<run id>``, on any 
 """
 
 from swath.config.help import answer
+from swath.config.processes import start_processes
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
+    start_processes(__file__)
 
 from collections.abc import Mapping
 from pathlib import Path

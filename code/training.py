@@ -1,13 +1,14 @@
 """Train a model on tiles; the run holds weights, config, folds, metrics by epoch, panels and confusion matrices.
 
-On several devices or processes: ``torchrun --nproc_per_node 2 code/training.py --config_path ...``, or
-``srun python code/training.py --config_path ... --launcher slurm``. The first process keeps the run.
+On several devices or processes: --num_gpus 2, torchrun, or srun with --launcher slurm. The first keeps the run.
 """
 
 from swath.config.help import answer
+from swath.config.processes import start_processes
 
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
+    start_processes(__file__)
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,10 +52,9 @@ def finish(run: tracking.Run, training: Training) -> None:
     for side, table in tables.items():
         run.log_metrics({f"best/{name}": value for name, value in table.metrics(side).items()})
         report_scores(run, side, ScoreReport(table))
-    metric = training.config.validation.metric
     if training.best is not None:
         run.log_metrics({"best/iteration": float(training.best_iteration)})
-        print(f"best {metric} {training.best:.4f} at iteration {training.best_iteration}")
+        print(f"best {training.config.validation.metric} {training.best:.4f} at iteration {training.best_iteration}")
     run.set_tags({"swath.stopped": training.stopped} if training.stopped else {})
     print(f"training run id: {run.id}")
 

@@ -11,6 +11,7 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 
+from swath.config import load
 from swath.distributed import all_gather
 from swath.scoring.evaluate import evaluate
 from swath.training.config import TrainingConfig, ValidationConfig
@@ -31,12 +32,21 @@ def work(rank: int, tiles: str, folder: str) -> None:
 
 
 def configs(tiles: Path, output: Path) -> dict[str, TrainingConfig]:
-    """Without batch norm, and without augmentation, all ranks together do what one does; with them, they do not."""
+    """Without augmentation and dropout, all ranks together do what one does; with them, they do not."""
     plain = small(tiles, output / "plain", model=partial(PixelNet), log_every=3, epochs=2)
     plain = replace(plain, data=replace(plain.data, augmentation=(partial(AllLabelled),), batch=2), accumulation=2)
+    demo = load("configs/demo/training.py", TrainingConfig)
+    network = replace(plain, output_path=str(output / "network"), model=demo.model)  # SGD: Adam makes steps of noise
+    network = replace(network, optimizer=partial(torch.optim.SGD, lr=0.01, momentum=0.9))
+    network = replace(network, data=replace(network.data, crop=48, batch=4))
     norm = small(tiles, output / "norm", model=partial(TinyNet), swa_from=0.4, ema_decay=0.9, epochs=2)
     kept = ValidationConfig(panels=2, keep_last=True)
-    return {"plain": plain, "norm": norm, "resumed": replace(norm, validation=kept, checkpoint_every=2)}
+    return {
+        "plain": plain,
+        "network": network,
+        "norm": norm,
+        "resumed": replace(norm, validation=kept, checkpoint_every=2),
+    }
 
 
 def trained(config: TrainingConfig) -> object:

@@ -28,6 +28,8 @@ WAIT = 5.0
 """Seconds to wait for another process that writes to the store."""
 AT_ONCE = 500
 """Paths of one question to the store."""
+LEDGERS = (".settings.json", ".done.jsonl")
+"""How the files of a step's ledger end (`swath.steps.ledger`)."""
 PARTS = (".dbf", ".shx", ".prj", ".cpg")
 """Files that make up a shapefile together with the ``.shp``."""
 
@@ -67,11 +69,16 @@ def contents_of(files: Iterable[Path]) -> dict[Path, str | None]:
     return {path: _joined([single[part] for part in those]) for path, those in parts.items()}
 
 
-def contents_below(places: Iterable[Path]) -> list[tuple[str, str | None]]:
-    """(path below its folder, content) of every file in some folders, and of single files, in the order of both."""
+def contents_below(places: Iterable[Path], without: Iterable[Path] = ()) -> list[tuple[str, str | None]]:
+    """(path below its folder, content) of every file in some folders, and of single files, in the order of both.
+
+    Ledgers of steps are no contents of a folder, nor are the files in `without` and their parts.
+    """
+    left_out = {part for path in without for part in (path, *_parts_of(path))}
     found = []
     for place in places:
-        files = files_below(place) if place.is_dir() else [place]
+        inside = files_below(place) if place.is_dir() else [place]
+        files = [file for file in inside if file not in left_out and not file.name.endswith(LEDGERS)]
         known = contents_of(files)
         root = place if place.is_dir() else place.parent
         found += [(file.relative_to(root).as_posix(), known[file]) for file in files]

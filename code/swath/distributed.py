@@ -130,7 +130,10 @@ def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def share_statistics(model: nn.Module) -> None:
-    """Running statistics of batch normalisation become their mean over all ranks: all hold the same model again."""
+    """Running statistics of batch normalisation become their mean over all ranks: all hold the same model again.
+
+    Those over all ranks (`swath.nn.batch_norm`) are equal already; others keep the samples of their rank.
+    """
     if idist.get_world_size() == 1:
         return
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]

@@ -1,8 +1,8 @@
-"""The dates of each of the demo's test areas to one map.
+"""The dates of each of the demo's test areas to one map, in `aggregated` beside the predictions.
 
 mlflow run . -e all_agg_by_city --env-manager local
 """
 
 from swath.prediction.aggregate import AggregateConfig
 
-config = AggregateConfig(input_path="output/demo/predictions/probabilities", output_path="output/demo/areas")
+config = AggregateConfig(input_path="output/demo/predictions")

@@ -25,7 +25,11 @@ config = PipelineConfig(
         PipelineStep(
             entry_point="inference", config_path="configs/demo/inference.py", parameters={"run_id": "{training}"}
         ),
-        PipelineStep(entry_point="to_submission", config_path="configs/demo/to_submission.py"),
+        PipelineStep(
+            entry_point="to_submission",
+            config_path="configs/demo/to_submission.py",
+            parameters={"output_path": "output/demo/submission"},
+        ),
     ),
     results={
         "shapefiles": "output/demo/submission",

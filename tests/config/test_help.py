@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,46 @@ def test_a_preparation_with_nothing_new_to_do_does_not_import_pytorch(
         "sklearn",
         "distributed",
     }
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.stem)
+def test_c03_help_to_a_reader_that_leaves_is_no_error(script: Path, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)  # nobody will ever read: head may be that quick
+    done = subprocess.run(
+        [sys.executable, str(script), "--help"],
+        cwd=tmp_path,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], []], ids=["help", "work"])
+def test_c03_output_to_a_reader_that_leaves_ends_a_script_without_a_traceback(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    program = (
+        "from swath import config, tracking\n"
+        "from swath.config.command_line import from_command_line\n"
+        "from swath.data.tiles.cutting import TilesConfig\n"
+        "def main():\n"
+        "    from_command_line(TilesConfig)\n"
+        "    print('x' * 100_000)\n"
+        "raise SystemExit(tracking.cli(main))\n"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    config = ["--config_path", str(ROOT / "configs/demo/generate_tiles.py")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *config, *arguments], cwd=ROOT, env=child_environment(tmp_path / "mlflow.db"),
+        stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert done.returncode == (0 if arguments else 141)

@@ -7,7 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,9 +18,11 @@ import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.env import get_gdal_config
 
 from swath.errors import RasterError
 from swath.files import part_of, remove_orphans, remove_partial
+from swath.geo.block_cache import CACHE_BYTES, bounded_cache
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterSpec
 from swath.geo.raster import (
@@ -355,3 +357,42 @@ def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_and_other_
     assert sorted(tmp_path.iterdir()) == sorted(kept)
     remove_partial(tmp_path / "a.tif")
     assert sorted(tmp_path.iterdir()) == sorted(kept[1:])
+
+
+@pytest.mark.parametrize("how", ["pickled", "forked"])
+def test_c96_a_warped_reader_stays_warped_in_another_process(tmp_path: Path, how: str) -> None:
+    image = backscatter((20, 30), bands=1, gap=0)
+    path = write_image(tmp_path / "x.tif", image, grid((20, 30)))
+    with warped(path, grid((20, 30), (400_050.0, 3_699_970.0)), "nearest") as view:
+        here = view.image()
+        if how == "pickled":
+            with pickle.loads(pickle.dumps(view)) as again:
+                there = again.image()
+        else:
+            with ProcessPoolExecutor(1, get_context("fork")) as pool:
+                globals()["_SEEN_BY_CHILDREN"] = view
+                there = pool.submit(_image_of_the_parents_view).result()
+    assert np.array_equal(there, here, equal_nan=True)
+    assert not np.array_equal(there, image, equal_nan=True)
+
+
+def _image_of_the_parents_view() -> np.ndarray:
+    return globals()["_SEEN_BY_CHILDREN"].image()  # type: ignore[no-any-return]
+
+
+def test_gdals_cache_is_bounded_while_somebody_writes_and_given_back_after(tmp_path: Path) -> None:
+    before = get_gdal_config("GDAL_CACHEMAX")
+    spec = RasterSpec(grid=grid((20, 30)), bands=("p",), dtype="float32")
+    with RasterWriter(tmp_path / "a.tif", spec):
+        assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES != before
+        with bounded_cache(), RasterWriter(tmp_path / "b.tif", spec):
+            assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES
+        assert get_gdal_config("GDAL_CACHEMAX") == CACHE_BYTES
+    assert get_gdal_config("GDAL_CACHEMAX") == before
+    with pytest.raises(ValueError, match="odd"), RasterWriter(tmp_path / "c.tif", spec):
+        raise ValueError("odd")
+    assert get_gdal_config("GDAL_CACHEMAX") == before
+    with ThreadPoolExecutor(4) as pool:
+        for i in range(40):
+            pool.submit(write_raster, tmp_path / f"{i}.tif", backscatter((20, 30), bands=1), spec)
+    assert get_gdal_config("GDAL_CACHEMAX") == before

@@ -398,7 +398,12 @@ def test_c91_large_blocks_are_used_again_instead_of_being_cleared_anew(report: t
 
 
 @pytest.mark.slow
-def test_c91_the_entry_point_gives_equal_files_under_torchrun(script: Script, store: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "start", [["-m", "torch.distributed.run", "--nproc-per-node=2"], []], ids=["torchrun", "num_gpus"]
+)
+def test_c91_the_entry_point_gives_equal_files_under_torchrun(
+    script: Script, store: str, tmp_path: Path, start: list[str]
+) -> None:
     """One process against two of torchrun's; only one of these has a run."""
     scenes = write_scenes(tmp_path / "scenes", 3, (96, 80))
     run_id = training_run(tmp_path / "run", train=scenes[:1], validation=scenes[1:2])
@@ -407,8 +412,8 @@ def test_c91_the_entry_point_gives_equal_files_under_torchrun(script: Script, st
     assert (
         script("inference", "configs/demo/inference.py", **changed, labels_path=None, output_path=tmp_path / "one") == 0
     )
-    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "code/inference.py", "--labels_path=None",
-               "--config_path=configs/demo/inference.py", f"--output_path={tmp_path / 'two'}"]  # fmt: skip
+    command = [*start, "code/inference.py", "--labels_path=None", "--config_path=configs/demo/inference.py",
+               f"--output_path={tmp_path / 'two'}", *([] if start else ["--num_gpus=2"])]  # fmt: skip
     env = child_environment(tmp_path / "mlflow.db") | {"MLFLOW_TRACKING_URI": store}
     before = len(mlflow.search_runs(search_all_experiments=True))
     command = [sys.executable, *command, *(f"--{k}={v}" for k, v in given.items())]

@@ -301,8 +301,11 @@ def test_c83_ground_that_selected_the_weights_needs_a_flag_and_shows_in_the_name
     selected = training_run(tmp_path, "validation", scene=1)
     (tmp_path / "out" / "inference.settings.json").write_text(json.dumps({"settings": {"run_id": selected}}))
     assert script("validate", CONFIG, **folders) == 1, "found beside the predictions"
-    assert "selected the weights of this model" in capsys.readouterr().err
-    assert script("validate", CONFIG, **folders, allow_selection_set=True) == 0
+    said = capsys.readouterr().err
+    assert "selected the weights of this model" in said
+    remedy = dict(re.findall(r"-P (\S+)=(\w+)", said))
+    assert remedy == {"allow_selection_set": "True"}
+    assert script("validate", CONFIG, **folders, **remedy) == 0
     run = last_run()
     assert run.info.run_name == "validate (scored on the selection set)"
     assert run.data.tags["swath.scored_on"] == "selection set"

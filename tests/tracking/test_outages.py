@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from safetensors.torch import load_file
 
+from swath.tracking import Delivery
 from tests.processes import STEPS, Server, ended, has_state, server, start, training_file, wait_for
 from tests.trainings import same
 
@@ -95,6 +96,37 @@ def test_c85_training_goes_on_while_the_store_is_away_and_all_values_arrive(
     assert process.returncode == 0, printed
     assert ("sent again" in printed) or outage is locked  # a lock of seconds is waited out within one call
     require_whole(shared.uri, file, epochs)
+
+
+def test_c85_what_is_refused_and_an_outage_in_between_keep_nothing_else_from_arriving(
+    shared: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # as in entry points: the queue retries for longer
+    client = MlflowClient(shared.uri)
+    run_id = client.create_run("0").info.run_id
+    delivery = Delivery(run_id, client, patience=2.0)
+    refused = "training/" + 250 * "x"
+
+    def log(step: int) -> None:
+        delivery.put_metrics({"training/loss": step, refused: step}, step)
+        delivery.put(f"{step}.txt", lambda: client.log_text(run_id, str(step), f"{step}.txt"))
+        delivery.put(f"0.txt/{step}", lambda: client.log_text(run_id, "below a file", f"0.txt/{step}"))
+
+    for step in range(3):
+        log(step)
+    with stopped(shared):
+        for step in range(3, 6):
+            log(step)
+        wait_for(lambda: delivery.delayed, seconds=60)
+    for step in range(6, 9):
+        log(step)
+    delivery.close(120)
+    assert sorted(m.step for m in client.get_metric_history(run_id, "training/loss")) == list(range(9))
+    assert {f.path for f in client.list_artifacts(run_id)} == {f"{step}.txt" for step in range(9)}
+    missing = client.get_run(run_id).data.tags["swath.missing"].split("; ")
+    assert missing[0].startswith("metric training/xxx")
+    assert sorted(missing[1:]) == [f"0.txt/{step}" for step in range(9)]
+    assert delivery.incomplete
 
 
 def test_c84_two_trainings_and_a_dashboard_share_one_sqlite_store(tiles: Path, tmp_path: Path, shared: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -91,6 +92,68 @@ def test_c85_what_cannot_be_delivered_is_kept_in_a_file(
     delivery.close(0.2)
     kept = (tmp_path / "output/undelivered/no-such-run.jsonl").read_text()
     assert '"key": "training/loss", "value": 0.5, "step": 3' in kept
+
+
+LONG = "training/" + 250 * "x"  # a name of more than 250 characters is never taken
+
+
+def test_c85_a_refused_metric_is_set_aside_with_one_message_and_the_rest_arrives(
+    store: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "refused") as run:
+        monkeypatch.setattr(configs, "PROJECT_ROOT", tmp_path)
+        for step in range(20):
+            run.log_metrics({"training/loss": step, LONG: step, "training/rate": -step}, step)
+            if step % 5 == 0:
+                _drained(run)
+        run.log_params({"p" * 300: "never taken", "fine": "taken"})
+    found = mlflow.MlflowClient().get_run(run.id)
+    for name, sign in (("training/loss", 1), ("training/rate", -1)):
+        assert sorted(tracking.history(run.id, name)) == [(step, sign * step) for step in range(20)]
+    assert found.data.params["fine"] == "taken"
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["swath.missing"].startswith("metric training/xxxx")
+    assert "; param pppp" in found.data.tags["swath.missing"]
+    assert sum("refuses metric" in record.message for record in caplog.records) == 1
+    assert run.complete  # a second start would be refused, too
+    kept = [json.loads(line) for line in (tmp_path / f"output/undelivered/{run.id}.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in kept if row["key"] == LONG] == list(range(20))
+    assert all("250" in row["refused"] for row in kept)
+
+
+def test_c85_an_artifact_that_cannot_be_written_holds_nothing_up(
+    store: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "unwritable") as run:
+        monkeypatch.setattr(configs, "PROJECT_ROOT", tmp_path)
+        run.delivery.patience = 1.0
+        run.log_text("a file", "notes")
+        run.log_text("below a file", "notes/deeper.txt")
+        run.log_metrics({"training/loss": 0.5}, 7)
+        run.log_text("another", "other.txt")
+        _drained(run)
+        assert tracking.history(run.id, "training/loss") == [(7, 0.5)]
+    assert tracking.fetch(run.id, "other.txt", tmp_path).read_text() == "another"
+    found = mlflow.MlflowClient().get_run(run.id)
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["swath.missing"] == "notes/deeper.txt"
+    assert sum("does not take notes/deeper.txt" in record.message for record in caplog.records) == 1
+    assert not run.complete
+
+
+def test_c85_an_artifact_that_can_be_written_later_arrives(store: str, tmp_path: Path) -> None:
+    with tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "later") as run:
+        _drained(run)
+        home = Path(mlflow.MlflowClient().get_run(run.id).info.artifact_uri.removeprefix("file://"))
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "notes").write_text("in the way")
+        run.log_text("below", "notes/deeper.txt")
+        run.log_metrics({"training/loss": 0.5}, 7)
+        _drained(run)
+        (home / "notes").unlink()
+    assert tracking.fetch(run.id, "notes/deeper.txt", tmp_path).read_text() == "below"
+    assert "swath.missing" not in mlflow.MlflowClient().get_run(run.id).data.tags
+    assert run.complete
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from sklearn.metrics import jaccard_score
 from torch import nn
 
 from swath.data.splits.split import ByArea
-from swath.errors import CatalogError, LeakError
+from swath.errors import CatalogError, LeakError, TrainingError
 from swath.nn.consistency import LinearRamp, PseudoLabels, TurnConsistency
 from swath.nn.model import build_model
 from swath.training.checkpoint import save_weights
@@ -191,8 +192,9 @@ def test_c83_test_tiles_only_report(tiles: Path, tmp_path: Path) -> None:
 
 
 def test_c16_c83_leaks_are_refused_unless_allowed_and_then_named(
-    tiles: Path, tmp_path: Path, script: Script, last_run: Callable[[], mlflow.entities.Run]
-) -> None:
+    tiles: Path, tmp_path: Path, script: Script, last_run: Callable[[], mlflow.entities.Run],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     import geopandas as gpd
 
     copied = tmp_path / "tiles"
@@ -208,10 +210,32 @@ def test_c16_c83_leaks_are_refused_unless_allowed_and_then_named(
     with pytest.raises(LeakError, match="hold the same pixels under another name"):
         build_training(config, quiet())
     overrides = {
-        "data.tiles_path": copied, "data.split.validation_areas": "south", "data.allow_leaks": True, "data.crop": 32,
+        "data.tiles_path": copied, "data.split.validation_areas": "south", "data.crop": 32,
         "data.samples_per_epoch": 8, "epochs": 1, "model": "tests.synthetic:TinyNet", "output_path": tmp_path / "out",
     }  # fmt: skip
-    assert script("training", "configs/demo/training.py", **overrides) == 0
+    capsys.readouterr()
+    assert script("training", "configs/demo/training.py", **overrides) == 1
+    remedy = dict(re.findall(r"-P (\S+)=(\w+)", capsys.readouterr().err))
+    assert remedy == {"data.allow_leaks": "True"}
+    assert script("training", "configs/demo/training.py", **overrides, **remedy) == 0
     tags = last_run().data.tags
     assert "same content" in tags["swath.leaks"]
     assert "leaks allowed" in tags["mlflow.runName"]
+
+
+@pytest.mark.parametrize(("area", "side"), [("north", "training"), ("south", "validation or test")])
+@pytest.mark.parametrize("missing", [None, float("nan"), ""], ids=["None", "NaN", "empty"])
+def test_c36_tiles_that_teach_or_judge_need_a_mask(
+    tiles: Path, tmp_path: Path, area: str, side: str, missing: object
+) -> None:
+    import geopandas as gpd
+
+    (tmp_path / "tiles").mkdir()
+    table = gpd.read_parquet(tiles / "tile_stats.parquet")
+    table["image"] = [str(tiles / path) for path in table["image"]]
+    masks = [missing if a == area else str(tiles / m) for a, m in zip(table["area"], table["mask"], strict=True)]
+    table["mask"] = gpd.pd.Series(masks, dtype=object)
+    table.to_parquet(tmp_path / "tiles" / "tile_stats.parquet")
+    count, first = (table["area"] == area).sum(), table["key"][table["area"] == area].iloc[0]
+    with pytest.raises(TrainingError, match=rf"{count} {side} tiles have no mask, the first: {first}\. Set masks_path"):
+        build_training(small(tmp_path / "tiles", tmp_path / "out", epochs=1), quiet()).run()

@@ -80,18 +80,22 @@ class Submission:
 class SubmissionWriter(ABC):
     """Config of `to_submission`: predictions to the file that a challenge takes. Each challenge has a class of its own."""
 
-    output_path: OutputPath
-    """Folder of the submission."""
     replace: NotDecisive[bool] = False
     """Write it again in place, also where output_path holds a submission of other settings, which is an error else."""
 
+    @property
+    def output(self) -> Path:
+        """The folder of the submission and of its ledger."""
+        return absolute(self.output_path)  # type: ignore[attr-defined]
+
     def ledger(self) -> Ledger:
         """What is known of the submission in its folder."""
-        return ledger_of("to_submission", self, absolute(self.output_path))
+        return ledger_of("to_submission", self, self.output)
 
     def decides(self) -> Any:
-        """The contents of all inputs."""
-        return {name: contents_below(places) for name, places in inputs_of(self).items()}
+        """The contents of all inputs, without what an earlier submission left among them."""
+        own = self.ledger().left()
+        return {name: contents_below(places, own) for name, places in inputs_of(self).items()}
 
     def made_by(self) -> str | None:
         """The id of the run that wrote what these settings and inputs give, whole and unchanged; None where there is none."""

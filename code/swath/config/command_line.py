@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from swath.config.classes import T
 from swath.config.files import load
-from swath.config.help import class_help
+from swath.config.help import class_help, say
 from swath.config.overrides import override
 from swath.config.partials import check_factories
+from swath.config.processes import NAME as NUM_GPUS
 from swath.errors import ConfigError
 
 # --------------------------------------------------------------------------------------------------- command line
@@ -31,16 +32,27 @@ def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple
     paths = [value for name, value in pairs if name == "config_path"]
     if "--help" in arguments or "-h" in arguments:
         shown = kind if dataclasses.is_dataclass(kind) or not paths else type(load(paths[-1], kind))
-        print(class_help(shown.__module__, shown.__qualname__))
+        say(class_help(shown.__module__, shown.__qualname__))
         raise SystemExit(0)
     if not paths:
         raise ConfigError("config_path is missing: pass --config_path configs/<challenge>/<entry_point>.py")
     config = load(paths[-1], kind)
     for name, value in pairs:
-        if name not in NOT_FIELDS:
+        if name == NUM_GPUS:
+            _require_one_process(value)
+        elif name not in NOT_FIELDS:
             config = override(config, name, value)
     check_factories(config, "command line")
     return config, paths[-1]
+
+
+def _require_one_process(number: str) -> None:
+    """Scripts that work in several processes have taken the number out of the command line before."""
+    if number not in ("1", "1.0"):
+        raise ConfigError(
+            f"{NUM_GPUS}={number}: this entry point works in one process; training, pretrain and inference take several. "
+            f"Leave {NUM_GPUS} out."
+        )
 
 
 def _pairs(arguments: list[str]) -> list[tuple[str, str]]:

@@ -7,7 +7,9 @@ defaults and the docstrings below them stand. Imports nothing of the project.
 from __future__ import annotations
 
 import ast
+import os
 import re
+import select
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +27,34 @@ def answer(script: str, argv: Sequence[str] | None = None) -> None:
     """Print the help of a script and exit, when its command line asks for it; called before its slow imports."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "--help" in arguments or "-h" in arguments:
-        print(page(Path(script), _config_path(arguments)))
+        say(page(Path(script), _config_path(arguments)))
         raise SystemExit(0)
+
+
+def say(text: str) -> None:
+    """Print, also where nobody reads to the end, as in ``--help | head``."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        write_nowhere()
+
+
+def reader_has_gone() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file, as under tests
+        return False
+    pipe = select.poll()
+    pipe.register(number, 0)  # what is wrong with it is told in any case
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in pipe.poll(0))
+
+
+def write_nowhere() -> None:
+    """Let standard output lead nowhere: Python writes what is left at its exit, and would end with a traceback there."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def page(script: Path, config: Path | None = None) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from pathlib import Path
 
-_DATE_FOLDER = re.compile(r"\d{4}-?\d{2}-?\d{2}.*")
-_DATE_IN_NAME = re.compile(r"(?<!\d)(\d{8})(?:t(\d{6}))?(?!\d)", re.IGNORECASE)
+from swath.errors import CatalogError, ConfigError
+
+_DATE_IN_NAME = re.compile(r"(?<!\d)(\d{4})(-?)(\d{2})\2(\d{2})(?:t(\d{6}))?(?!\d)", re.IGNORECASE)
+_YEARS = range(1960, 2100)
+"""Years of satellite scenes; other digits in a name are a number of something else."""
 
 
 def without_parts(name: str, parts: Collection[str]) -> str:
@@ -16,19 +20,55 @@ def without_parts(name: str, parts: Collection[str]) -> str:
     return "_".join(kept)
 
 
-def area_of(path: Path, root: Path) -> str:
-    """The area a file belongs to: its deepest folder below `root` that is not named by a date, else the root's name.
+def area_of(path: Path, root: Path, pattern: str | None = None) -> str:
+    """The area a file belongs to: its first folder below `root`, whatever it is called, else the root's name.
 
-    ``train/aoi1/20170314T115609/x.tif`` belongs to aoi1, whatever the root.
+    ``38SNE/date1/x.tif`` and ``38SNE/s1a_20150102/x.tif`` belong to 38SNE. `pattern`, a regular expression, finds the
+    area in the path below `root` instead: its first group, or all that it matches where it has none. Raises ConfigError
+    for a pattern that is no regular expression, CatalogError for a path that it does not fit.
     """
-    folders = [part for part in path.relative_to(root).parts[:-1] if not _DATE_FOLDER.fullmatch(part)]
-    return folders[-1] if folders else root.name
+    inside = path.relative_to(root) if path.is_relative_to(root) else path
+    if pattern is not None:
+        return _matched(pattern, inside, path)
+    return inside.parts[0] if len(inside.parts) > 1 else root.name
+
+
+def _matched(pattern: str, inside: Path, path: Path) -> str:
+    try:
+        found = re.search(pattern, inside.as_posix())
+    except re.error as error:
+        raise ConfigError(
+            f"area_pattern={pattern!r}: no regular expression ({error}). Pass one that finds the area in a path, such as "
+            "'[^/]+' for the first folder."
+        ) from None
+    area = found and (found[1] if found.re.groups else found[0])
+    if not area:
+        raise CatalogError(
+            f"{path}: area_pattern={pattern!r} finds no area in {inside.as_posix()}. Change the pattern, or take the file "
+            "out of the folder."
+        )
+    return str(area)
 
 
 def date_of(path: Path) -> str:
-    """Acquisition time in a file name, as ``YYYYMMDDTHHMMSS`` or ``YYYYMMDD``; empty when there is none."""
-    found = _DATE_IN_NAME.search(path.stem)
-    return "" if found is None else found[1] + (f"T{found[2]}" if found[2] else "")
+    """Acquisition time in a file name, as ``YYYYMMDDTHHMMSS`` or ``YYYYMMDD``; empty when there is none.
+
+    The first eight digits, or ``YYYY-MM-DD``, that are a day of the calendar: a catalogue number is no date.
+    """
+    for year, _, month, day, time in _DATE_IN_NAME.findall(path.stem):
+        if int(year) not in _YEARS or not _parses(f"{year}{month}{day}", "%Y%m%d"):
+            continue
+        of_day = f"T{time}" if time and _parses(time, "%H%M%S") else ""
+        return f"{year}{month}{day}{of_day}"
+    return ""
+
+
+def _parses(digits: str, layout: str) -> bool:
+    try:
+        datetime.strptime(digits, layout)
+    except ValueError:
+        return False
+    return True
 
 
 def listing(names: Iterable[str]) -> str:

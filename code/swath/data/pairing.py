@@ -14,6 +14,9 @@ from swath.data.tables import LABELS, SCENES, TILES
 from swath.errors import CatalogError
 from swath.geo.raster import find_rasters
 
+MERGED, AGGREGATED = "merged", "aggregated"
+"""Folders in which steps leave scenes made of tiles, and areas made of dates, beside the rasters they are made of."""
+
 _LISTED = {SCENES: ("image", "labels"), LABELS: ("labels",), TILES: ("image", "mask")}
 """Table to its columns of paths."""
 
@@ -27,7 +30,7 @@ def by_key(folder: Path, parts: Collection[str] = ()) -> dict[str, Path]:
     """
     listed = dict(_keys_in_tables(folder))  # by absolute path: resolving links costs a look at each file
     found: dict[str, Path] = {}
-    for path in find_rasters(folder):
+    for path in own_rasters(folder):
         key = listed.get(os.path.abspath(path)) or _key_by_name(path, parts)  # noqa: PTH100
         if key in found:
             raise CatalogError(
@@ -35,6 +38,12 @@ def by_key(folder: Path, parts: Collection[str] = ()) -> dict[str, Path]:
             )
         found[key] = path
     return found
+
+
+def own_rasters(folder: Path) -> list[Path]:
+    """Rasters below `folder` without those that steps made of them, in its folders `merged` and `aggregated`."""
+    made = (folder / MERGED, folder / AGGREGATED)
+    return [path for path in find_rasters(folder) if not any(path.is_relative_to(other) for other in made)]
 
 
 def _keys_in_tables(folder: Path) -> Iterator[tuple[str, str]]:

@@ -233,6 +233,12 @@ def missing_of(row: Row) -> tuple[float, ...]:
     return listed if nodata is None or nodata != nodata or nodata in listed else (*listed, float(nodata))
 
 
+def mask_of(row: Row) -> str | None:
+    """The label raster of a tile's row; None where it has none, which tables hold as None, NaN or an empty text."""
+    mask = row.get("mask")
+    return mask if isinstance(mask, str) and mask else None
+
+
 def bands_of(row: Row) -> tuple[str, ...] | None:
     """Names of the bands of a row's image where the table gives them, else None."""
     bands = row.get("bands")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.data.tables import bands_of, missing_of, place_of
+from swath.data.tables import bands_of, mask_of, missing_of, place_of
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe
 from swath.labels import IGNORE
@@ -100,8 +100,9 @@ def _cores(
         with RasterReader(root / row["image"], missing_of(row), bands_of(row)) as reader:
             image = reader.image(window, reader.info.numbers_of(bands, "Cut it from like scenes."))
         labels = np.full(window.shape, IGNORE, np.uint8)
-        if isinstance(row["mask"], str):
-            with RasterReader(root / row["mask"]) as reader:
+        mask = mask_of(row)
+        if mask is not None:
+            with RasterReader(root / mask) as reader:
                 labels = reader.labels(window)[0]
         yield image, labels
 

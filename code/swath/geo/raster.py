@@ -20,13 +20,13 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
 from swath.errors import RasterError
 from swath.files import atomic_write, files_below, unwritable
+from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterInfo, RasterSpec
 from swath.labels import IGNORE
@@ -34,20 +34,9 @@ from swath.labels import IGNORE
 Pixel = TypeVar("Pixel", np.float32, np.uint8)
 
 GDAL_FAILURES = (RasterioError, rasterio._err.CPLE_BaseError, OSError)
-CACHE_BYTES = 128 * 2**20
-"""GDAL's block cache in a process that writes: streams do not come back to a block, and a share of the machine's memory,
-its default, would be filled for nothing. Holds two rows of 256 px high blocks of float32, 60,000 px wide."""
-
 LARGEST = float(np.finfo(np.float32).max)
 
 SUFFIXES = (".tif", ".tiff", ".TIF", ".TIFF")
-
-
-@contextmanager
-def bounded_cache(megabytes: int = 128) -> Iterator[None]:
-    """Let GDAL keep at most so much of what it reads and writes, not a share of the machine's memory as it would."""
-    with rasterio.Env(GDAL_CACHEMAX=megabytes):
-        yield
 
 
 @contextmanager
@@ -108,9 +97,13 @@ class RasterReader:
 
     def _open(self) -> Any:
         if self._dataset is None or self._owner != os.getpid():  # a handle must not cross a fork
-            self._dataset = _dataset(self.path)
+            self._dataset = self._connect()
             self._owner = os.getpid()
         return self._dataset
+
+    def _connect(self) -> Any:
+        """The dataset that pixels come from, newly opened."""
+        return _dataset(self.path)
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -166,7 +159,37 @@ class RasterReader:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "missing": self.missing, "info": self.info, "_dataset": None, "_owner": 0}
+        return self.__dict__ | {"_dataset": None, "_owner": 0}  # opened again where it is read next
+
+
+class _WarpedReader(RasterReader):
+    """A raster as seen on another grid; in another process, too, where it is opened and warped again."""
+
+    def __init__(self, path: Path, grid: Grid, resampling: Resampling) -> None:
+        self.grid, self.resampling = grid, resampling
+        super().__init__(path)
+
+    def _connect(self) -> Any:
+        source = _dataset(self.path)
+        info, (height, width) = _info(source, self.path), self.grid.shape
+        if info.grid.difference(self.grid) is not None and (info.grid.crs is None or self.grid.crs is None):
+            source.close()
+            raise RasterError(
+                f"{self.path}: cannot be brought to another grid without a CRS. Declare one, or use one grid."
+            )
+        outside = info.nodata if info.nodata is not None else (IGNORE if info.dtype == "uint8" else math.nan)
+        place = {"crs": self.grid.crs, "transform": self.grid.transform, "height": height, "width": width}
+        self._source = source
+        return WarpedVRT(source, resampling=self.resampling, nodata=outside, **place)
+
+    def close(self) -> None:
+        source = self._source if self._owner == os.getpid() else None
+        super().close()  # the view goes before what it looks at
+        if source is not None:
+            source.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_source": None}
 
 
 def padded(read: NDArray[Pixel], inside: Window, window: Window, outside: float) -> NDArray[Pixel]:
@@ -198,18 +221,8 @@ def warped(path: Path, grid: Grid, resampling: Literal["nearest", "bilinear"]) -
 
     Raises RasterError when one of the two has no CRS and the grids differ.
     """
-    with _opened(path) as dataset:
-        source = _info(dataset, path)
-        if source.grid.difference(grid) is not None and (source.grid.crs is None or grid.crs is None):
-            raise RasterError(f"{path}: cannot be brought to another grid without a CRS. Declare one, or use one grid.")
-        height, width = grid.shape
-        options = {"crs": grid.crs, "transform": grid.transform, "height": height, "width": width}
-        outside = source.nodata if source.nodata is not None else (IGNORE if source.dtype == "uint8" else math.nan)
-        with WarpedVRT(dataset, resampling=Resampling[resampling], nodata=outside, **options) as view:
-            reader = RasterReader.__new__(RasterReader)
-            reader.path, reader.missing, reader._dataset, reader._owner = path, (), view, os.getpid()
-            reader.info = _info(view, path)
-            yield reader
+    with _WarpedReader(path, grid, Resampling[resampling]) as reader:
+        yield reader
 
 
 def _window(window: Window) -> RasterioWindow:
@@ -230,8 +243,8 @@ class RasterWriter:
         self._failure: RasterError | None = None
 
     def __enter__(self) -> RasterWriter:
-        set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
         with ExitStack() as files, self._guard():
+            files.enter_context(bounded_cache())
             self._part = files.enter_context(atomic_write(self.path, failures=()))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)

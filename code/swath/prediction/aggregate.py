@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from swath.config import InputPath, OutputPath, absolute, configclass
-from swath.data.naming import area_of
-from swath.errors import CatalogError
+from swath.data.areas import DEFAULT_COLUMN, AreaRule
+from swath.data.pairing import AGGREGATED
 from swath.geo.mosaic import Rule, aggregate
-from swath.geo.raster import find_rasters
+from swath.prediction.maps import dates_by_area, home_of
 from swath.steps.config import Step
 
 
@@ -21,17 +21,32 @@ class AggregateConfig(Step):
     step_name = "all_agg_by_city"
 
     input_path: InputPath
-    """Folder of <area>/<scene>.tif: probabilities of class 1, or classes."""
-    output_path: OutputPath
-    """Folder for classes/<area>.tif and probabilities/<area>.tif."""
+    """Folder of <area>/.../<scene>.tif, probabilities of class 1 or classes; or a folder that holds such folders, of which
+    probabilities go first; or one of tiles that merge_tiles has merged."""
+    output_path: OutputPath | None = None
+    """Folder for classes/<area>.tif and probabilities/<area>.tif; None takes <input_path>/aggregated."""
     rule: Rule = "mean"
     """How dates decide: mean probability, any, majority, or n-1 of the n dates that see the pixel."""
     threshold: float = 0.5
     """Probability from which on a pixel (or a date's vote) is class 1."""
+    scenes_path: InputPath | None = None
+    """Folder with a scenes.parquet that names areas; None takes the first folder below input_path."""
+    area_column: str = DEFAULT_COLUMN
+    """Column of scenes.parquet that holds the area."""
+    area_pattern: str | None = None
+    """Regular expression that finds the area in a path below input_path, such as '38[A-Z]{3}'."""
+
+    @property
+    def output(self) -> Path:
+        """The folder of the maps and of the ledger."""
+        return absolute(self.output_path) if self.output_path else home_of(absolute(self.input_path)) / AGGREGATED
 
     def jobs(self) -> list[AreaJob]:
-        """A job per area folder below `input_path`. Raises CatalogError when there is no raster."""
-        return area_jobs(absolute(self.input_path), self.output, self.rule, self.threshold)
+        """A job per area. Raises CatalogError when there is no raster, or tiles have to be merged first."""
+        scenes = absolute(self.scenes_path) if self.scenes_path else None
+        rule = AreaRule(pattern=self.area_pattern, scenes=scenes, column=self.area_column)
+        dates = dates_by_area(absolute(self.input_path), rule)
+        return area_jobs(dates, self.output, self.rule, self.threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +77,12 @@ class AreaJob:
         aggregate(self.dates, self.classes, self.probability, self.rule, self.threshold)
 
 
-def area_jobs(source: Path, output: Path, rule: Rule, threshold: float) -> list[AreaJob]:
-    """A job per area folder below `source`. Raises CatalogError when there is no raster."""
-    dates: dict[str, list[Path]] = {}
-    for path in find_rasters(source):
-        dates.setdefault(area_of(path, source), []).append(path)
-    if not dates:
-        raise CatalogError(
-            f"{source}: no predictions found. Set input_path to a folder of <area>/<scene>.tif, e.g. .../probabilities."
-        )
+def area_jobs(dates: Mapping[str, Sequence[Path]], output: Path, rule: Rule, threshold: float) -> list[AreaJob]:
+    """A job per area, from the maps of its dates."""
     return [
         AreaJob(
             area=area, dates=paths, classes=output / "classes" / f"{area}.tif",
             probability=output / "probabilities" / f"{area}.tif", rule=rule, threshold=threshold,
         )
-        for area, paths in sorted(dates.items())
+        for area, paths in dates.items()
     ]  # fmt: skip

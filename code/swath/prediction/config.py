@@ -17,7 +17,8 @@ class InferenceConfig:
     """Predict whole scenes with the model of a training run; with labels, score them."""
 
     run_id: str
-    """Id of the training run."""
+    """Id of the training run; or runs:/<id>/<artifact>, models:/<name>/<version>, models:/<name>@<alias>, or a folder that
+    holds a model record. A file of weights in one of them (.safetensors) takes these."""
     weights: str = "best"
     """Which of the weights that the training kept: best, last, swa, or the name of a metric of validation.also."""
     input_path: InputPath

@@ -12,8 +12,8 @@ from typing import Literal
 from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.errors import CatalogError
 from swath.geo.polygons import PolygonRules, polygonize_raster
-from swath.geo.raster import find_rasters
 from swath.geo.vector import write_vectors
+from swath.prediction.maps import class_maps, home_of
 from swath.steps.config import Step
 from swath.steps.job import Report
 
@@ -25,9 +25,9 @@ class PolygonizeConfig(Step):
     step_name = "polygonize"
 
     input_path: InputPath
-    """Folder of class rasters, or one of them."""
-    output_path: OutputPath
-    """Folder for <name>.<format>."""
+    """Folder of class rasters, or one of them; of a folder in which all_agg_by_city has worked, its maps of areas."""
+    output_path: OutputPath | None = None
+    """Folder for <name>.<format>; None takes input_path."""
     task: str | None = None
     """Band of the rasters; None takes the first."""
     classes: tuple[int, ...] = (1,)
@@ -40,10 +40,18 @@ class PolygonizeConfig(Step):
     format: Literal["shp", "gpkg", "parquet", "fgb", "geojson"] = "shp"
     """File format; parquet is GeoParquet. A shapefile holds at most 2.1 GB."""
 
+    @property
+    def output(self) -> Path:
+        """The folder of the polygons and of the ledger."""
+        source = absolute(self.input_path)
+        if self.output_path:
+            return absolute(self.output_path)
+        return source.parent if source.is_file() else home_of(source)
+
     def jobs(self) -> list[PolygonJob]:
         """A job per raster. Raises CatalogError when there is none, or two have the same name."""
         source = absolute(self.input_path)
-        rasters = [source] if source.is_file() else find_rasters(source)
+        rasters = [source] if source.is_file() else class_maps(source)
         _require_own_names(rasters, source)
         rules = PolygonRules(classes=self.classes, min_area=self.min_area, simplify=self.simplify)
         cores = self.workers or os.cpu_count() or 1

@@ -19,8 +19,9 @@ from swath.data.tables import Row, bands_of, missing_of
 from swath.distributed import device_of, is_main, on_all_ranks, partition
 from swath.errors import SwathError
 from swath.files import remove_partial
+from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import RasterReader, RasterWriter, bounded_cache, describe
+from swath.geo.raster import RasterReader, RasterWriter, describe
 from swath.nn.model import Task
 from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import (

@@ -61,29 +61,35 @@ def footprints_of(pairs: Pairs) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(rows, geometry="geometry", crs=systems.pop() if len(systems) == 1 else None)
 
 
+_GO_ON = ", or predict without labels_path; -P allow_leaks=True goes on and marks the run."
+_ONLY_INFERENCE = (
+    "; only `inference` scores these, with -P labels_path=<their labels> -P allow_leaks=True, and marks its run."
+)
+
+
 def require_held_out(
     scenes: gpd.GeoDataFrame,
     used: gpd.GeoDataFrame,
     allow_selection_set: bool,
-    allow_leaks: bool | Collection[LeakKind] = False,
+    allow_leaks: bool | Collection[LeakKind] | None = None,
 ) -> HeldOutCheck:
     """Check that scored scenes have nothing in common with the training: name, ground, area, and pixels where both
     tables know them (see `swath.data.leakage.scene_leaks.scene_leaks`). `used` are the tiles of the training by side.
 
-    Raises LeakError when a scene trained the model, in ways that `allow_leaks` does not let pass, or selected its
-    weights without `allow_selection_set`.
+    Raises LeakError when a scene trained the model, in ways that `allow_leaks` does not let pass (None: the step has no
+    such field), or selected its weights without `allow_selection_set`.
     """
     leaks = {side: scene_leaks(scenes, used[used["side"] == side]) for side in ("training", "validation")}
     refused = [leak for leak in leaks["training"] if allow_leaks is not True and leak.kind not in (allow_leaks or ())]
     if refused:
         raise LeakError(
-            f"{_named(refused)}: trained this model, so a score on it says nothing. Score other scenes, or leave labels_path "
-            "out; with allow_leaks inference goes on and marks its run."
+            f"{_named(refused)}: trained this model, so a score on it says nothing. Score other scenes"
+            + (_ONLY_INFERENCE if allow_leaks is None else _GO_ON)
         )
     if leaks["validation"] and not allow_selection_set:
         raise LeakError(
             f"{_named(leaks['validation'])}: selected the weights of this model, so a score on it is flattered. "
-            "Score other scenes, or set allow_selection_set=True: the run is then marked."
+            "Score other scenes, or go on with -P allow_selection_set=True: the run is then marked."
         )
     kinds = kinds_of(leaks["training"])
     return HeldOutCheck(bool(leaks["validation"]), kinds, tuple(_remarks(bool(leaks["validation"]), kinds)))

@@ -82,6 +82,11 @@ class Ledger:
         written = {self.folder / name: content for name, content in completed["files"].items()}
         return completed["run_id"] if contents_of(written) == written else None
 
+    def left(self) -> list[Path]:
+        """The files that the last complete start left besides the outputs of its jobs."""
+        completed = self._recorded().get("completed")
+        return [(self.folder / name).resolve() for name in completed["files"]] if completed else []
+
     def _items(self, jobs: Sequence[Job], about: Any) -> str:
         entries = self._entries()
         return digest([about, [[job.key, entries.get(job.key, {}).get("identity")] for job in jobs]])

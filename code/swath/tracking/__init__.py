@@ -9,7 +9,7 @@ from swath.tracking.delivery import Delivery
 from swath.tracking.process import Stopped, cli
 from swath.tracking.project import IDENTITY, ChildStep, command_of, ensure_step, run_child_step, warm_up
 from swath.tracking.runs import PARAM_LENGTH, Run, run, silent_run
-from swath.tracking.store import fetch, history, located, metrics_of
+from swath.tracking.store import fetch, history, located, metrics_of, resolved_reference, run_of_reference
 
 __all__ = [
     "IDENTITY",
@@ -26,8 +26,10 @@ __all__ = [
     "located",
     "metrics_of",
     "provenance",
+    "resolved_reference",
     "run",
     "run_child_step",
+    "run_of_reference",
     "silent_run",
     "versions",
     "warm_up",

@@ -8,7 +8,11 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from swath.config.help import reader_has_gone, write_nowhere
 from swath.errors import SwathError
+
+CLOSED_PIPE = 128 + signal.SIGPIPE
+"""Exit status of a script whose output nobody reads any more, as of one that the signal ended."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -22,6 +26,12 @@ def cli(main: Callable[[], None]) -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not reader_has_gone():  # another pipe than the one that is printed to
+            raise
+        write_nowhere()
+        return CLOSED_PIPE
     except SwathError as error:
         if asks_for_traceback(sys.argv):
             traceback.print_exc()

@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,8 +52,7 @@ class Run:
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Log parameters; texts longer than the store takes are cut, the bundle holds them whole."""
         params = [Param(safe_name(name), str(value)[:PARAM_LENGTH]) for name, value in values.items()]
-        for start in range(0, len(params), 100):
-            self.delivery.put("parameters", partial(self.client.log_batch, self.id, params=params[start : start + 100]))
+        self.delivery.put_params(params)
 
     def set_tags(self, values: Mapping[str, Any]) -> None:
         tags = [RunTag(name, str(value)[:4000]) for name, value in values.items()]

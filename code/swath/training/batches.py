@@ -17,6 +17,7 @@ from swath.config import absolute, digest
 from swath.data.samples.dataset import Crops, TileDataset
 from swath.data.samples.loader import Loader
 from swath.data.samples.samplers import Sampling, TrainingDraws, Uniform
+from swath.data.tables import mask_of
 from swath.data.tiles.cutting import as_windows
 from swath.errors import ConfigError, TrainingError
 from swath.training.config import LearningConfig, Unlabelled
@@ -51,8 +52,8 @@ class Batches:
         """`tasks`: bands of the masks to learn from; none: labels are not even read."""
         self.config, self.device, self.tasks, self.unlabelled = config, device, tuple(tasks), unlabelled
         self.folds = read_sides(config.data, config.seed)
+        self._require_labels(self.folds.train, "training")
         self.train_set = self._tiles(self.folds.train, self.folds.root, self.tasks, self._crops())
-        self._require_labels()
         self.unlabelled_tiles = read_unlabelled(unlabelled.tiles_path) if unlabelled else None
 
     def _crops(self) -> Crops | None:
@@ -68,11 +69,12 @@ class Batches:
         tiles = tiles if tasks else tiles.assign(mask=None)  # labels that nobody asks for are not looked at
         return TileDataset(tiles, root, tasks, crops, data.cache, absolute(data.cache_path), max(1, self._workers))
 
-    def _require_labels(self) -> None:
-        unlabelled = [row["key"] for row in self.train_set.rows if not row["mask"] and self.tasks]
-        if unlabelled:
+    def _require_labels(self, tiles: gpd.GeoDataFrame, side: str) -> None:
+        """Raise TrainingError for tiles that are to teach or to judge and have no labels."""
+        unlabelled = [row["key"] for row in tiles[["key", "mask"]].to_dict("records") if mask_of(row) is None]
+        if unlabelled and self.tasks:
             raise TrainingError(
-                f"{len(unlabelled)} training tiles have no mask, the first: {unlabelled[0]}. Set masks_path in generate_tiles."
+                f"{len(unlabelled)} {side} tiles have no mask, the first: {unlabelled[0]}. Set masks_path in generate_tiles."
             )
 
     @property
@@ -95,7 +97,10 @@ class Batches:
         """What states of version 0.2 and older know their tiles by: names, sizes and times of files."""
         sides = [(self.folds.root, self.folds.train), (self.folds.root, self.folds.validation)]
         sides += [self.unlabelled_tiles] if self.unlabelled_tiles else []
-        files = [root / p for root, side in sides for name in ("image", "mask") for p in side[name] if p]
+        files: list[Path] = []
+        for root, side in sides:
+            files += [root / image for image in side["image"]]
+            files += [root / mask for mask in map(mask_of, side[["mask"]].to_dict("records")) if mask]
         stamps = [[f.name, s.st_size, s.st_mtime_ns] for f in files for s in [f.stat()]]
         return digest([[list(side["key"]) for _, side in sides], stamps])
 
@@ -125,6 +130,7 @@ class Batches:
         """This rank's share of `tiles`, whole and without augmentation; None when there are none."""
         if tiles.empty:
             return None
+        self._require_labels(tiles, "validation or test")
         if self.config.data.validation_tiling is not None:
             tiles = as_windows(tiles, self.config.data.validation_tiling)
         dataset = self._tiles(tiles, self.folds.root, self.tasks)

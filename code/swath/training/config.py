@@ -43,7 +43,8 @@ class DataConfig:
     """Side of the random crops in pixels; None trains on whole tiles."""
     batch: int = 8
     """Samples per optimiser step and accumulation part, over all ranks: each of n processes takes an n-th of them, so
-    that trainings on one and on many devices take the same steps on the same samples."""
+    that trainings on one and on many devices take the same steps on the same samples. Draws of augmentation and dropout
+    are each process's own, and losses are means of the processes' means, so results are alike, not equal."""
     validation_batch: int = 4
     """Whole tiles per validation batch."""
     samples_per_epoch: int | None = None

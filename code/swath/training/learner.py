@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from swath.config import Factory
 from swath.distributed import all_gather, data_parallel, share_statistics
+from swath.nn.batch_norm import over_all_ranks
 from swath.nn.losses.labelled import require_classes
 from swath.nn.losses.pixel import TaskLosses
 from swath.nn.model import SegmentationModel, Task
@@ -50,8 +51,7 @@ class Learner:
     def __post_init__(self) -> None:
         config = self.config
         self.model.to(self.device).to(memory_format=self._layout)
-        if self.device.type == "cuda" and idist.get_world_size() > 1:  # there is none for CPUs
-            nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        over_all_ranks(self.model, self.device)
         self.wrap()
         self.losses.to(self.device)
         self.optimizer = config.optimizer(parameter_groups(self.model, config), **fused(config.optimizer, self.device))

@@ -76,10 +76,12 @@ def _copy_kept(training: Training, folder: Path) -> list[str]:
 
 
 def read_record(folder: Path, weights: str = "best") -> ModelRecord:
-    """The inverse of `write_record`, with the ``best`` weights or others that the training kept, by their name.
+    """The inverse of `write_record`, with the ``best`` weights or others that the training kept, by their name or file.
 
-    Raises TrackingError when the description cannot be understood, or lists the names when there is no such one.
+    The record may lie deeper in `folder`, as in a registered model. Raises TrackingError when there is none, when its
+    description cannot be understood, or, listing the names, when there are no such weights.
     """
+    folder = _home_of_record(folder)
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         parts: dict[str, Any] = {name: configs.build(description[name]) for name in PARTS}
@@ -94,8 +96,19 @@ def read_record(folder: Path, weights: str = "best") -> ModelRecord:
     return ModelRecord(model.eval(), parts["tasks"], bands, read_used_tiles(folder / TILES))
 
 
+def _home_of_record(folder: Path) -> Path:
+    described = folder / DESCRIPTION
+    found = [described] if described.is_file() else sorted(folder.rglob(DESCRIPTION))
+    return found[0].parent if found else folder
+
+
 def fetch_record(run_id: str, fetch: Callable[[str, str, Path], Path], weights: str = "best") -> ModelRecord:
-    """The record of a training run; ``fetch(run_id, artifact, folder)`` downloads it, as ``tracking.fetch`` does."""
+    """The record of a training run; ``fetch(run_id, artifact, folder)`` downloads it, as ``tracking.fetch`` does.
+
+    `run_id` may be any reference that `fetch` takes; one that ends in a file of weights chooses these.
+    """
+    named = run_id.partition("#")[0].rpartition("/")[2]
+    weights = named if named.endswith(Path(WEIGHTS).suffix) else weights
     with tempfile.TemporaryDirectory() as folder:
         return read_record(fetch(run_id, FOLDER, Path(folder)), weights)
 
@@ -114,6 +127,8 @@ def read_used_tiles(path: Path) -> gpd.GeoDataFrame:
 def _file_of(folder: Path, weights: str) -> str:
     if weights == "best":
         return WEIGHTS
+    if weights.endswith(Path(WEIGHTS).suffix) and (folder / weights).is_file():
+        return weights
     index = json.loads((folder / INDEX).read_text()) if (folder / INDEX).is_file() else {}
     if weights not in index:
         raise TrackingError(f"weights={weights}: this training kept {', '.join(['best', *index])}. Choose one of them.")

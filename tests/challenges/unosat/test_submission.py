@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +18,13 @@ from swath.challenges.unosat.submission import Layer, check_layer, pack
 from swath.errors import VectorError
 from swath.geo.grid import Grid
 from swath.geo.polygons import PolygonRules, polygonize
-from swath.geo.raster import read_image, read_labels
+from swath.geo.raster import describe, read_image, read_labels
 from swath.geo.rasterize import burn
 from swath.geo.vector import read_polygons, write_vectors
+from swath.geo.windows import ConstantStride, windows
 from swath.labels import IGNORE
 from tests.conftest import Script
+from tests.geo.test_gdal import gdal
 from tests.synthetic import blobs, grid, times, write_image, write_mask
 
 SHAPE = (48, 64)
@@ -201,6 +205,158 @@ def test_c100_a_wrong_archive_is_refused(tmp_path: Path, fault: str) -> None:
                 VectorError, match=rf"submission\.zip: elm\.shp has .*{said[fault]}.*Run to_submission again"
             ):
                 check_layer(layer, tmp_path / "submission.zip", 0)
+
+
+def test_c100_the_check_of_a_large_layer_takes_little_memory(tmp_path: Path) -> None:
+    shape = (6000, 6000)
+    place = grid(shape)
+    mask = np.zeros(shape, np.uint8)
+    mask[100:140, 200:260], mask[5990:, :10] = 1, 1
+    raster = write_mask(tmp_path / "elm.tif", mask, place)
+    write_vectors(tmp_path / "elm.shp", polygonize(mask, place))
+    layer = Layer(tmp_path / "elm.shp", raster, 2)
+    pack([layer], tmp_path / "submission.zip")
+    del mask
+    tracemalloc.start()
+    try:
+        assert check_layer(layer, tmp_path / "submission.zip", 0)["area_km2"] == pytest.approx(0.25)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20e6  # the raster has 36 MB
+
+
+# ------------------------------------------------------------------------------------------------ from tiles to shapefiles
+
+
+TILING = ConstantStride(size=24, stride=20)
+
+
+def cut(predictions: Path, tiles: Path, name: str = "{area}/{scene}") -> None:
+    """Every map as padded tiles that overlap, in folders called `name`."""
+    for path in predictions.rglob("*.tif"):
+        image, place = read_image(path), describe(path).grid
+        wide = np.pad(image, ((0, 0), (0, TILING.size), (0, TILING.size)), constant_values=np.nan)
+        folder = tiles / name.format(area=path.parent.name, scene=path.stem)
+        for window, _ in windows(place.shape, TILING):
+            write_image(folder / f"tile_{window.col}_{window.row}.tif", wide[:, *window.slices], place.at(window))
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["bare", "of inference"])
+def test_c100_tiles_become_one_shapefile_per_area_in_their_root(
+    run: Callable[..., int], predictions: Path, tmp_path: Path, beside: bool
+) -> None:
+    tiles = tmp_path / "tiled"
+    cut(predictions, tiles / "probabilities" if beside else tiles)
+    assert run("to_submission", min_area=0) == 0
+    for _ in range(2):  # what the first left there is no prediction for the second
+        assert run("to_submission", min_area=0, input_path=tiles, output_path="None") == 0
+        assert sorted(p.name for p in tiles.glob("*.shp")) == ["elm.shp", "fir.shp"]
+    with zipfile.ZipFile(tiles / "submission.zip") as packed:
+        assert sorted(n for n in packed.namelist() if n.endswith("shp")) == ["elm.shp", "fir.shp"]
+    for area in ("elm", "fir"):
+        whole, found = (gpd.read_file(folder / f"{area}.shp") for folder in (tmp_path / "to_submission", tiles))
+        assert len(found) > 1
+        assert found.geometry.normalize().tolist() == whole.geometry.normalize().tolist()
+        assert len(list((tiles / "merged" / area).glob("*.tif"))) == 3
+
+
+def test_c97_c100_merged_tiles_and_burnt_shapefiles_are_gdals(
+    run: Callable[..., int], predictions: Path, tmp_path: Path
+) -> None:
+    tiles = tmp_path / "tiled"
+    cut(predictions, tiles)
+    assert run("to_submission", min_area=0, input_path=tiles, output_path="None") == 0
+    for merged in sorted((tiles / "merged").rglob("*.tif")):
+        parts = sorted((tiles / merged.parent.name / merged.stem).glob("*.tif"))
+        gdal("gdalbuildvrt", "-q", tmp_path / "theirs.vrt", *parts)
+        gdal("gdal_translate", "-q", tmp_path / "theirs.vrt", tmp_path / "theirs.tif")
+        theirs = read_image(tmp_path / "theirs.tif")
+        assert np.array_equal(read_image(merged), theirs, equal_nan=True)
+    for area in ("elm", "fir"):
+        classes = tiles / "aggregated" / "classes" / f"{area}.tif"
+        place = describe(classes).grid
+        burnt = write_mask(tmp_path / f"{area}.tif", np.zeros(place.shape, np.uint8), place)
+        gdal("gdal_rasterize", "-q", "-a", "id", tiles / f"{area}.shp", burnt)
+        assert np.array_equal(read_labels(burnt)[0] == 1, read_labels(classes)[0] == 1)
+
+
+def test_c100_tiles_in_folders_of_scenes_need_a_pattern_or_a_table(
+    run: Callable[..., int], predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiles = tmp_path / "raw"
+    cut(predictions, tiles, "{scene}_tiles")
+    assert run("to_submission", input_path=tiles, output_path="None") == 1
+    said = capsys.readouterr().err
+    assert "nothing says which area s1a_elm_ASC_20150100" in said
+    assert "-P area_pattern=" in said
+    assert not list(tiles.rglob("*.shp"))
+    assert run("to_submission", input_path=tiles, output_path="None", area_pattern="s1a_([a-z]+)_") == 0
+    assert sorted(p.name for p in tiles.glob("*.shp")) == ["elm.shp", "fir.shp"]
+    assert (tiles / "map.png").is_file()
+
+
+def test_c96_c97_c98_steps_follow_one_another_with_input_path_alone(
+    script: Script, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiles = tmp_path / "tiled"
+    cut(predictions, tiles)
+    for name in ("all_agg_by_city", "polygonize"):
+        assert script(name, CONFIGS[name], input_path=tiles) == 1
+        said = capsys.readouterr().err
+        assert f"mlflow run . -e merge_tiles --env-manager local -P input_path={tiles}" in said
+    assert script("merge_tiles", "configs/demo/merge_tiles.py", input_path=tiles) == 0
+    assert script("all_agg_by_city", CONFIGS["all_agg_by_city"], input_path=tiles) == 0
+    assert script("polygonize", CONFIGS["polygonize"], input_path=tiles, min_area=0) == 0
+    for area in ("elm", "fir"):
+        classes = read_labels(tiles / "aggregated" / "classes" / f"{area}.tif")[0]
+        assert gpd.read_file(tiles / f"{area}.shp").area.sum() == 100.0 * (classes == 1).sum() > 0
+        stack = np.concatenate([read_image(p) for p in sorted((predictions / area).iterdir())]).astype(np.float64)
+        mean = np.nanmean(stack, axis=0)
+        sure = np.abs(mean - 0.5) > 1e-5
+        assert np.array_equal(classes[: SHAPE[0], : SHAPE[1]][sure], (mean >= 0.5)[sure])
+        assert (classes[SHAPE[0] :] == IGNORE).all()
+    (first, *_) = sorted(tiles.rglob("tile_*.tif"))
+    os.utime(first)
+    assert script("all_agg_by_city", CONFIGS["all_agg_by_city"], input_path=tiles) == 1
+    assert "merged is older than its tiles" in capsys.readouterr().err
+
+
+def test_c97_scenes_of_tiles_by_table_have_their_own_size(script: Script, predictions: Path, tmp_path: Path) -> None:
+    path = predictions / "elm" / "s1a_elm_ASC_20150100.tif"
+    paths = {"input_path": predictions / "elm", "output_path": tmp_path / "cut"}
+    tiling = {"tiling__size": 32, "tiling__stride": 32}
+    assert script("generate_tiles", "configs/demo/generate_test_tiles.py", **paths, **tiling) == 0
+    images = tmp_path / "cut" / "images"
+    assert script("merge_tiles", "configs/demo/merge_tiles.py", input_path=images, tiles_path=tmp_path / "cut") == 0
+    (merged,) = (images / "merged").rglob(path.name)
+    assert describe(merged).grid == describe(path).grid
+    assert np.array_equal(read_image(merged), read_image(path), equal_nan=True)
+
+
+@pytest.mark.parametrize("folder", ["date1", "s1a_20150102", "20150102"])
+def test_c96_dates_in_folders_of_any_name_are_one_area(run: Callable[..., int], tmp_path: Path, folder: str) -> None:
+    for i, area in enumerate(("38SNE", "20170314")):
+        for j in range(2):
+            image = np.full((1, *SHAPE), float(i), np.float32)
+            write_image(tmp_path / "maps" / area / f"{folder}_{j}" / "map.tif", image, place_of(area))
+    assert run("to_submission", input_path=tmp_path / "maps") == 0
+    assert sorted(p.stem for p in (tmp_path / "to_submission").glob("*.shp")) == ["20170314", "38SNE"]
+
+
+def test_c96_maps_of_areas_stay_maps_of_areas(run: Callable[..., int], tmp_path: Path) -> None:
+    assert run("all_agg_by_city") == 0
+    assert run("to_submission", input_path=tmp_path / "all_agg_by_city", min_area=0) == 0
+    assert sorted(p.stem for p in (tmp_path / "to_submission").glob("*.shp")) == ["elm", "fir"]
+
+
+def test_c100_names_of_shapefiles_are_of_areas_and_differ(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("to_submission", names='{"oak": "38RNV_Samawah"}') == 1
+    assert "names: no predictions of oak. There are elm, fir." in capsys.readouterr().err
+    assert run("to_submission", names='{"elm": "fir"}') == 1
+    assert "names: elm, fir would all be fir.shp" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------------------------- scores

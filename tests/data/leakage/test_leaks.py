@@ -173,7 +173,7 @@ def test_c16_only_allowed_kinds_pass_and_are_told(allow: bool | tuple[LeakKind, 
     if passes:
         assert require_disjoint(train, judged, allow) == ("shared ground", "same area")
     else:
-        with pytest.raises(LeakError, match=r"[12] of 2 evaluation tiles or scenes leak.*allow_leaks"):
+        with pytest.raises(LeakError, match=r"[12] of 2 evaluation tiles or scenes leak.*-P data.allow_leaks=True"):
             require_disjoint(train, judged, allow)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -13,7 +14,7 @@ from swath.data.samples.dataset import Crops, TileDataset, collate
 from swath.data.samples.samplers import Draw
 from swath.data.samples.tile_tables import read_tiles, tiles_from_folders, tiles_from_lists
 from swath.data.tables import TILE_COLUMNS, TILES, read_table
-from swath.errors import CatalogError, RasterError
+from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.raster import find_rasters, read_image, read_labels
 from swath.labels import IGNORE
 from tests.conftest import Script
@@ -178,3 +179,47 @@ def test_c36_an_unknown_task_lists_the_masks_bands(tiles: Path) -> None:
 def test_c14_tiles_need_their_statistics(tiles: Path) -> None:
     with pytest.raises(CatalogError, match=r"tile_stats\.parquet: no such table\. Run `generate_tiles_stats`"):
         read_tiles(tiles)
+
+
+MISSING = [None, float("nan"), ""]
+"""How tables hold a mask that is not there."""
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=["None", "NaN", "empty"])
+@pytest.mark.parametrize("cache", ["off", "ram", "mmap"])
+def test_c41_tiles_without_a_mask_are_the_same_however_a_table_says_so(
+    tiles: Path, tmp_path: Path, missing: object, cache: str
+) -> None:
+    table = read_table(tiles / TILES, TILE_COLUMNS, "generate_tiles")
+    expected = [dataset(tiles)[i]["image"] for i in range(len(table))]
+    bare = table.assign(mask=pd.Series([missing] * len(table), dtype=object))
+    options = {"cache": cache, "cache_path": tmp_path / "cache"}
+    data = TileDataset(bare, tiles, ["water"], **options)
+    drawn = TileDataset(bare, tiles, ["water"], Crops(size=16, seek_target=0.5, min_labelled=0.1), **options)
+    for i, image in enumerate(expected):
+        sample = data[i]
+        assert sample["target"] == {}
+        assert torch.equal(sample["image"].nan_to_num(-1), image.nan_to_num(-1))
+    assert drawn.__getitems__([Draw(0, (1,)), Draw(1, (2,))])["target"] == {}
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=["None", "NaN", "empty"])
+@pytest.mark.parametrize("at", [0, 3])
+def test_c36_a_mask_that_some_tiles_lack_is_named(tiles: Path, missing: object, at: int) -> None:
+    table = read_table(tiles / TILES, TILE_COLUMNS, "generate_tiles")
+    masks = table["mask"].astype(object)
+    masks[at] = missing
+    with pytest.raises(CatalogError, match=rf"1 of {len(table)} tiles have no mask, the first: {table['key'][at]}\."):
+        TileDataset(table.assign(mask=masks), tiles, ["water"])
+
+
+def test_c36_scenes_of_different_sizes_in_one_batch_say_what_to_set(tmp_path: Path) -> None:
+    for i, shape in enumerate(((20, 24), (20, 24), (30, 24))):
+        write_image(tmp_path / "i" / f"{i}.tif", backscatter(shape), grid(shape))
+        write_mask(tmp_path / "m" / f"{i}.tif", blobs(shape), grid(shape))
+    data = TileDataset(tiles_from_folders(tmp_path / "i", tmp_path / "m"), tmp_path, ["water"])
+    assert collate([data[0], data[1]])["image"].shape == (2, 3, 20, 24)
+    with pytest.raises(
+        ConfigError, match=r"different sizes: 0 \(20 x 24 px\) and 2 \(30 x 24 px\).*data\.validation_batch=1"
+    ):
+        collate([data[0], data[2]])

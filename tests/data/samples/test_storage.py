@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import resource
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,43 @@ def test_c40_several_processes_may_fill_one_cache(tmp_path: Path) -> None:
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("fork")) as pool:
         assert list(pool.map(_read_all, [(tiles, tmp_path, cache)] * 6)) == [[1, 2, 3]] * 6
     assert len([path for path in cache.rglob("*") if path.is_file()]) == 3
+
+
+def test_c40_several_data_sets_of_one_process_may_fill_one_cache(tmp_path: Path) -> None:
+    """Threads write the same files at the same moment: each in a part of its own."""
+    place, count, threads = grid((64, 64)), 40, 4
+    for i in range(count):
+        write_image(tmp_path / "i" / f"{i:02d}.tif", np.full((3, 64, 64), float(i), np.float32), place)
+    tiles = tiles_from_folders(tmp_path / "i", None)
+    together = threading.Barrier(threads)
+
+    def read(number: int) -> list[float]:
+        data = TileDataset(tiles, tmp_path, [], cache="mmap", cache_path=tmp_path / "cache")
+        found = []
+        for tile in range(count):
+            together.wait(60)
+            image = data[tile]["image"]
+            assert (image == image[0, 0, 0]).all(), f"tile {tile} of data set {number} is torn"
+            found.append(float(image[0, 0, 0]))
+        return found
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = [pool.submit(_ended_by(read, together), number) for number in range(threads)]
+        assert [future.result() for future in waiting] == [list(map(float, range(count)))] * threads
+    assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == count
+
+
+def _ended_by(read: Callable[[int], list[float]], together: threading.Barrier) -> Callable[[int], list[float]]:
+    """The same, but who fails lets nobody wait."""
+
+    def reading(number: int) -> list[float]:
+        try:
+            return read(number)
+        except BaseException:
+            together.abort()
+            raise
+
+    return reading
 
 
 @pytest.fixture

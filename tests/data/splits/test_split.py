@@ -357,3 +357,30 @@ def test_c16_dividing_checks_every_pair_of_sides() -> None:
         assert divide(boxes(shared), split, allow_leaks=("shared ground",)).leaks == ("shared ground",)
         with pytest.raises(LeakError):
             divide(boxes(shared), split, allow_leaks=("same area",))
+
+
+@pytest.mark.parametrize("stable", [False, True])
+def test_c17_tiles_without_a_name_take_no_part_and_are_counted(caplog: pytest.LogCaptureFixture, stable: bool) -> None:
+    names = ["a", None, "b", float("nan"), "c", "", "d", 7]
+    tiles = tile_table([(0, 0, 1)] * 8).assign(event=np.array(names, object))
+    side = RandomSplit(by="event", fractions=(0.6, 0.4, 0.0), stable=stable).assign(tiles)
+    assert side[[1, 3, 5]].tolist() == ["unused"] * 3
+    assert set(side[[0, 2, 4, 6, 7]]) == {"training", "validation"}
+    assert "3 of 8 tiles have no event and take no part" in caplog.text
+
+
+def test_c83_by_column_says_how_many_tiles_it_leaves_out(caplog: pytest.LogCaptureFixture) -> None:
+    tiles = tile_table([(0, 0, 1)] * 4).assign(event=["a", "b", None, ""])
+    ByColumn(column="event", validation=("a",)).assign(tiles)
+    assert "data.split: 2 of 4 tiles have no event and take no part" in caplog.text
+    caplog.clear()
+    ByColumn(column="event", validation=("a",)).assign(tiles[:2])
+    assert not caplog.records
+
+
+def test_c17_names_of_one_type_are_drawn_in_their_own_order() -> None:
+    numbers = [10, 9, 2, 1, 30]
+    tiles = tile_table([(0, 0, 1)] * 5).assign(group=numbers)
+    side = RandomSplit(by="group", fractions=(0.6, 0.4, 0.0), seed=3).assign(tiles)
+    _, judged = train_test_split(sorted(numbers), test_size=2, random_state=3)
+    assert sorted(tiles["group"][side == "validation"]) == sorted(judged)

@@ -49,11 +49,13 @@ class RasterizeConfig(Step):
     """The same values as for generate_3b_images."""
     task: str = "water"
     """Name of the task that the mask's one band is for."""
+    area_pattern: str | None = None
+    """The same as for generate_3b_images."""
 
     def jobs(self) -> list[LabelJob]:
         """A job per acquisition. Raises CatalogError for pairs, VectorError for labels that are missing."""
         source = absolute(self.input_path)
-        pairs = find_pairs(source, self.output, "vh", self.missing_values)
+        pairs = find_pairs(source, self.output, "vh", self.missing_values, self.area_pattern)
         files = absolute(self.labels_path) if self.labels_path else source
         return [label_job(path, pair, self) for path, pair in find_labels(pairs, files, bool(self.labels_path))]
 

@@ -48,10 +48,12 @@ class Generate3bConfig(Step):
     """Folder for <area>/<name with _3b_>.tif and scenes.parquet."""
     missing_values: tuple[float, ...] = ()
     """Values that mean no measurement though the headers do not say so, such as 0 in zones without one."""
+    area_pattern: str | None = None
+    """Regular expression that finds the area in a path below input_path; None takes the first folder."""
 
     def jobs(self) -> list[SceneJob]:
         """A job per pair of rasters. Raises CatalogError when there is none, or a twin is missing."""
-        pairs = find_pairs(absolute(self.input_path), self.output, "3b", self.missing_values)
+        pairs = find_pairs(absolute(self.input_path), self.output, "3b", self.missing_values, self.area_pattern)
         return [SceneJob(pair) for pair in pairs]
 
     def finish(self, results: Mapping[str, Any]) -> Report:
@@ -121,12 +123,14 @@ class SceneJob:
         return write_3b(self.pair)
 
 
-def find_pairs(root: Path, output: Path, token: str, missing_values: tuple[float, ...] = ()) -> list[Pair]:
+def find_pairs(
+    root: Path, output: Path, token: str, missing_values: tuple[float, ...] = (), area_pattern: str | None = None
+) -> list[Pair]:  # fmt: skip
     """Every ``*_vh_*`` raster below `root` with its ``_vv_`` twin; outputs are named with `token` instead of ``vh``.
 
-    Outputs mirror the folders of the area, without the date's; names that would collide get the parent folder as a
-    prefix. `missing_values` of the rasters mean no measurement. Raises CatalogError when there is no pair, or when twins
-    are missing.
+    Outputs lie in a folder per area, the first folder below `root` or what `area_pattern` finds; names that would
+    collide get the parent folder as a prefix. `missing_values` of the rasters mean no measurement. Raises CatalogError
+    when there is no pair, or when twins are missing.
     """
     vh_paths = find_rasters(root, "*_vh_*")
     if not vh_paths:
@@ -139,9 +143,10 @@ def find_pairs(root: Path, output: Path, token: str, missing_values: tuple[float
     missing += [f"{vv} has no twin {vv.name.replace('_vv_', '_vh_')}" for vv in vv_paths]
     if missing:
         raise CatalogError("; ".join(missing[:5]) + ". Download the other raster, or take this one out of the folder.")
-    names = _output_names(vh_paths, root, token)
+    areas = {path: area_of(path, root, area_pattern) for path in vh_paths}
+    names = _output_names(areas, token)
     pairs = [
-        Pair(vh=vh, vv=vv, area=area_of(vh, root), output=output / names[vh], root=output, missing=missing_values)
+        Pair(vh=vh, vv=vv, area=areas[vh], output=output / names[vh], root=output, missing=missing_values)
         for vh, vv in twins.items()
     ]
     _require_own_keys(pairs)
@@ -156,8 +161,8 @@ def _require_own_keys(pairs: Sequence[Pair]) -> None:
         raise CatalogError(f"the same scene name stands for several scenes: {', '.join(twice[:5])}. Rename the files.")
 
 
-def _output_names(paths: Sequence[Path], root: Path, token: str) -> dict[Path, Path]:
-    short = {path: Path(area_of(path, root)) / path.name.replace("_vh_", f"_{token}_") for path in paths}
+def _output_names(areas: Mapping[Path, str], token: str) -> dict[Path, Path]:
+    short = {path: Path(area) / path.name.replace("_vh_", f"_{token}_") for path, area in areas.items()}
     uses = Counter(short.values())
     named = {p: s if uses[s] == 1 else s.with_name(f"{p.parent.name}_{s.name}") for p, s in short.items()}
     twice = [str(p) for p, s in named.items() if Counter(named.values())[s] > 1]

@@ -16,15 +16,26 @@ from numpy.typing import NDArray
 from swath import config as configs
 from swath.challenges.protocols import Submission, SubmissionWriter
 from swath.config import InputPath, OutputPath, configclass
-from swath.data.naming import area_of
-from swath.errors import VectorError
+from swath.data.areas import DEFAULT_COLUMN, AreaRule, images_by_area
+from swath.data.pairing import AGGREGATED, MERGED
+from swath.errors import CatalogError, ConfigError, VectorError
 from swath.figures.pictures import beside, draw_outlines, write_picture
 from swath.files import atomic_write
-from swath.geo.mosaic import Rule
+from swath.geo.mosaic import STRIP_PIXELS, Overlap, Rule
 from swath.geo.polygons import PolygonRules
-from swath.geo.raster import RasterReader, describe, find_rasters
+from swath.geo.raster import RasterReader, describe
 from swath.geo.vector import read_polygons
+from swath.geo.windows import strips
 from swath.prediction.aggregate import area_jobs
+from swath.prediction.maps import (
+    group_by_area,
+    home_of,
+    raise_unknown_areas,
+    scene_of_tile,
+    soft_predictions,
+    tiles_in,
+)
+from swath.prediction.merge_tiles import jobs_by_headers
 from swath.prediction.polygonize import PolygonJob
 
 
@@ -33,9 +44,10 @@ class SubmissionConfig(SubmissionWriter):
     """Aggregate, polygonise and pack one shapefile per area."""
 
     input_path: InputPath
-    """Folder of <area>/<scene>.tif: probabilities of class 1, or classes."""
-    output_path: OutputPath
-    """Folder for the shapefiles, submission.zip and map.png."""
+    """Folder of <area>/.../<scene>.tif, probabilities of class 1 or classes; or a folder that holds such folders, of which
+    probabilities go first. Tiles, <scene>/tile_<col>_<row>.tif in the place of <scene>.tif, are merged first."""
+    output_path: OutputPath | None = None
+    """Folder for the shapefiles, submission.zip and map.png; None takes input_path."""
     rule: Rule = "mean"
     """How dates decide: mean probability, any, majority, or n-1 of the n dates that see the pixel."""
     threshold: float = 0.5
@@ -44,8 +56,20 @@ class SubmissionConfig(SubmissionWriter):
     """Smallest polygon to keep, in squared units of the CRS (m2)."""
     names: dict[str, str] | None = None
     """Area to name of its shapefile; None takes the area's own."""
+    overlap: Overlap = "last"
+    """Which value holds where tiles overlap: last, max or mean."""
     scenes_path: InputPath | None = None
-    """Folder of the scenes as <area>/...tif; map.png shows the polygons over them."""
+    """Folder of the scenes; map.png shows the polygons over them, and its scenes.parquet names their areas."""
+    area_column: str = DEFAULT_COLUMN
+    """Column of scenes.parquet that holds the area."""
+    area_pattern: str | None = None
+    """Regular expression that finds the area in a path below input_path, such as '38[A-Z]{3}'; None takes the scenes'
+    table, else the first folder below input_path."""
+
+    @property
+    def output(self) -> Path:
+        """The folder of the submission and of its ledger."""
+        return configs.absolute(self.output_path) if self.output_path else home_of(configs.absolute(self.input_path))
 
     def submit(self) -> Submission:
         """Write a shapefile per area and their archive, reopen and check them."""
@@ -66,11 +90,15 @@ class Layer:
 
 def submit_shapefiles(config: SubmissionConfig) -> Submission:
     """Merge dates by area, polygonise, pack, reopen and check."""
-    source, output = configs.absolute(config.input_path), configs.absolute(config.output_path)
+    source = configs.absolute(config.input_path)
+    output = config.output
+    rule = _area_rule(config)
+    dates = _dates(config, source, output, rule)
+    stems = _stems(config.names or {}, list(dates))
     layers: dict[str, Layer] = {}
-    for job in area_jobs(source, output / "aggregated", config.rule, config.threshold):
+    for job in area_jobs(dates, output / AGGREGATED, config.rule, config.threshold):
         job.run()
-        target = output / f"{(config.names or {}).get(job.area, job.area)}.shp"
+        target = output / f"{stems[job.area]}.shp"
         rules = PolygonRules(min_area=config.min_area)
         polygons = PolygonJob(raster=job.classes, output=target, rules=rules, workers=os.cpu_count() or 1)
         layers[job.area] = Layer(target, job.classes, polygons.run())
@@ -85,24 +113,56 @@ def submit_shapefiles(config: SubmissionConfig) -> Submission:
             f"{layers[area].shapefile}: {values['polygons']:.0f} polygons, {values['area_km2']:.2f} km2, checked"
             for area, values in found.items()
         ],
+        picture=_picture(layers, rule, output),
         written=[*_files(layers, output), archive],
-        picture=_picture(layers, config.scenes_path, output),
     )
 
 
 def _files(layers: Mapping[str, Layer], output: Path) -> list[Path]:
     """What a submission leaves besides its archive: shapefiles and the rasters that they were made from."""
     shapefiles = [layer.shapefile for layer in layers.values() if layer.polygons]
-    rasters = sorted((output / "aggregated").rglob("*.tif"))
-    return [*shapefiles, *rasters]
+    rasters = [path for folder in (AGGREGATED, MERGED) for path in sorted((output / folder).rglob("*.tif"))]
+    picture = output / "map.png"
+    return [*shapefiles, *rasters, *([picture] if picture.is_file() else [])]
 
 
-def _picture(layers: Mapping[str, Layer], scenes_path: str | None, output: Path) -> NDArray[np.uint8] | None:
+def _area_rule(config: SubmissionConfig) -> AreaRule:
+    scenes = configs.absolute(config.scenes_path) if config.scenes_path else None
+    return AreaRule(pattern=config.area_pattern, scenes=scenes, column=config.area_column)
+
+
+def _dates(config: SubmissionConfig, source: Path, output: Path, rule: AreaRule) -> dict[str, list[Path]]:
+    """Area to the maps of its dates; tiles become scenes in `output`/merged first."""
+    folder, rasters = soft_predictions(source)
+    if not tiles_in(rasters, folder):
+        return group_by_area(rasters, folder, rule)
+    scenes = {scene_of_tile(tile) for tile in rasters}
+    bare = sorted(key for key, place in scenes if place.parent == folder)
+    if bare and not rule.tells(sorted(scenes), folder):
+        raise_unknown_areas(bare, folder)
+    jobs = jobs_by_headers(rasters, folder, output / MERGED, config.overlap, rule)
+    for job in jobs:
+        job.run()
+    return group_by_area([job.output for job in jobs], output / MERGED, AreaRule())
+
+
+def _stems(names: Mapping[str, str], areas: Sequence[str]) -> dict[str, str]:
+    """Area to the name of its shapefile. Raises CatalogError for an area that is not there, ConfigError for a name of two."""
+    unknown = [area for area in names if area not in areas]
+    if unknown:
+        raise CatalogError(f"names: no predictions of {', '.join(unknown)}. There are {', '.join(areas)}.")
+    stems = {area: names.get(area, area) for area in areas}
+    twice = sorted({stem for stem in stems.values() if list(stems.values()).count(stem) > 1})
+    if twice:
+        both = ", ".join(area for area, stem in stems.items() if stem == twice[0])
+        raise ConfigError(f"names: {both} would all be {twice[0]}.shp. Give each area a name of its own.")
+    return stems
+
+
+def _picture(layers: Mapping[str, Layer], rule: AreaRule, output: Path) -> NDArray[np.uint8] | None:
     """One picture of all areas, also written as map.png: the polygons over their scenes."""
-    if not scenes_path:
-        return None
-    scenes = configs.absolute(scenes_path)
-    drawn = {a: area_picture(a, layer, scenes) for a, layer in layers.items()}
+    images = images_by_area(rule)
+    drawn = {area: area_picture(images.get(area, ()), layer) for area, layer in layers.items()}
     found = {f"{a}: {layers[a].polygons} polygons": p for a, p in drawn.items() if p is not None}
     if not found:
         return None
@@ -136,9 +196,7 @@ def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(folder)
         frame = read_polygons(Path(folder) / layer.shapefile.name, "id", need_crs=info.grid.crs is not None)
-    with RasterReader(layer.raster) as reader:
-        pixels = int((reader.labels()[0] == 1).sum())
-    expected = pixels * math.prod(info.grid.resolution)
+    expected = _pixels_of_class_one(layer.raster) * math.prod(info.grid.resolution)
     covered = float(frame.area.sum())
     faults = [
         text
@@ -165,10 +223,18 @@ def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float
     return {"polygons": float(len(frame)), "area_km2": covered / 1e6}
 
 
-def area_picture(area: str, layer: Layer, scenes: Path) -> NDArray[np.uint8] | None:
-    """An area's first scene with the outlines of its polygons, read back from the shapefile; None without a scene."""
-    found = [p for p in find_rasters(scenes) if area_of(p, scenes) == area]
-    same_grid = [p for p in found if describe(p).grid.crs == describe(layer.raster).grid.crs]
+def _pixels_of_class_one(raster: Path) -> int:
+    """Counted strip by strip: a map of an area may be larger than memory."""
+    count = 0
+    with RasterReader(raster) as reader:
+        for strip in strips(reader.info.grid.shape, STRIP_PIXELS):
+            count += int((reader.labels(strip)[0] == 1).sum())
+    return count
+
+
+def area_picture(images: Sequence[Path], layer: Layer) -> NDArray[np.uint8] | None:
+    """An area's first image with the outlines of its polygons, read back from the shapefile; None without an image."""
+    same_grid = [path for path in images if describe(path).grid.crs == describe(layer.raster).grid.crs]
     if not same_grid:
         return None
     from swath.prediction.previews import quick_look  # brings PyTorch, which no other step here needs

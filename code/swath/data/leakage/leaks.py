@@ -78,7 +78,7 @@ def refusal(leaks: Sequence[Leak], count: int) -> str:
     return (
         f"{len({leak.b for leak in leaks})} of {count} evaluation tiles or scenes leak from the training, so a score on "
         f"them would be flattered. {' '.join(parts)} Take copies out; hold out whole areas, or folds of groups "
-        "(`folds` and `grouping` of generate_tiles_stats); or go on with allow_leaks: the run is then marked."
+        "(`folds` and `grouping` of generate_tiles_stats); or go on with -P data.allow_leaks=True: the run is then marked."
     )
 
 

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 from swath.data.samples.samplers import CounterRng, Draw
 from swath.data.samples.storage import Cache, source_of
-from swath.data.tables import bands_of
-from swath.errors import CatalogError
+from swath.data.tables import bands_of, mask_of
+from swath.errors import CatalogError, ConfigError
 from swath.geo.grid import Window
 from swath.geo.raster import describe
 from swath.labels import IGNORE
@@ -52,27 +52,41 @@ class TileDataset(Dataset[Sample]):
         self, tiles: gpd.GeoDataFrame, root: Path, tasks: Sequence[str], crops: Crops | None = None,
         cache: Cache = "off", cache_path: Path | None = None, threads: int = 1,
     ) -> None:  # fmt: skip
-        """Raises CatalogError that lists missing files, ConfigError when the masks lack a task."""
+        """Raises CatalogError that lists missing files, or tiles without a mask beside others that have one; RasterError
+        when the masks lack a task."""
         if tiles.empty:
             raise CatalogError(f"{root}: no tiles left to read. Check data.split and the skip rule.")
         self.rows: list[dict[str, Any]] = tiles.drop(columns="geometry").to_dict("records")
+        self.masks = [mask_of(row) for row in self.rows]
         self.root, self.crops = root, crops
         self._require_files()
+        if tasks:
+            self._require_masks()
         self.bands = bands_of(self.rows[0]) or describe(root / self.rows[0]["image"]).bands
         self.task_bands = self._task_bands(tasks)
         bands = list(self.task_bands.values())
         self.source = source_of(self.rows, root, self.bands, bands, cache, cache_path, threads)
 
     def _require_files(self) -> None:
-        paths = dict.fromkeys(self.root / row[name] for row in self.rows for name in ("image", "mask") if row[name])
+        named = [*(row["image"] for row in self.rows), *(mask for mask in self.masks if mask)]
+        paths = dict.fromkeys(self.root / name for name in named)
         missing = [str(path) for path in paths if not path.is_file()]
         if missing:
             listed = ", ".join(missing[:5])
             raise CatalogError(f"{len(missing)} files of the table are missing: {listed}. Run `generate_tiles` again.")
 
+    def _require_masks(self) -> None:
+        """All tiles have a mask, or none."""
+        without = [row["key"] for row, mask in zip(self.rows, self.masks, strict=True) if mask is None]
+        if without and len(without) < len(self.rows):
+            raise CatalogError(
+                f"{self.root}: {len(without)} of {len(self.rows)} tiles have no mask, the first: {without[0]}. Set masks_path "
+                "in generate_tiles, or leave them out."
+            )
+
     def _task_bands(self, tasks: Sequence[str]) -> dict[str, int]:
-        mask = self.rows[0]["mask"]
-        if not mask:
+        mask = self.masks[0]
+        if mask is None:
             return {}
         numbers = describe(self.root / mask).numbers_of(tasks, "Name the tasks as the bands of the masks.")
         return {task: number - 1 for task, number in zip(tasks, numbers, strict=True)}
@@ -98,7 +112,7 @@ class TileDataset(Dataset[Sample]):
         rows, windows = [self.rows[draw.tile] for draw in draws], [self._random_window(draw) for draw in draws]
         places = [(draw.tile, window) for draw, window in zip(draws, windows, strict=True)]
         target: dict[str, torch.Tensor] = {}
-        if rows[0]["mask"]:
+        if self.masks[draws[0].tile] is not None:
             labels = torch.stack([torch.from_numpy(self.source.labels(*place)) for place in places], dim=1)
             target = dict(zip(self.task_bands, labels, strict=True))
         return {
@@ -111,7 +125,7 @@ class TileDataset(Dataset[Sample]):
         """Raises CatalogError for a tile without a label where every crop has to have some."""
         assert self.crops is not None
         row, crops, dice = self.rows[draw.tile], self.crops, CounterRng(*draw.seed, 1)
-        if not row["mask"]:
+        if self.masks[draw.tile] is None:
             return _crop(row, crops.size, dice)
         seeking = bool(crops.seek_target) and dice.share() < crops.seek_target
         if not seeking and not crops.min_labelled:
@@ -134,7 +148,7 @@ class TileDataset(Dataset[Sample]):
         labels = self.source.labels(tile, Window(0, 0, row["height"], row["width"]))
         places = np.flatnonzero((labels != IGNORE).any(axis=0))
         if not len(places):
-            raise CatalogError(f"{row['mask']}: {row['key']} has no labelled pixel to train on. Leave it out.")
+            raise CatalogError(f"{self.masks[tile]}: {row['key']} has no labelled pixel to train on. Leave it out.")
         at = divmod(int(places[dice.below(len(places))]), row["width"])
         corner = [
             (low := max(0, p - size + 1)) + dice.below(max(0, min(p, row[side] - size)) + 1 - low)
@@ -144,7 +158,7 @@ class TileDataset(Dataset[Sample]):
 
     def _target(self, tile: int, window: Window, whole: bool) -> dict[str, torch.Tensor]:
         row = self.rows[tile]
-        if not row["mask"]:
+        if self.masks[tile] is None:
             return {}
         labels = self.source.labels(tile, window)
         labels = only_core(labels, row) if whole else _own(labels)
@@ -181,12 +195,30 @@ def only_core(labels_THW: NDArray[np.uint8], row: Mapping[str, Any]) -> NDArray[
 
 
 def collate(samples: Sequence[Sample] | dict[str, Any]) -> dict[str, Any]:
-    """A batch: image (B, C, H, W), target {task: (B, H, W)}, lists of keys and windows."""
+    """A batch: image (B, C, H, W), target {task: (B, H, W)}, lists of keys and windows.
+
+    Raises ConfigError for samples of different sizes, such as whole scenes.
+    """
     if isinstance(samples, dict):  # a batch already
         return samples
+    _require_one_size(samples)
     return {
         "image": torch.stack([s["image"] for s in samples]),
         "target": {task: torch.stack([s["target"][task] for s in samples]) for task in samples[0]["target"]},
         "key": [s["key"] for s in samples],
         "window": [s["window"] for s in samples],
     }
+
+
+def _require_one_size(samples: Sequence[Sample]) -> None:
+    first = samples[0]
+    for other in samples[1:]:
+        if other["image"].shape != first["image"].shape:
+            sizes = [
+                f"{sample['key']} ({' x '.join(map(str, sample['image'].shape[-2:]))} px)" for sample in (first, other)
+            ]
+            raise ConfigError(
+                f"a batch of {len(samples)} tiles or scenes of different sizes: {' and '.join(sizes)}. Train on crops "
+                "(data.crop=256) or on one at a time (data.batch=1); judge by windows (data.validation_tiling) or one at a "
+                "time (data.validation_batch=1)."
+            )

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swath.data.tables import Row, bands_of, missing_of, place_of
-from swath.errors import ConfigError
+from swath.data.tables import Row, bands_of, mask_of, missing_of, place_of
+from swath.errors import CatalogError, ConfigError
 from swath.files import atomic_write
 from swath.geo.grid import Window
 from swath.geo.raster import Pixel, RasterReader, padded
@@ -100,7 +100,10 @@ class Files:
         row = self.rows[tile]
         place = place_of(row)
         inside = window.intersect(Window(0, 0, *place.shape))
-        read = self._reader(row["mask"]).labels(inside.within(place))[self.task_bands]
+        mask = mask_of(row)
+        if mask is None:
+            raise CatalogError(f"{row['key']}: has no mask. Set masks_path in generate_tiles, or leave the tile out.")
+        read = self._reader(mask).labels(inside.within(place))[self.task_bands]
         return padded(read, inside, window, IGNORE)
 
     def _reader(self, path: str, missing: tuple[float, ...] = (), bands: tuple[str, ...] | None = None) -> RasterReader:
@@ -124,7 +127,7 @@ class Files:
         """Bytes of the tile's image and of its labels."""
         row = self.rows[tile]
         pixels = row["height"] * row["width"]
-        return 4 * len(self.bands) * pixels, (len(self.task_bands) if row["mask"] else 0) * pixels
+        return 4 * len(self.bands) * pixels, (len(self.task_bands) if mask_of(row) else 0) * pixels
 
     def content(self, tile: int) -> NDArray[np.uint8]:
         """The bytes of the whole image, then those of the labels."""
@@ -242,7 +245,7 @@ class Mapped(_Stored):
 
     def _name(self, row: Row) -> str:
         files = self.files
-        paths = [(files.root / row[name]).resolve() for name in ("image", "mask") if row[name]]
+        paths = [(files.root / name).resolve() for name in (row["image"], mask_of(row)) if name]
         stamps = [[str(path), s.st_size, s.st_mtime_ns] for path in paths for s in [path.stat()]]
         place = place_of(row)
         window = [place.row, place.col, place.height, place.width]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import geopandas as gpd
 import numpy as np
@@ -20,6 +21,8 @@ from swath.data.splits.blocks import Unit, boxes_of, folds_of_blocks, frames_of
 from swath.data.splits.subset import hash_of
 from swath.data.tables import texts_of
 from swath.errors import CatalogError, ConfigError, LeakError
+
+log = logging.getLogger("swath.data")
 
 Side = Literal["training", "validation", "test", "unused"]
 Mask = pd.Series | NDArray[np.bool_] | bool
@@ -92,6 +95,7 @@ class ByColumn:
                 "scenes.parquet are there once `generate_tiles` and `generate_tiles_stats` have run again."
             )
         value = texts_of(tiles, self.column, "data")
+        _say_left_out(value.isna(), self.column)
         known = set(value.dropna())
         _require_apart((self.validation, self.test), known, f"Values of {self.column!r} in the table")
         return _settled(tiles, value.isin(self.validation), value.isin(self.test), value.notna())
@@ -99,7 +103,7 @@ class ByColumn:
 
 @configclass
 class RandomSplit:
-    """Names drawn by a seed; tiles follow their name."""
+    """Names drawn by a seed; tiles follow their name. Tiles without a name take no part."""
 
     fractions: tuple[float, float, float] = (0.8, 0.2, 0.0)
     """Shares of the names that train, judge and test."""
@@ -122,7 +126,9 @@ class RandomSplit:
         """
         if self.by not in tiles:
             raise CatalogError(f"data: no column {self.by!r} in the table. It has: {', '.join(tiles.columns)}.")
-        names = sorted(set(tiles[self.by]))
+        nameless = texts_of(tiles, self.by, "data").isna()
+        _say_left_out(nameless, self.by)
+        names = _sorted_names(tiles[self.by][~nameless])
         sides = self._hashed(names) if self.stable else self._drawn(names)
         for share, side in zip(self.fractions, sides, strict=True):
             if share and not side:
@@ -130,7 +136,7 @@ class RandomSplit:
                     f"data: {self.fractions} of {len(names)} names leave a side without any. Take others."
                 )
         _, judged, tested = (tiles[self.by].isin(side) for side in sides)
-        return _settled(tiles, judged, tested)
+        return _settled(tiles, judged, tested, ~nameless)
 
     def _drawn(self, names: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
         _, judge, test = self.fractions
@@ -244,6 +250,21 @@ def _settled(tiles: gpd.GeoDataFrame, validation: Mask, test: Mask = False, trai
         counts = ", ".join(f"{name} {(side == name).sum()}" for name in ("validation", "test", "unused"))
         raise CatalogError(f"data: no tile is left to train on ({counts}). Hold out less, or take smaller blocks.")
     return pd.Series(side, index=tiles.index, name="side")
+
+
+def _say_left_out(empty: pd.Series, column: str) -> None:
+    """Say how many tiles take no part because a column says nothing of them."""
+    if empty.any():
+        log.warning("data.split: %d of %d tiles have no %s and take no part", int(empty.sum()), len(empty), column)
+
+
+def _sorted_names(names: pd.Series) -> list[Any]:
+    """The different names in order; by their texts where they are of several types."""
+    different = set(names)
+    try:
+        return sorted(different)
+    except TypeError:
+        return sorted(different, key=str)
 
 
 def _require_apart(lists: Sequence[Sequence[str]], known: Collection[str], what: str) -> None:

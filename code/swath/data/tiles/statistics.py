@@ -26,6 +26,7 @@ from swath.data.tables import (
     TILE_STATS,
     TILES,
     bands_of,
+    mask_of,
     missing_of,
     place_of,
     read_table,
@@ -131,7 +132,8 @@ def scene_jobs(
     return [
         SceneTiles(
             key=str(scene), keys=list(group["key"]), images=[root / p for p in group["image"]],
-            masks=[root / p if isinstance(p, str) else None for p in group["mask"]], min_valid_ratio=min_valid_ratio,
+            masks=[root / mask if mask else None for mask in map(mask_of, group.to_dict("records"))],
+            min_valid_ratio=min_valid_ratio,
             places=[place_of(row) for row in group.to_dict("records")],
             missing=[missing_of(row) for row in group.to_dict("records")], fingerprints=fingerprints,
         )
