@@ -41,7 +41,7 @@ def pretrain(config: PretrainConfig, config_path: str) -> None:
     )
     with kept as run, distributed.fail_together():
         warm = config.warm_start
-        start = tracking.located(warm.weights, f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
+        start = tracking.located(warm.source(), f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
         pretraining = Pretraining(config, report(run) if distributed.is_main() else Reports.none(), start)
         run.log_metrics({"model/encoder_parameters": float(count_parameters(pretraining.model.network.encoder))})
         pretraining.run()

@@ -74,7 +74,7 @@ def train(config: TrainingConfig, config_path: str) -> None:
     with kept as run, distributed.fail_together():
         reports = report(run, config) if distributed.is_main() else Reports.none()
         warm = config.warm_start
-        start = tracking.located(warm.weights, f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
+        start = tracking.located(warm.source(), f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
         training = build_training(config, reports, start)
         if training.folds.leaks:
             run.set_tags({"swath.leaks": ", ".join(training.folds.leaks), "mlflow.runName": f"{name} (leaks allowed)"})

@@ -14,6 +14,7 @@ from swath.data.samples.storage import Cache
 from swath.data.splits.split import ByArea, Split
 from swath.data.splits.subset import Subset
 from swath.distributed import Launcher
+from swath.errors import ConfigError
 from swath.geo.windows import Tiling
 from swath.nn.consistency import LinearRamp, TurnConsistency
 from swath.nn.losses.pixel import TaskLosses
@@ -93,10 +94,20 @@ class Unlabelled:
 class WarmStart:
     """Start from the weights of another training that fit by name and shape."""
 
-    weights: str
-    """A safetensors or PyTorch file, or runs:/<id of a training run>."""
+    weights: str = ""
+    """A safetensors or PyTorch file, or runs:/<id of a training run>. Configs that start from a training of one's own
+    leave it open: it is given with the command."""
     part: str = ""
     """Module of the model that the weights belong to, such as network.encoder; empty: the whole model."""
+
+    def source(self) -> str:
+        """`weights`. Raises ConfigError where the config leaves them open."""
+        if not self.weights:
+            raise ConfigError(
+                "warm_start.weights: this config starts from another training and was not told which. Add "
+                "-P warm_start.weights=runs:/<id of its run>, or -P warm_start=None to start from random weights."
+            )
+        return self.weights
 
 
 @configclass
