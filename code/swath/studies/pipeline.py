@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swath import config as configs
 from swath.config import configclass
 from swath.errors import ConfigError
 from swath.files import files_below
+from swath.studies.config_patterns import is_pattern, label_of, matching_configs
 
 PRELOAD = (
     "mlflow.projects.utils",
@@ -32,7 +33,8 @@ class PipelineStep:
     entry_point: str
     """Name in MLproject."""
     config_path: str
-    """Config file of the step."""
+    """Config file of the step. A pattern, configs/ai4arctic/training_*.py, is a step with each file that it matches: they do
+    not depend on each other."""
     parameters: dict[str, str] = field(default_factory=dict)
     """Overrides of config fields; ``{name}`` stands for the run id of the earlier step of that name."""
     name: str | None = None
@@ -49,6 +51,8 @@ class PipelineConfig:
 
     steps: tuple[PipelineStep, ...]
     """The chain."""
+    configs: str | None = None
+    """Pattern of config files, such as configs/ai4arctic/training_*.py: a training with each of them instead of `steps`."""
     name: str = "pipeline"
     """Name of the parent run."""
     preload: tuple[str, ...] = PRELOAD
@@ -65,6 +69,10 @@ class Planned:
     digest: str
     output: str | None
     """Its output_path, when its config has one."""
+    place: int
+    """Its place in the chain; steps of one pattern share it, and do not depend on each other."""
+    of_pattern: bool = False
+    """Whether it is one of the steps that a pattern stands for."""
 
     @property
     def output_is_there(self) -> bool:
@@ -75,13 +83,37 @@ def plan_steps(config: PipelineConfig) -> list[Planned]:
     """Load every step's config and chain the digests. Raises ConfigError for a wrong config before anything runs."""
     planned: list[Planned] = []
     before, names = "", set[str]()
-    for step in config.steps:
-        _require_references(step, names)
-        parameters = {"config_path": step.config_path} | step.parameters
-        before, leaves = digest_of(step.entry_point, parameters, before, [p.output for p in planned if p.output])
-        planned.append(Planned(step, before, leaves.get("output_path")))
-        names.add(step.label)
+    for place, written in enumerate(config.steps):
+        _require_references(written, names)
+        made = [p.output for p in planned if p.output]
+        digests: list[str] = []
+        for step in steps_of(written):
+            parameters = {"config_path": step.config_path} | step.parameters
+            own, leaves = digest_of(step.entry_point, parameters, before, made)
+            planned.append(Planned(step, own, leaves.get("output_path"), place, is_pattern(written.config_path)))
+            digests.append(own)
+            names.add(step.label)
+        before = digests[0] if len(digests) == 1 else configs.digest(digests)
     return planned
+
+
+def chain_of(config: PipelineConfig) -> PipelineConfig:
+    """The chain that is meant: of a config with `configs`, one step that trains with each of these files."""
+    if config.configs is None:
+        return config
+    matching_configs(config.configs)  # an error names the field that was given
+    step = PipelineStep(entry_point="training", config_path=config.configs)
+    return replace(config, steps=(step,), name=f"pipeline {config.configs}", results={})
+
+
+def steps_of(step: PipelineStep) -> list[PipelineStep]:
+    """A step with each of the files that its config_path matches, named after them. Raises ConfigError for none."""
+    if not is_pattern(step.config_path):
+        return [step]
+    steps = []
+    for path in matching_configs(step.config_path, field=f"step {step.label}: config_path"):
+        steps.append(replace(step, config_path=path, name=label_of(path)))
+    return steps
 
 
 def _require_references(step: PipelineStep, names: set[str]) -> None:
