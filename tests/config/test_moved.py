@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import swath.config
+from swath.config import build, digest, resolve
 from swath.data.tables import read_scenes
 from swath.geo.raster import find_rasters, read_image
 from swath.prediction.config import InferenceConfig
@@ -63,6 +65,19 @@ def digest_of_before(value: Any) -> str:
     """The digest of version 0.1.0."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def test_c88_a_config_of_version_0_2_keeps_its_digest_until_a_new_field_says_something() -> None:
+    asked = config()
+    assert digest(asked) == "85b43c014155"  # as version 0.2.0 named its state
+    assert digest(replace(asked, data=replace(asked.data, echo=1))) == digest(asked)
+    for other in (
+        replace(asked, data=replace(asked.data, echo=2)),
+        replace(asked, validation=replace(asked.validation, tta="d4")),
+        replace(asked, validation=replace(asked.validation, training_scores=True)),
+    ):
+        assert digest(other) != digest(asked)
+        assert resolve(build(resolve(other))) == resolve(other)  # what is recorded is whole
 
 
 def test_c13_a_ledger_of_before_still_says_what_is_done(project: Path) -> None:

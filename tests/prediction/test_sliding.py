@@ -24,11 +24,11 @@ from swath.geo.windows import blend_weights
 from swath.nn.model import Classification, SegmentationModel, probabilities
 from swath.nn.preprocess.channels import Bands, Fill, Preprocess
 from swath.nn.preprocess.normalise import ZScore
+from swath.nn.tta import Predict, predictor
 from swath.prediction.previews import quick_look
 from swath.prediction.rasters import SceneOutput, band_names, scene_output, tasks_of
 from swath.prediction.scenes import ScenePredictor
 from swath.prediction.sliding import Accumulator, SlidingConfig, predict_rows
-from swath.prediction.tta import Predict, predictor
 from tests.synthetic import PixelNet, TinyNet, echoes, grid, write_image, write_mask
 
 Blend = Literal["uniform", "linear", "gaussian"]

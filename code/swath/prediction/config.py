@@ -7,8 +7,8 @@ from dataclasses import field
 from swath.config import configclass
 from swath.data.leakage.leaks import LeakKind
 from swath.distributed import Launcher
+from swath.nn.tta import Precision
 from swath.prediction.sliding import SlidingConfig
-from swath.prediction.tta import Precision
 from swath.scoring.config import ScoringConfig
 
 

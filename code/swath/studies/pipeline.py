@@ -139,9 +139,8 @@ def digest_of(
     resolved = configs.resolve(settings)
     leaves = configs.leaves(resolved)
     outside = _outside_inputs(leaves, made)
-    return configs.digest(
-        [before, entry_point, json.dumps(resolved, sort_keys=True), dict(parameters), outside]
-    ), leaves
+    said = configs.without_added_fields(resolved)
+    return configs.digest([before, entry_point, json.dumps(said, sort_keys=True), dict(parameters), outside]), leaves
 
 
 def _outside_inputs(leaves: Mapping[str, Any], made: Sequence[str]) -> list[list[Any]]:

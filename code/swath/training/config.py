@@ -21,6 +21,7 @@ from swath.nn.losses.pixel import TaskLosses
 from swath.nn.model import Task
 from swath.nn.preprocess.channels import Bands, Fill
 from swath.nn.preprocess.normalise import ZScore
+from swath.nn.tta import Merge, Views
 from swath.scoring.config import ScoringConfig
 from swath.training.schedules import Poly
 from swath.training.transfer import Freezing
@@ -49,6 +50,10 @@ class DataConfig:
     """Whole tiles per validation batch."""
     samples_per_epoch: int | None = None
     """Samples drawn per epoch; None takes as many as there are training tiles."""
+    echo: int = 1
+    """Steps in a row with each loaded batch (data echoing, Choi et al. 2019), for tiles that are read more slowly than they
+    are learned from. Each step augments anew, while crops are part of what is loaded. An epoch reads the same samples
+    and has so many times as many steps."""
     seek_target: float = 0.0
     """Share of the crops that are drawn anew until they hold some of the target."""
     min_labelled: float = 0.0
@@ -158,6 +163,13 @@ class ValidationConfig:
     """Keep the weights at the end of the training, too."""
     training_subset: bool = False
     """Also evaluate as many whole training tiles as there are validation tiles, always the same ones."""
+    training_scores: bool = False
+    """At the end, also score all training tiles: a row for each, and scores by condition, in the run's folder training."""
+    tta: Views = "off"
+    """Judge by the mean of several views, as `sliding.tta` of inference predicts: off, flips, rotations or d4. Scores,
+    panels and what they select are those of the mean; losses are those of the plain view. A forward pass per view."""
+    merge: Merge = "mean"
+    """How the views' probabilities become one, as `sliding.merge`."""
     early_stopping: EarlyStopping | None = None
     """When to end early; None trains all epochs."""
     scoring: ScoringConfig = ScoringConfig()

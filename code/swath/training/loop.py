@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 
-from swath.config import absolute, digest, resolve
+from swath.config import absolute, digest, resolve, without_added_fields
 from swath.config.moved import with_old_names
 from swath.distributed import all_gather, is_main
 from swath.errors import TrainingError
@@ -71,7 +71,7 @@ class TrainingMode(Protocol):
 def resume_folder(config: LearningConfig) -> ResumeState:
     """The folder of a training's state: one per config. A state of version 0.1.0 lies under the classes' old names."""
     states = absolute(config.output_path) / "unfinished"
-    before_the_move = states / digest(with_old_names(resolve(config)))
+    before_the_move = states / digest(with_old_names(without_added_fields(resolve(config))))
     return ResumeState(before_the_move if before_the_move.is_dir() else states / digest(config))
 
 
