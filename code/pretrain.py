@@ -39,7 +39,7 @@ def pretrain(config: PretrainConfig, config_path: str) -> None:
     kept = (
         tracking.run(config, config_path, name, kind="pretraining") if distributed.is_main() else tracking.silent_run()
     )
-    with kept as run, distributed.fail_together():
+    with kept as run, tracking.system_metrics(run), distributed.fail_together():
         warm = config.warm_start
         start = tracking.located(warm.source(), f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
         pretraining = Pretraining(config, report(run) if distributed.is_main() else Reports.none(), start)

@@ -1,7 +1,8 @@
-"""What the run of a real training holds: a row for each training tile, and the views that judge."""
+"""What the run of a real training holds: when each value was found, what the machine did, and a row for each tile."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,70 @@ from swath.nn.tta import predictor
 from swath.scoring.evaluate import evaluate
 from swath.training.config import ValidationConfig
 from tests.conftest import Script
-from tests.processes import training_file
+from tests.processes import STEPS, training_file
 from tests.synthetic import rows_of
 from tests.trainings import small, trained
+
+
+def series(run_id: str, name: str) -> dict[int, float]:
+    """Value by step of a metric in the store."""
+    return {m.step: m.value for m in mlflow.MlflowClient().get_metric_history(run_id, name)}
+
+
+@pytest.mark.parametrize("unit", ["epochs", "iterations"])
+def test_c84_every_metric_of_a_training_stands_beside_its_epoch_and_its_step(
+    script: Script, last_run: Callable[[], mlflow.entities.Run], tiles: Path, tmp_path: Path, unit: str
+) -> None:
+    file = training_file(tmp_path, tiles)
+    every = 1 if unit == "epochs" else 7
+    given = {
+        "epochs": 2,
+        "swa_from": 0.4,
+        "validation.training_subset": True,
+        "validation.unit": unit,
+        "validation.every": every,
+    }
+    assert script("training", file, **given) == 0
+    run = last_run()
+    names = {name for name in run.data.metrics if not name.startswith(("system/", "model/"))}
+    parts = {name.partition("/")[0] for name in names}
+    assert parts == {"training", "validation", "training_subset", "swa", "best"}
+    for name in names:
+        part = name.partition("/")[0]
+        iterations, epochs = (series(run.info.run_id, f"{part}/{moment}") for moment in ("iteration", "epoch"))
+        assert series(run.info.run_id, name).keys() <= iterations.keys(), name
+        assert epochs == {step: iteration / STEPS for step, iteration in iterations.items()}, name
+    told = series(run.info.run_id, "validation/iteration")
+    expected = {1: 10, 2: 20} if unit == "epochs" else {7: 7, 14: 14, 20: 20}
+    assert told == expected
+    assert series(run.info.run_id, "training/iteration") == {i: i for i in range(1, 2 * STEPS + 1)}
+    best = run.data.metrics["best/iteration"]
+    assert best in expected.values()
+    assert run.data.metrics["best/epoch"] == best / STEPS
+
+
+def test_c84_system_metrics_are_in_the_run_of_a_training(
+    script: Script,
+    last_run: Callable[[], mlflow.entities.Run],
+    tiles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    assert script("training", training_file(tmp_path, tiles), epochs=4) == 0
+    run = last_run()
+    assert run.info.status == "FINISHED"
+    for name, low, high in (
+        ("process_threads", 2, 1000), ("process_memory_megabytes", 50, 100_000), ("process_cpu_percentage", 0, 100_000),
+        ("cpu_utilization_percentage", 0, 100), ("system_memory_usage_percentage", 0, 100),
+    ):  # fmt: skip
+        values = series(run.info.run_id, f"system/{name}")
+        assert list(values) == list(range(len(values))), name
+        assert len(values) >= 2
+        assert all(low <= value <= high for value in values.values()), name
+    assert max(series(run.info.run_id, "system/process_cpu_percentage").values()) > 0
+    assert not [thread for thread in threading.enumerate() if thread.name == "system metrics"]
+
 
 # -------------------------------------------------------------------------------------------------------- training tiles
 

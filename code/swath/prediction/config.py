@@ -37,7 +37,8 @@ class InferenceConfig:
     threshold: float | None = None
     """Probability from which on (>=) a task of two classes is its second one; None takes the more probable class."""
     previews: int = 8
-    """Pictures to log of the first so many scenes."""
+    """Pictures to log of the first so many scenes: image with the map's outline, or, with labels of the scene's size, image,
+    image + prediction, prediction, image + label and label, with the score and a legend."""
     score_prefix: str = "test"
     """Scores are logged as <score_prefix>/iou_water and so on."""
     also_score: dict[str, str] = field(default_factory=dict)

@@ -114,6 +114,7 @@ def _panels(
             image,
             batch["target"][task][i].numpy(),
             found[i].cpu().numpy(),
+            tasks[task].classes,
             key if len(predicted) == 1 else f"{key} {task}",  # a long caption loses its beginning
             palette_of(len(tasks[task].classes), isinstance(tasks[task], Regression)),
         )

@@ -10,6 +10,7 @@ from swath.tracking.process import Stopped, cli
 from swath.tracking.project import ChildStep, command_of, ensure_step, finished_step, run_child_step, warm_up
 from swath.tracking.runs import PARAM_LENGTH, Run, run, silent_run
 from swath.tracking.store import fetch, history, located, metrics_of
+from swath.tracking.system_metrics import system_metrics
 
 __all__ = [
     "PARAM_LENGTH",
@@ -29,6 +30,7 @@ __all__ = [
     "run",
     "run_child_step",
     "silent_run",
+    "system_metrics",
     "versions",
     "warm_up",
 ]

@@ -75,6 +75,18 @@ def resume_folder(config: LearningConfig) -> ResumeState:
     return ResumeState(before_the_move if before_the_move.is_dir() else states / digest(config))
 
 
+def moment_of(names: Collection[str], iteration: int, steps: int) -> dict[str, float]:
+    """``<part>/iteration`` and ``<part>/epoch`` for the first part of each name: the optimiser steps that had been taken,
+    and the same in epochs of so many `steps`. Whatever a metric's step in the store counts, both stand beside it.
+    """
+    parts = sorted({name.partition("/")[0] for name in names})
+    found: dict[str, float] = {}
+    for part in parts:
+        found[f"{part}/iteration"] = float(iteration)
+        found[f"{part}/epoch"] = iteration / steps
+    return found
+
+
 @dataclass
 class Loop:
     """Steps of a learner over batches. `history` holds every logged value, so that a resumed training's run is as
@@ -138,12 +150,15 @@ class Loop:
     def fetch(self, iteration: int) -> None:
         """Log the losses since the last fetch. Nothing is judged or kept before they are known to be finite."""
         if self.pending.steps:
-            self.record(self.pending.fetch(), iteration)
+            self.record(self.pending.fetch(), iteration, iteration)
 
-    def record(self, values: Mapping[str, float], step: int) -> None:
-        """Log values, now and after every resumption."""
-        self.history.append((step, dict(values)))
-        self.reports.metrics(values, step)
+    def record(self, values: Mapping[str, float], step: int, iteration: int | None = None) -> None:
+        """Log values, now and after every resumption; with what they were found at (`moment_of`), where it is given."""
+        logged = dict(values)
+        if iteration is not None:
+            logged |= moment_of(values, iteration, self.batches.steps)
+        self.history.append((step, logged))
+        self.reports.metrics(logged, step)
 
     # ------------------------------------------------------------------------------------------------ stop and resume
 

@@ -230,9 +230,10 @@ class Training:
         found = self._judge(self.judged, self.validation_loader, self.shown)
         step = iteration if self.config.validation.unit == "iterations" else iteration // self.steps
         values = self._metrics(found, VALIDATION)
-        self.loop.record(values | {f"{VALIDATION}/iteration": float(iteration)}, step)
+        self.loop.record(values, step, iteration)
         if self.config.validation.training_subset and self.batches.subset_loader is not None:
-            self.loop.record(self._metrics(self._judge(self.judged, self.batches.subset_loader), SUBSET), step)
+            subset = self._metrics(self._judge(self.judged, self.batches.subset_loader), SUBSET)
+            self.loop.record(subset, step, iteration)
         self.reports.evaluation(found, values, step)
         self._offer(values, iteration)
         self._watch(engine, values)
@@ -278,13 +279,13 @@ class Training:
                 save_weights(self.unfinished.weights(AVERAGED), averaged, {"iteration": str(self.evaluated)})
             if self.validation_loader is not None:
                 found = self._judge(averaged, self.validation_loader)
-                self.loop.record(self._metrics(found, AVERAGED), self.evaluated)
+                self.loop.record(self._metrics(found, AVERAGED), self.evaluated, self.evaluated)
 
     def scores(self) -> dict[str, ScoreTable]:
         """The scores of the result by side: validation tiles, which selected it, and test tiles, which did nothing else;
         training tiles, too, where the config asks for them.
 
-        Call it after `run`. Tables hold a row per tile; their scores have intervals.
+        Call it after `run`. Tables hold a row per tile, with the same columns; their scores have intervals.
         """
         sides = {VALIDATION: self.folds.validation, TEST: self.folds.test}
         if self.config.validation.training_scores:
