@@ -37,9 +37,13 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, name: 
     record = fetch_record(config.run_id, tracking.fetch, config.weights)
     run.set_tags({"swath.training_run": tracking.run_of_reference(config.run_id)})
 
-    def ready(number: int, row: Any, classes: Path) -> None:
+    def ready(number: int, row: Any, classes: Path, labels: Path | None) -> None:
         if number < config.previews:
-            picture = previews.quick_look(Path(row.image), classes, tasks=record.tasks)
+            image = Path(row.image)
+            if labels is None:
+                picture = previews.quick_look(image, classes, tasks=record.tasks)
+            else:
+                picture = previews.compared_look(image, classes, labels, record.tasks)
             run.log_picture(picture, f"previews/{row.key}.png")
 
     about = tracking.provenance(config_path)

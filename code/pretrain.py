@@ -42,9 +42,9 @@ def pretrain(config: PretrainConfig, config_path: str) -> None:
     kept = (
         tracking.run(config, config_path, name, kind="pretraining") if distributed.is_main() else tracking.silent_run()
     )
-    with kept as run, distributed.fail_together():
+    with kept as run, tracking.system_metrics(run), distributed.fail_together():
         warm = config.warm_start
-        start = tracking.located(warm.weights, f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
+        start = tracking.located(warm.source(), f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
         pretraining = Pretraining(config, report(run) if distributed.is_main() else Reports.none(), start)
         run.set_tags({tracking.IDENTITY: identity_of(config, pretraining.loop.inputs)})
         run.log_metrics({"model/encoder_parameters": float(count_parameters(pretraining.model.network.encoder))})

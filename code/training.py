@@ -22,7 +22,7 @@ from swath.scoring.evaluate import Evaluation
 from swath.scoring.report import ScoreReport
 from swath.training.config import TrainingConfig
 from swath.training.identity import identity_of
-from swath.training.loop import Reports
+from swath.training.loop import Reports, moment_of
 from swath.training.model_record import FOLDER, WEIGHTS, write_record
 from swath.training.trainer import Training, build_training
 
@@ -52,8 +52,8 @@ def finish(run: tracking.Run, training: Training) -> None:
     for side, table in tables.items():
         run.log_metrics({f"best/{name}": value for name, value in table.metrics(side).items()})
         report_scores(run, side, ScoreReport(table))
+    run.log_metrics(moment_of(["best/weights"], training.best_iteration, training.steps))
     if training.best is not None:
-        run.log_metrics({"best/iteration": float(training.best_iteration)})
         print(f"best {training.config.validation.metric} {training.best:.4f} at iteration {training.best_iteration}")
     run.set_tags({"swath.stopped": training.stopped} if training.stopped else {})
     print(f"training run id: {run.id}")
@@ -71,9 +71,9 @@ def train(config: TrainingConfig, config_path: str) -> None:
     """The training and its run."""
     name = config.name or f"training {Path(config_path).parent.name}/{Path(config_path).stem}"
     kept = tracking.run(config, config_path, name, kind="training") if distributed.is_main() else tracking.silent_run()
-    with kept as run, distributed.fail_together():
+    with kept as run, tracking.system_metrics(run), distributed.fail_together():
         reports, warm = report(run, config) if distributed.is_main() else Reports.none(), config.warm_start
-        start = tracking.located(warm.weights, f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
+        start = tracking.located(warm.source(), f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
         training = build_training(config, reports, start)
         run.set_tags({tracking.IDENTITY: identity_of(config, training.loop.inputs)})
         if leaks := training.folds.leaks:

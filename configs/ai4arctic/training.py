@@ -35,7 +35,7 @@ config = TrainingConfig(
         "SOD": Classification(classes=SOD),
         "FLOE": Classification(classes=FLOE),
     },
-    model=partial(UNet, filters=(16, 32, 32, 32)),
+    model=partial(UNet, filters=(16, 32, 32, 32), bridge=True),  # the kit's levels count halvings of the image
     optimizer=partial(Adam, lr=1e-4),
     schedule=partial(Constant),
     epochs=50,

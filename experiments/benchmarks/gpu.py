@@ -77,10 +77,10 @@ def mapping(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], fl
     from swath.geo.raster import RasterWriter
     from swath.geo.windows import strips
     from swath.nn.model import build_model
+    from swath.nn.tta import predictor
     from swath.prediction.rasters import scene_output
     from swath.prediction.scenes import ScenePredictor
     from swath.prediction.sliding import SlidingConfig
-    from swath.prediction.tta import predictor
 
     device = device_of(given.device)
     model = build_model(("vh", "vv"), config.channels, config.fill, config.normaliser, config.model, config.tasks)

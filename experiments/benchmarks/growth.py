@@ -102,10 +102,10 @@ def inference(folder: Path) -> None:
     from swath.nn.model import Classification, SegmentationModel
     from swath.nn.preprocess.channels import Bands, Fill, Preprocess
     from swath.nn.preprocess.normalise import ZScore
+    from swath.nn.tta import predictor
     from swath.prediction.rasters import scene_output
     from swath.prediction.scenes import ScenePredictor
     from swath.prediction.sliding import SlidingConfig
-    from swath.prediction.tta import predictor
     from swath.steps.memory import keep_freed_memory
 
     keep_freed_memory()

@@ -19,6 +19,7 @@ from swath.config.partials import children
 from swath.nn.model import build_model
 from swath.nn.networks.pretrained import check_network, without_weights
 from swath.training.config import LearningConfig, TrainingConfig
+from swath.training.learner import parameter_groups
 from swath.training.pretrain_config import PretrainConfig
 from swath.training.pretraining import masked_model
 
@@ -86,24 +87,58 @@ def test_c03_every_leaf_of_a_committed_config_can_be_set_to_its_own_value(path: 
 # ---------------------------------------------------------------------------------------------------------- networks
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("path", LEARNING)
-def test_c57_the_network_of_a_committed_config_is_built_and_answers(path: str) -> None:
-    config, bands = load(path, LearningConfig), BANDS[Path(path).parts[1]]
+def side_for(model: Any) -> int:
+    """The side of an image that each level of a network can halve."""
+    return max(64, 2 ** len(getattr(model, "keywords", {}).get("filters", ())))
+
+
+def built(config: LearningConfig, path: str) -> Any:
+    """The model of a committed config from random weights, for the bands of its challenge."""
     assert isinstance(config, (TrainingConfig, PretrainConfig))
     check_network(config.model)
+    bands = BANDS[Path(path).parts[1]]
     config = dataclasses.replace(config, model=without_weights(config.model))
-    side = max(64, 2 ** len(getattr(config.model, "keywords", {}).get("filters", ())))  # each level halves the image
-    image = torch.rand(1, len(bands), side, side, generator=torch.Generator().manual_seed(0)) + 0.1
+    torch.manual_seed(0)
+    if isinstance(config, PretrainConfig):
+        return masked_model(config, bands)
+    return build_model(bands, config.channels, config.fill, config.normaliser, config.model, config.tasks, config.rgb)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("path", [path for path in LEARNING if Path(path).name.startswith("pretrain")])
+def test_c57_c63_the_network_of_a_committed_pretraining_is_built_and_guesses(path: str) -> None:
+    config = load(path, PretrainConfig)
+    side = side_for(config.model)
+    image = torch.rand(1, len(BANDS[Path(path).parts[1]]), side, side) + 0.1
     with torch.inference_mode():
-        if isinstance(config, PretrainConfig):
-            found = masked_model(config, bands).eval()(image, torch.Generator().manual_seed(0))
-            assert torch.isfinite(found.guessed).all()
-            return
-        made = build_model(
-            bands, config.channels, config.fill, config.normaliser, config.model, config.tasks, config.rgb
-        )
-        out = made.eval()(image)
+        found = built(config, path).eval()(image, torch.Generator().manual_seed(0))
+    assert torch.isfinite(found.guessed).all()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("path", [path for path in LEARNING if Path(path).name.startswith("training")])
+def test_c57_c64_the_network_of_a_committed_training_is_built_takes_a_step_and_answers(path: str) -> None:
+    """Forwards, backwards, and once with its own optimiser: what learns moves, and every value stays finite."""
+    config = load(path, TrainingConfig)
+    model, side = built(config, path), side_for(config.model)
+    image = torch.rand(2, len(BANDS[Path(path).parts[1]]), side, side) + 0.1
+    target = {
+        name: torch.randint(len(task.classes), (2, side, side), dtype=torch.uint8)
+        for name, task in config.tasks.items()
+    }
+    model.preprocess.fit(iter(image))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = config.optimizer(parameter_groups(model, config))
+    loss = config.losses()(model.train()(image), target)["loss"]
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    still = [name for name, p in model.named_parameters() if p.grad is None]
+    assert not still, f"other processes would wait for the gradients of {still}"
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+    with torch.inference_mode():
+        out = model.eval()(image[:1])
     assert {name: tuple(v.shape) for name, v in out.items()} == {
         name: (1, task.channels, side, side) for name, task in config.tasks.items()
     }

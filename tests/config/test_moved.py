@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import swath.config
+from swath.config import build, digest, resolve
 from swath.data.tables import read_scenes
 from swath.errors import StepError
 from swath.geo.raster import find_rasters, read_image
@@ -59,6 +61,19 @@ def test_c88_a_training_of_before_goes_on(project: Path, caplog: pytest.LogCaptu
     whole = read_record(HERE / "model").model.state_dict()
     assert all(torch.allclose(found[name], whole[name], atol=1e-4) for name in whole if name in found)
     assert set(whole) == set(found)
+
+
+def test_c88_a_config_of_version_0_2_keeps_its_digest_until_a_new_field_says_something() -> None:
+    asked = config()
+    assert digest(asked) == "85b43c014155"  # as version 0.2.0 named its state
+    assert digest(replace(asked, data=replace(asked.data, echo=1))) == digest(asked)
+    for other in (
+        replace(asked, data=replace(asked.data, echo=2)),
+        replace(asked, validation=replace(asked.validation, tta="d4")),
+        replace(asked, validation=replace(asked.validation, training_scores=True)),
+    ):
+        assert digest(other) != digest(asked)
+        assert resolve(build(resolve(other))) == resolve(other)  # what is recorded is whole
 
 
 def test_c13_a_ledger_of_before_is_given_up_with_a_message_unless_its_settings_were_others(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import resource
 import subprocess
 import sys
@@ -13,9 +14,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, jaccard_score
 
 from swath.figures.charts import Bar, bars_figure, confusion_figure
-from swath.figures.pictures import CAPTION, GAP, PALETTE, colors, overlay, palette_of, panel, stacked, stretch
+from swath.figures.pictures import (
+    CAPTION,
+    GAP,
+    LETTER,
+    PALETTE,
+    SQUARE,
+    Agreement,
+    blended,
+    colors,
+    enlarged,
+    legend,
+    palette_of,
+    panel,
+    stacked,
+    stretch,
+)
 from swath.labels import IGNORE
 from tests.conftest import ROOT, child_environment
 from tests.synthetic import blobs, echoes, labels
@@ -67,51 +84,112 @@ def test_c78_unlabelled_pixels_are_white_and_classes_have_their_colour() -> None
     assert len({tuple(c) for c in PALETTE} | {WHITE}) == 9
 
 
-def test_c78_overlay_colours_hits_misses_and_false_alarms_and_leaves_the_rest() -> None:
-    truth = np.array([[1, 1, 0, 0, IGNORE, IGNORE, 2]], np.uint8)
-    guess = np.array([[1, 0, 1, 0, 1, 0, 1]], np.int64)
-    picture = np.full((1, 7, 3), 100, np.uint8)
-    out = overlay(picture, truth, guess)[0].astype(int)
-    assert out[0].argmax() == 2  # hit: blue
-    assert out[1, :2].min() > out[1, 2]  # missed: yellow
-    assert out[2].argmax() == 0  # false alarm: red
-    np.testing.assert_array_equal(out[6], out[2])  # the wrong foreground class is a false alarm, too
-    np.testing.assert_array_equal(out[3:6], 100)
+def test_c78_blended_colours_the_foreground_and_leaves_the_rest() -> None:
+    classes = np.array([[0, 1, 2, IGNORE]], np.uint8)
+    picture = np.full((1, 4, 3), 100, np.uint8)
+    out = blended(picture, classes, alpha=0.4)[0]
+    np.testing.assert_array_equal(out[[0, 3]], 100)
+    for place in (1, 2):
+        np.testing.assert_array_equal(out[place], np.rint(0.6 * 100 + 0.4 * PALETTE[place].astype(float)))
     np.testing.assert_array_equal(picture, 100)
 
 
+CLASSES = ("land", "water")
+
+
 def cells(picture: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
-    width = shape[1]
-    return [picture[CAPTION:, i * (width + GAP) : i * (width + GAP) + width] for i in range(4)]
+    """The five pictures of a panel, without titles and legend, in the size of what is drawn."""
+    factor = factor_of(shape)
+    height, width = factor * shape[0], factor * shape[1]
+    starts = [number * (width + GAP) for number in range(5)]
+    return [picture[CAPTION : CAPTION + height, start : start + width][::factor, ::factor] for start in starts]
+
+
+def factor_of(shape: tuple[int, int]) -> int:
+    """How many times a panel enlarges pictures: until the longest title fits."""
+    return math.ceil(len("image + prediction") * LETTER / shape[1])
+
+
+def foot(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """What stands below the pictures of a panel."""
+    return picture[CAPTION + factor_of(shape) * shape[0] :]
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (16, 16), (128, 64), (64, 21)])
-def test_c87_a_panel_is_image_label_prediction_and_overlay(shape: tuple[int, int]) -> None:
+def test_c87_a_panel_has_image_prediction_and_label_alone_and_on_the_image(shape: tuple[int, int]) -> None:
     picture, truth, guess = image(shape), labels(shape, 2).numpy(), blobs(shape, seed=1)
-    out = panel(picture, truth, guess, caption="area/scene_with_a_long_name tile_0_0")
-    height, width = shape
-    assert out.shape == (height + CAPTION, 4 * (width + GAP), 3)
+    out = panel(picture, truth, guess, CLASSES, caption="area/scene_with_a_long_name tile_0_0")
+    assert out.dtype == np.uint8
+    assert out.shape[1] == 5 * (factor_of(shape) * shape[1] + GAP)
     drawn = cells(out, shape)
-    np.testing.assert_array_equal(drawn[0], stretch(picture))
-    np.testing.assert_array_equal(drawn[1], colors(truth))
-    np.testing.assert_array_equal(drawn[2], colors(guess))
-    np.testing.assert_array_equal(drawn[3], overlay(stretch(picture), truth, guess))
+    plain = stretch(picture)
+    expected = [plain, blended(plain, guess), colors(guess), blended(plain, truth), colors(truth)]
+    for found, wanted in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
-def test_c87_the_score_above_a_panel_is_of_labelled_pixels() -> None:
+@pytest.mark.parametrize("shape", [(3, 5), (40, 126), (9, 125), (2, 300)])
+def test_c87_small_pictures_are_enlarged_until_the_titles_fit(shape: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    factor = factor_of(shape)
+    out = enlarged(picture)
+    assert out.shape[1] >= 18 * LETTER
+    np.testing.assert_array_equal(out, np.kron(picture, np.ones((factor, factor, 1), np.uint8)))
+
+
+@pytest.mark.parametrize("width", [60, 130, 500, 2000])
+@pytest.mark.parametrize("count", [2, 7, 11])
+def test_c87_the_legend_has_a_square_of_each_class_and_of_no_label(count: int, width: int) -> None:
+    palette = palette_of(count)
+    names = [f"class {k}" for k in range(count)]
+    out = legend("IoU 0.500", names, palette, width)
+    assert out.shape[1] == width
+    assert out.shape[0] % CAPTION == 0
+    for color in palette[:count]:
+        assert is_color(out, tuple(color)).sum() >= (SQUARE - 2) ** 2
+    assert len({tuple(c) for c in palette[:count]}) == count
+    assert (legend("IoU 0.501", names, palette, width) != out).any()
+    other = legend("IoU 0.500", [*names[:-1], "another"], palette, width)
+    assert other.shape != out.shape or (other != out).any()
+
+
+def test_c87_the_score_below_a_panel_is_of_labelled_pixels() -> None:
     shape = (40, 200)
     truth, guess = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     truth[:, :20], guess[:, :20] = 1, 1
-    one = panel(image(shape), truth, guess)[:CAPTION]
+    one = foot(panel(image(shape), truth, guess, CLASSES), shape)
     truth[:, 150:], guess[:, 150:] = IGNORE, 1  # a false alarm where nobody knows
-    np.testing.assert_array_equal(panel(image(shape), truth, guess)[:CAPTION], one)
+    np.testing.assert_array_equal(foot(panel(image(shape), truth, guess, CLASSES), shape), one)
     guess[:, 100:120] = 1
-    assert (panel(image(shape), truth, guess)[:CAPTION] != one).any()
+    assert (foot(panel(image(shape), truth, guess, CLASSES), shape) != one).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 9999), st.integers(2, 5), st.integers(1, 11))
+def test_c87_the_score_is_that_of_sklearn_and_adds_up_over_parts(seed: int, classes: int, cut: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth, guess = rng.integers(0, classes, (2, 12, 9)).astype(np.uint8)
+    truth[rng.random(truth.shape) < 0.2] = IGNORE
+    whole = Agreement.of(truth, guess)
+    assert Agreement.of(truth[:cut], guess[:cut]).plus(Agreement.of(truth[cut:], guess[cut:])) == whole
+    valid = truth != IGNORE
+    iou = jaccard_score(truth[valid] > 0, guess[valid] > 0, zero_division=0.0)
+    right = accuracy_score(truth[valid], guess[valid])
+    expected = f"IoU {iou:.3f}" + (f"  right {right:.0%}" if classes > 2 else "")
+    assert whole.text(classes) == expected
+    gaps = np.where(guess == 0, IGNORE, guess)
+    assert Agreement.of(truth, gaps) == whole  # no prediction counts as class 0
+
+
+def test_c87_without_any_foreground_no_score_is_claimed() -> None:
+    nothing = np.zeros((3, 3), np.uint8)
+    assert Agreement.of(nothing, nothing).text(2) == "no foreground"
 
 
 def test_c78_a_panel_of_an_unlabelled_tile_is_drawn() -> None:
-    out = panel(np.full((2, 30, 90), np.nan, np.float32), np.full((30, 90), IGNORE, np.uint8), blobs((30, 90)))
-    assert is_color(cells(out, (30, 90))[1], WHITE).all()
+    shape = (30, 90)
+    out = panel(np.full((2, *shape), np.nan, np.float32), np.full(shape, IGNORE, np.uint8), blobs(shape), CLASSES)
+    assert is_color(cells(out, shape)[4], WHITE).all()
 
 
 def test_c87_panels_of_several_widths_are_stacked() -> None:
@@ -185,7 +263,7 @@ def growth(draw: Callable[[int], object], count: int) -> int:
 def test_c87_200_panels_leave_memory_flat() -> None:
     shape = (256, 256)
     picture, truth, guess = image(shape), labels(shape, 2).numpy(), blobs(shape)
-    assert growth(lambda i: panel(picture, truth, guess, f"tile {i}"), 200) < 30 * MEGABYTE
+    assert growth(lambda i: panel(picture, truth, guess, CLASSES, f"tile {i}"), 200) < 30 * MEGABYTE
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux's /proc")
@@ -213,5 +291,6 @@ def test_c87_steps_and_many_classes_have_a_colour_each_and_a_share_of_right_ones
         np.testing.assert_array_equal(colors(np.arange(classes), found), found)
     shape = (40, 200)
     truth = np.full(shape, 3, np.uint8)
-    one, other = (panel(image(shape), truth, np.full(shape, k)) for k in (3, 4))
-    assert (one[:CAPTION] != other[:CAPTION]).any()  # the IoU of the foreground alone is 1 for both
+    names = ("none", "new", "young", "old", "ancient")
+    one, other = (foot(panel(image(shape), truth, np.full(shape, k), names), shape) for k in (3, 4))
+    assert (one != other).any()  # the IoU of the foreground alone is 1 for both

@@ -34,11 +34,11 @@ from swath.geo.grid import Window
 from swath.geo.raster import read_image, read_labels
 from swath.geo.windows import blend_weights, constant_stride_offsets
 from swath.nn.model import Classification
+from swath.nn.tta import predictor
 from swath.prediction.rasters import SceneOutput, scene_output
 from swath.prediction.scenes import ScenePredictor
 from swath.prediction.sliding import SlidingConfig, predict_rows, window_rows
 from swath.prediction.strip_store import Strips
-from swath.prediction.tta import predictor
 from swath.steps.prefetch import prefetch, write_behind
 from tests.conftest import ROOT, Script, child_environment
 from tests.prediction.test_sliding import BLENDS, Blend, constant, scene, windows_of

@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from swath.errors import ConfigError, RasterError
+from swath.figures.pictures import Agreement, panel
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe, read_image, read_labels
 from swath.geo.windows import blend_weights
+from swath.labels import IGNORE
 from swath.nn.model import Classification, SegmentationModel, probabilities
 from swath.nn.preprocess.channels import Bands, Fill, Preprocess
 from swath.nn.preprocess.normalise import ZScore
-from swath.prediction.previews import quick_look
+from swath.nn.tta import Predict, predictor
+from swath.prediction.previews import compared_look, quick_look
 from swath.prediction.rasters import SceneOutput, band_names, scene_output, tasks_of
 from swath.prediction.scenes import ScenePredictor
 from swath.prediction.sliding import Accumulator, SlidingConfig, predict_rows
-from swath.prediction.tta import Predict, predictor
 from tests.synthetic import PixelNet, TinyNet, echoes, grid, write_image, write_mask
 
 Blend = Literal["uniform", "linear", "gaussian"]
@@ -387,3 +389,33 @@ def test_c87_quick_look_is_thinned_to_its_side_and_outlines_the_foreground(
     with RasterReader(classes) as reader:
         step = math.ceil(90 / side) if side < 90 else 1
         assert (reader.labels()[0, ::step, ::step][red] == 1).all()
+
+
+@pytest.mark.parametrize("side", [20, 45, 900])
+def test_c87_c101_a_compared_look_scores_all_pixels_however_few_are_shown(
+    raster: tuple[Path, NDArray[np.float32]], tmp_path: Path, side: int
+) -> None:
+    place, rng = grid((90, 70)), np.random.default_rng(0)
+    truth, guess = rng.integers(0, 2, (2, 90, 70)).astype(np.uint8)
+    truth[:10] = IGNORE
+    files = {"classes": guess, "labels": truth}
+    paths = {name: write_mask(tmp_path / f"{name}.tif", array, place) for name, array in files.items()}
+    out = compared_look(raster[0], paths["classes"], paths["labels"], WATER, side)
+    step = max(1, math.ceil(90 / side))
+    with RasterReader(raster[0]) as reader:
+        thin = reader.image()[:, ::step, ::step]
+    every = slice(None, None, step)
+    expected = panel(
+        thin, truth[every, every], guess[every, every], WATER["water"].classes, raster[0].stem,
+        agreement=Agreement.of(truth, guess),
+    )  # fmt: skip
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_c87_rasters_of_different_sizes_are_not_drawn_beside_each_other(
+    raster: tuple[Path, NDArray[np.float32]], tmp_path: Path
+) -> None:
+    classes = write_mask(tmp_path / "classes.tif", np.zeros((90, 70), np.uint8), grid((90, 70)))
+    finer = write_mask(tmp_path / "finer.tif", np.zeros((180, 140), np.uint8), grid((180, 140)))
+    with pytest.raises(RasterError, match=r"finer\.tif: \(180, 140\) pixels"):
+        compared_look(raster[0], classes, finer, WATER)

@@ -11,7 +11,7 @@ import pytest
 
 from swath import config as configs
 from swath.errors import ConfigError
-from swath.studies.pipeline import PipelineConfig, PipelineStep, check_steps, config_of, fill_in
+from swath.studies.pipeline import PipelineConfig, PipelineStep, chain_of, config_of, fill_in, plan_steps
 from tests.conftest import ROOT, Script, child_environment
 from tests.synthetic import times
 
@@ -72,6 +72,73 @@ def test_c01_pipeline_runs_children_and_a_second_start_does_only_what_is_missing
     assert rasters == {scene.relative_to(tmp_path).as_posix()}
 
 
+def scene_config(folder: Path, name: str, seed: int) -> None:
+    """A config of the demo's scenes, small, in a folder of its own."""
+    (folder / f"scenes_{name}.py").write_text(
+        '"""Scenes for a test."""\nfrom dataclasses import replace\nfrom swath.config import load\n'
+        "from swath.steps.config import Step\n"
+        f"config = replace(load('configs/demo/generate_demo_scenes.py', Step), output_path={str(folder / name)!r},\n"
+        f"    size=96, executor='serial', seed={seed})\n"
+    )
+
+
+def test_c01_a_pattern_is_a_step_with_each_config_and_a_new_config_is_the_only_new_step(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    scene_config(tmp_path, "b", 1)
+    scene_config(tmp_path, "d", 2)
+    file = tmp_path / "pipeline.py"
+    file.write_text(
+        '"""A chain for a test."""\nfrom swath.studies.pipeline import PipelineConfig, PipelineStep\n'
+        f"config = PipelineConfig(steps=(PipelineStep(entry_point='generate_demo_scenes',\n"
+        f"    config_path={str(tmp_path / 'scenes_*.py')!r}),))\n"
+    )
+    first = project(["-e", "pipeline", "-P", f"config_path={file}"], database)
+    assert first.returncode == 0, first.stderr[-3000:]
+    named = f"{tmp_path.name}_scenes"
+    assert steps_told(first.stdout) == [f"==> {named}_b", f"==> {named}_d"]
+    assert all(list((tmp_path / name).rglob("*.tif")) for name in "bd")
+    for name, seed in (("a", 3), ("c", 4)):
+        scene_config(tmp_path, name, seed)
+    again = project(["-e", "pipeline", "-P", f"config_path={file}"], database)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert steps_told(again.stdout) == [
+        f"==> {named}_a",
+        f"done before: {named}_b",
+        f"==> {named}_c",
+        f"done before: {named}_d",
+    ]
+
+
+def steps_told(printed: str) -> list[str]:
+    """The lines in which a pipeline says what it starts and what was done before."""
+    return [line for line in printed.splitlines() if line.startswith(("==> ", "done before: "))]
+
+
+def test_c01_configs_are_trained_one_by_one_instead_of_the_chain() -> None:
+    demo = configs.load(ROOT / "configs/demo/pipeline.py", PipelineConfig)
+    pattern = "configs/unosat/training_fpn_*.py"
+    planned = plan_steps(chain_of(configs.override(demo, "configs", pattern)))
+    files = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob(pattern))
+    assert len(files) == 3
+    assert [p.step.config_path for p in planned] == files
+    assert {p.step.entry_point for p in planned} == {"training"}
+    assert [p.step.label for p in planned] == [f"unosat_{Path(f).stem}" for f in files]
+
+
+@pytest.mark.parametrize("pattern", ["configs/unosat/trainings_*.py", "configs/nowhere/*.py", "configs/demo/gone.py"])
+def test_c01_a_pattern_that_matches_nothing_is_named_before_anything_runs(
+    script: Script, pattern: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script("pipeline", "configs/demo/pipeline.py", configs=pattern) == 1
+    assert f"error: configs={pattern}: no config file matches" in capsys.readouterr().err
+
+
+def test_c01_a_pattern_of_a_step_that_matches_nothing_names_the_step() -> None:
+    step = PipelineStep(entry_point="training", config_path="configs/nowhere/*.py", name="all of them")
+    with pytest.raises(ConfigError, match=r"step all of them: config_path=configs/nowhere/\*\.py: no config file"):
+        plan_steps(PipelineConfig(steps=(step,)))
+
+
 def test_c01_a_failing_entry_point_returns_non_zero_and_says_what_to_do(tmp_path: Path) -> None:
     done = project(["-e", "generate_tiles", "-P", f"input_path={tmp_path / 'nowhere'}"], tmp_path / "mlflow.db")
     assert done.returncode != 0
@@ -115,13 +182,13 @@ def test_pipeline_refuses_references_to_no_step() -> None:
         replace(s, parameters={"run_id": "{trainign}"}) if s.entry_point == "inference" else s for s in demo.steps
     )
     with pytest.raises(ConfigError, match="refers to no earlier step"):
-        check_steps(replace(demo, steps=steps))
+        plan_steps(replace(demo, steps=steps))
 
 
 def test_pipeline_parameters_may_be_json_objects() -> None:
     only = '{"date": ["20150102"]}'
     step = PipelineStep(entry_point="inference", config_path="configs/demo/inference.py", parameters={"only": only})
-    check_steps(PipelineConfig(steps=(step,)))
+    plan_steps(PipelineConfig(steps=(step,)))
     assert fill_in({"only": only, "run_id": "{training}"}, {"training": "abc"}) == {"only": only, "run_id": "abc"}
     assert config_of(step.config_path, {"only": only}).only == {"date": ("20150102",)}
 

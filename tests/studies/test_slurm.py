@@ -49,6 +49,37 @@ def test_c106_every_entry_point_has_a_job_and_an_unknown_one_is_named(
     assert "entry_point=trainig: not in MLproject" in capsys.readouterr().err
 
 
+def test_c106_a_pattern_of_configs_is_a_job_for_each(
+    script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = sorted(p.stem for p in (ROOT / "configs/unosat").glob("training_fpn_*.py"))
+    assert len(wanted) == 3
+    given = {"configs": "configs/unosat/training_fpn_*.py", "output_path": tmp_path / "job.sh"}
+    assert script("slurm", "configs/demo/slurm.py", **given) == 0
+    jobs = [tmp_path / f"job_unosat_{name}.sh" for name in wanted]
+    assert sorted(tmp_path.iterdir()) == jobs
+    for name, job in zip(wanted, jobs, strict=True):
+        assert f" python code/training.py --config_path configs/unosat/{name}.py &" in job.read_text()
+        assert f"sbatch {job.name}\n" in job.read_text()
+    told = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
+    assert told == f'for job in {" ".join(map(str, jobs))}; do sbatch "$job"; done'
+    assert subprocess.run(["bash", "-n"], input=told, text=True, check=False).returncode == 0
+
+
+def test_c106_a_pattern_that_matches_nothing_is_named(
+    script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"configs": "configs/unosat/trainings_*.py", "output_path": tmp_path / "job.sh"}
+    assert script("slurm", "configs/demo/slurm.py", **given) == 1
+    said = capsys.readouterr().err
+    assert "configs=configs/unosat/trainings_*.py: no config file matches" in said
+    assert "cross_validation.py" in said  # what the folder has
+    assert not list(tmp_path.iterdir())
+    given |= {"configs": "configs/unosat/training*.py", "run_config": "configs/unosat/training.py"}
+    assert script("slurm", "configs/demo/slurm.py", **given) == 1
+    assert "run_config=None leaves it out" in capsys.readouterr().err
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> dict[str, str]:
     """The environment of a compute node: stand-ins for SLURM's commands come first on its path."""

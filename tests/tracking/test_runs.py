@@ -190,3 +190,40 @@ def test_c84_pictures_and_files_arrive_as_they_were_when_logged(store: str, tmp_
     assert tracking.fetch(run.id, "pictures/black.png", tmp_path / "back").is_file()
     with pytest.raises(TrackingError, match=r"has no artifact model .*it has:"):
         tracking.fetch(run.id, "model", tmp_path / "back")
+
+
+def test_c84_c85_system_metrics_neither_wait_for_a_locked_store_nor_get_lost(store: str) -> None:
+    with tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "sampled") as run:
+        _drained(run)
+        lock = sqlite3.connect(store.removeprefix("sqlite:///"), timeout=60, isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with tracking.system_metrics(run, seconds=0.05):
+            time.sleep(0.5)
+        took = time.monotonic() - began
+        assert not [thread for thread in threading.enumerate() if thread.name == "system metrics"]
+        lock.execute("ROLLBACK")
+        lock.close()
+    assert took < 2.0
+    values = tracking.history(run.id, "system/process_threads")
+    assert [step for step, _ in sorted(values)] == list(range(len(values)))
+    assert len(values) >= 3
+    assert min(value for _, value in values) >= 2
+
+
+def test_c84_an_error_inside_ends_the_sampling_and_passes(store: str) -> None:
+    with (
+        pytest.raises(ValueError, match="out of memory"),
+        tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "failed") as run,
+        tracking.system_metrics(run, seconds=60.0),
+    ):
+        raise ValueError("out of memory")
+    assert not [thread for thread in threading.enumerate() if thread.name == "system metrics"]
+    assert len(tracking.history(run.id, "system/cpu_utilization_percentage")) == 1  # the sample at the end
+    assert mlflow.MlflowClient().get_run(run.id).info.status == "FAILED"
+
+
+def test_c84_a_process_without_a_run_samples_nothing() -> None:
+    before = threading.active_count()
+    with tracking.silent_run() as run, tracking.system_metrics(run, seconds=0.01):
+        assert threading.active_count() == before

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from swath import config
 from swath.errors import ConfigError
 from swath.nn.model import Classification, SegmentationModel, build_model
+from swath.nn.networks.decoders import TaskDecoders
+from swath.nn.networks.unet import AttentionGate, TransposedUp, UNet
 from swath.nn.preprocess.channels import Bands, Fill
 from swath.nn.preprocess.normalise import ZScore
 from swath.training.checkpoint import read_tensors, save_state, save_weights, warm_start
@@ -148,6 +151,67 @@ def test_c62_weights_of_an_encoder_alone(tmp_path: Path) -> None:
     assert same(model.network.head.state_dict(), head)
     with pytest.raises(ConfigError, match=r"'network\.enc'.*network\.encoder"):
         warm_start(model, tmp_path / "encoder.pt", part="network.enc")
+
+
+def unet(filters: tuple[int, ...], seed: int, **parts: object) -> nn.Module:
+    torch.manual_seed(seed)
+    return UNet(3, 2, filters, **parts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("parts", [{}, {"up": TransposedUp}, {"skip": AttentionGate}], ids=["plain", "deconv", "gates"])
+@pytest.mark.parametrize("wrapper", ["", "network."])
+def test_c62_a_shallower_network_becomes_the_outer_blocks_of_a_deeper_one(
+    parts: dict[str, object], wrapper: str
+) -> None:
+    """The first blocks of the way down and the last ones of the way up, as each works at the same resolution."""
+    shallow, deep = unet((4, 6, 6), 1, **parts), unet((4, 6, 6, 6, 6), 2, **parts)
+    before = {name: t.clone() for name, t in deep.state_dict().items()}
+    found = load_matching(deep, {wrapper + name: t for name, t in shallow.state_dict().items()})
+    expected = dict(before)
+    for name, tensor in shallow.state_dict().items():
+        parts_of_name = name.split(".")
+        if parts_of_name[0] == "decoder":  # two levels of the shallow one, four of the deep one
+            parts_of_name[2] = str(int(parts_of_name[2]) + 2)
+        expected[".".join(parts_of_name)] = tensor
+    assert same(deep.state_dict(), expected)
+    assert not found.unused
+    assert set(found.skipped) == {name for name in before if torch.equal(expected[name], before[name])} - set(
+        found.loaded
+    )
+
+
+def test_c62_a_deeper_network_gives_its_outer_blocks_to_a_shallower_one() -> None:
+    shallow, deep = unet((4, 6, 6), 1), unet((4, 6, 6, 6), 2)
+    found = load_matching(shallow, deep.state_dict())
+    for number in (0, 1):
+        given = deep.decoder.get_submodule(f"levels.{number + 1}").state_dict()
+        assert same(shallow.decoder.get_submodule(f"levels.{number}").state_dict(), given)
+    assert {name.split(".")[:3][0] for name in found.unused} == {"encoder", "decoder"}
+    assert {".".join(name.split(".")[:3]) for name in found.unused} == {"encoder.levels.3", "decoder.levels.0"}
+
+
+@pytest.mark.parametrize("network", [smp.Unet, smp.Linknet, smp.MAnet])
+def test_c62_decoders_of_smp_are_matched_by_resolution(network: type[nn.Module]) -> None:
+    """The two networks have equal channels at equal resolution: an outer block fits its own place alone."""
+    given = {"encoder_name": "resnet18", "encoder_weights": None}
+    channels = {} if network is smp.Linknet else {"decoder_channels": (128, 64, 32, 16)}
+    more = {} if network is smp.Linknet else {"decoder_channels": (256, 128, 64, 32, 16)}
+    shallow, deep = network(**given, encoder_depth=4, **channels), network(**given, **more)
+    found = load_matching(deep, shallow.state_dict())
+    for number in range(1, 4):
+        own = deep.decoder.get_submodule(f"blocks.{number + 1}").state_dict()
+        theirs = shallow.decoder.get_submodule(f"blocks.{number}").state_dict()
+        assert same(own, theirs), number
+    assert found.loaded
+
+
+def test_c62_each_tasks_decoder_takes_its_outer_blocks() -> None:
+    shallow, deep = (
+        TaskDecoders(3, {"a": 2, "b": 1}, partial(UNet, filters=filters)) for filters in ((4, 6, 6), (4, 6, 6, 6))
+    )
+    load_matching(deep, shallow.state_dict())
+    for task in ("a", "b"):
+        assert same(deep.decoders[task].levels[2].state_dict(), shallow.decoders[task].levels[1].state_dict())
 
 
 def test_c62_what_is_excluded_stays() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from swath.config.overrides import override
     from swath.config.partials import locate
     from swath.config.paths import PROJECT_ROOT, absolute, relative
-    from swath.config.resolved import build, digest, leaves, resolve
+    from swath.config.resolved import build, digest, leaves, resolve, without_added_fields
     from swath.config.roles import InputPath, NotDecisive, OutputPath, decisive, inputs_of, references_of
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "relative",
     "resolve",
     "sources",
+    "without_added_fields",
 ]
 
 _MODULES = {
@@ -49,7 +50,7 @@ _MODULES = {
     "overrides": ("override",),
     "partials": ("locate",),
     "paths": ("PROJECT_ROOT", "absolute", "relative"),
-    "resolved": ("build", "digest", "leaves", "resolve"),
+    "resolved": ("build", "digest", "leaves", "resolve", "without_added_fields"),
     "roles": ("InputPath", "NotDecisive", "OutputPath", "decisive", "inputs_of", "references_of"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

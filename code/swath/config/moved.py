@@ -97,7 +97,7 @@ MODULES = {
     "swath.engine.thresholds": "swath.prediction.thresholds",
     "swath.engine.trainer": "swath.training.trainer",
     "swath.engine.training_config": "swath.training.config",
-    "swath.engine.tta": "swath.prediction.tta",
+    "swath.engine.tta": "swath.nn.tta",
     "swath.engine.unfinished": "swath.training.resume_state",
     "swath.engine.units": "swath.scoring.counts",
     "swath.geo.filters": "swath.geo.morphology",
@@ -119,8 +119,9 @@ MODULES = {
     "swath.nn.transfer": "swath.training.transfer",
     "swath.nn.unet": "swath.nn.networks.unet",
     "swath.nn.valid": "swath.nn.losses.labelled",
+    "swath.prediction.tta": "swath.nn.tta",
 }
-"""Modules of version 0.1.0 that have another name now."""
+"""Modules of earlier versions that have another name now."""
 
 NAMES = {
     "swath.challenges.shapefiles:AggregateConfig": "swath.prediction.aggregate:AggregateConfig",
@@ -133,6 +134,12 @@ NAMES = {
     "swath.engine.scoring:ValidateConfig": "swath.scoring.config:ValidateConfig",
 }
 """Classes that a config can hold and that did not go where their module went."""
+
+ADDED_FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "swath.training.config:DataConfig": {"echo": 1},
+    "swath.training.config:ValidationConfig": {"training_scores": False, "tta": "off", "merge": "mean"},
+}
+"""Fields that classes got after version 0.2.0, with their defaults: a digest knows them only where they differ."""
 
 FIELDS: dict[str, dict[str, str]] = {
     "swath.eda.overview:EdaConfig": {"backscatter": "decibel"},

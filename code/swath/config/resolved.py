@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from swath.config.moved import new_fields
+from swath.config.moved import ADDED_FIELDS, new_fields
 from swath.config.partials import arguments, locate, target_name
 from swath.errors import ConfigError
 
@@ -75,7 +75,19 @@ def leaves(resolved: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: resolved}
 
 
+def without_added_fields(resolved: Any) -> Any:
+    """JSON data of `resolve` without the fields that a later version added and that are at their defaults there.
+
+    Such a config says what it said before, so what was done with it is still known by its digest.
+    """
+    if isinstance(resolved, Mapping):
+        added = ADDED_FIELDS.get(str(resolved.get(TARGET)), {})
+        kept = {k: v for k, v in resolved.items() if k not in added or v != added[k]}
+        return {k: without_added_fields(v) for k, v in kept.items()}
+    return [without_added_fields(v) for v in resolved] if isinstance(resolved, list) else resolved
+
+
 def digest(value: Any) -> str:
-    """Twelve hexadecimal digits that change when the JSON form of `value` changes."""
-    text = json.dumps(resolve(value), sort_keys=True, separators=(",", ":"))
+    """Twelve hexadecimal digits that change when the JSON form of `value` changes; `without_added_fields`."""
+    text = json.dumps(without_added_fields(resolve(value)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 from swath.config.partials import arguments
 from swath.config.paths import absolute
-from swath.config.resolved import leaves, resolve
+from swath.config.resolved import leaves, resolve, without_added_fields
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def decisive(config: Any) -> dict[str, Any]:
     apart = [name for name, _, _ in _fields_with_roles(config)]
     return {
         name: value
-        for name, value in leaves(resolve(config)).items()
+        for name, value in leaves(without_added_fields(resolve(config))).items()
         if not any(name == one or name.startswith(f"{one}.") for one in apart)
     }
 

@@ -1,9 +1,11 @@
-"""Pictures for people: image, label, prediction and overlay side by side; a confusion matrix. Arrays in, arrays out."""
+"""Pictures for people: image, prediction and label side by side, with a score and a legend. Arrays in, arrays out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import geopandas as gpd
@@ -32,6 +34,9 @@ PALETTE = np.array(
 UNLABELLED = np.array([255, 255, 255], np.uint8)
 GAP = 4
 CAPTION = 18
+LETTER = 7
+"""Width of a letter of captions and legends, px; most are narrower."""
+SQUARE = 10
 
 
 def stretch(image_CHW: NDArray[np.float32], low: float = 2.0, high: float = 98.0) -> NDArray[np.uint8]:
@@ -66,45 +71,112 @@ def colors(labels_HW: NDArray[np.integer], palette: NDArray[np.uint8] = PALETTE)
     return np.where((labels_HW == IGNORE)[..., None], UNLABELLED, palette[safe % len(palette)]).astype(np.uint8)
 
 
-def overlay(
-    image_HWC: NDArray[np.uint8], labels_HW: NDArray[np.integer], predicted_HW: NDArray[np.integer]
+def blended(
+    picture_HWC: NDArray[np.uint8],
+    labels_HW: NDArray[np.integer],
+    palette: NDArray[np.uint8] = PALETTE,
+    alpha: float = 0.4,
 ) -> NDArray[np.uint8]:
-    """The image with agreement and errors of the foreground in colour: hits blue, false alarms red, misses yellow."""
-    valid = labels_HW != IGNORE
-    hit = valid & (labels_HW > 0) & (predicted_HW == labels_HW)
-    false = valid & (predicted_HW > 0) & (predicted_HW != labels_HW)
-    missed = valid & (labels_HW > 0) & (predicted_HW == 0)
-    out = image_HWC.astype(np.float32)
-    for where, color in ((hit, (30, 110, 230)), (false, (235, 40, 40)), (missed, (250, 220, 40))):
-        out[where] = 0.45 * out[where] + 0.55 * np.array(color, np.float32)
-    return out.astype(np.uint8)
+    """uint8 RGB: a picture with the colours of classes above 0 laid over it, `alpha` of them; class 0 and 255 stay as they are."""
+    shown = (labels_HW > 0) & (labels_HW != IGNORE)
+    out = picture_HWC.astype(np.float32)
+    out[shown] = (1 - alpha) * out[shown] + alpha * colors(labels_HW, palette)[shown]
+    return np.rint(out).astype(np.uint8)
+
+
+class Agreement(NamedTuple):
+    """Counts of labelled pixels that a map and its labels are compared by; those of parts add up with `plus`."""
+
+    both: int = 0
+    """Foreground, any class above 0, in both."""
+    either: int = 0
+    """Foreground in one of them."""
+    right: int = 0
+    """Of the same class."""
+    labelled: int = 0
+
+    @classmethod
+    def of(cls, labels_HW: NDArray[np.integer], predicted_HW: NDArray[np.integer]) -> Agreement:
+        """Counts over the pixels whose label is not 255. A pixel without a prediction, 255, counts as class 0."""
+        guessed_HW = np.where(predicted_HW == IGNORE, 0, predicted_HW)
+        valid = labels_HW != IGNORE
+        true, found = valid & (labels_HW > 0), valid & (guessed_HW > 0)
+        right = valid & (labels_HW == guessed_HW)
+        return cls(int((true & found).sum()), int((true | found).sum()), int(right.sum()), int(valid.sum()))
+
+    def plus(self, other: Agreement) -> Agreement:
+        """The counts of both parts."""
+        return Agreement(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def text(self, classes: int) -> str:
+        """The foreground's IoU; of more than two classes also the share of pixels that have the right one."""
+        score = f"IoU {self.both / self.either:.3f}" if self.either else "no foreground"
+        if classes > 2 and self.labelled:
+            score += f"  right {self.right / self.labelled:.0%}"
+        return score
 
 
 def panel(
     image_CHW: NDArray[np.float32],
     labels_HW: NDArray[np.uint8],
     predicted_HW: NDArray[np.integer],
+    classes: Sequence[str],
     caption: str = "",
     palette: NDArray[np.uint8] = PALETTE,
+    agreement: Agreement | None = None,
 ) -> NDArray[np.uint8]:
-    """uint8 RGB: image, label, prediction and overlay in a row, with the foreground IoU written above; of more than two
-    classes also the share of labelled pixels that have the right one.
+    """uint8 RGB: image, image with prediction, prediction, image with label and label in a row, small ones `enlarged`; below
+    them the score and a legend of the `classes`. `agreement`: counts to show, where the pictures are thinned; None: those of the pictures.
     """
     picture = stretch(image_CHW)
-    valid = labels_HW != IGNORE
-    both = (valid & (labels_HW > 0) & (predicted_HW > 0)).sum()
-    either = (valid & ((labels_HW > 0) | (predicted_HW > 0))).sum()
-    score = f"IoU {both / either:.3f}" if either else "no foreground"
-    if valid.any() and max(labels_HW[valid].max(), predicted_HW[valid].max()) > 1:
-        score += f"  right {(labels_HW == predicted_HW)[valid].mean():.0%}"
     cells = [
         picture,
-        colors(labels_HW, palette),
+        blended(picture, predicted_HW, palette),
         colors(predicted_HW, palette),
-        overlay(picture, labels_HW, predicted_HW),
+        blended(picture, labels_HW, palette),
+        colors(labels_HW, palette),
     ]
-    titles = [caption, "label", "prediction", f"overlay  {score}"]
-    return side_by_side(cells, titles)
+    titles = [caption, "image + prediction", "prediction", "image + label", "label"]
+    row = side_by_side([enlarged(cell) for cell in cells], titles)
+    counted = agreement or Agreement.of(labels_HW, predicted_HW)
+    return np.concatenate([row, legend(counted.text(len(classes)), classes, palette, row.shape[1])])
+
+
+def enlarged(picture_HWC: NDArray[np.uint8], least: int = 18 * LETTER) -> NDArray[np.uint8]:
+    """A picture narrower than `least` px with each pixel as a square of the fewest pixels that make it as wide."""
+    factor = math.ceil(least / picture_HWC.shape[1])
+    return picture_HWC.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture_HWC
+
+
+def legend(
+    title: str, classes: Sequence[str], palette: NDArray[np.uint8] = PALETTE, width: int = 640
+) -> NDArray[np.uint8]:
+    """uint8 RGB, `width` px wide: a text, then a square of its colour and the name of each class, and of "no label"."""
+    entries: list[tuple[NDArray[np.uint8] | None, str]] = [(None, title)]
+    entries += [(palette[k % len(palette)], name) for k, name in enumerate(classes)]
+    entries.append((UNLABELLED, "no label"))
+    places, x, line = [], 2, 0
+    for color, name in entries:
+        needed = LETTER * len(name) + 10 + (0 if color is None else SQUARE + 4)
+        if x + needed > width and x > 2:
+            x, line = 2, line + 1
+        places.append((x, line))
+        x += needed
+    out = np.full(((line + 1) * CAPTION, width, 3), 255, np.uint8)
+    for (color, name), (x, line) in zip(entries, places, strict=True):
+        low = (line + 1) * CAPTION - 5
+        if color is not None:
+            corners = (x, low - SQUARE + 1), (x + SQUARE, low + 1)
+            cv2.rectangle(out, *corners, [int(c) for c in color], cv2.FILLED)
+            cv2.rectangle(out, *corners, (90, 90, 90), 1)
+            x += SQUARE + 4
+        _write(out, name, (x, low))
+    return out
+
+
+def _write(picture: NDArray[np.uint8], text: str, place: tuple[int, int]) -> None:
+    """Write a small text onto a picture, in place; `place` is the lower left corner (x, y)."""
+    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def side_by_side(cells: Sequence[NDArray[np.uint8]], titles: Sequence[str]) -> NDArray[np.uint8]:
@@ -116,8 +188,8 @@ def _titled(cell_HWC: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
     height, width = cell_HWC.shape[:2]
     out = np.full((height + CAPTION, width + GAP, 3), 255, np.uint8)
     out[CAPTION:, :width] = cell_HWC
-    text = title if len(title) * 7 <= width else "..." + title[-(width // 7 - 3) :]
-    cv2.putText(out, text, (2, CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    letters = width // LETTER
+    _write(out, title if len(title) <= letters else "..." + title[-(letters - 3) :], (2, CAPTION - 5))
     return out
 
 

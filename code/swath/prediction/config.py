@@ -7,8 +7,8 @@ from dataclasses import field
 from swath.config import InputPath, NotDecisive, OutputPath, configclass
 from swath.data.leakage.leaks import LeakKind
 from swath.distributed import Launcher
+from swath.nn.tta import Precision
 from swath.prediction.sliding import SlidingConfig
-from swath.prediction.tta import Precision
 from swath.scoring.config import ScoringConfig
 
 
@@ -38,7 +38,8 @@ class InferenceConfig:
     threshold: float | None = None
     """Probability from which on (>=) a task of two classes is its second one; None takes the more probable class."""
     previews: int = 8
-    """Pictures to log of the first so many scenes."""
+    """Pictures to log of the first so many scenes: image with the map's outline, or, with labels of the scene's size, image,
+    image + prediction, prediction, image + label and label, with the score and a legend."""
     score_prefix: str = "test"
     """Scores are logged as <score_prefix>/iou_water and so on."""
     also_score: dict[str, InputPath] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, RasterWriter, describe
 from swath.nn.model import Task
+from swath.nn.tta import Predict, predictor
 from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import (
     SceneOutput,
@@ -35,7 +36,6 @@ from swath.prediction.rasters import (
 )
 from swath.prediction.sliding import CPU, SlidingConfig, predict_rows, window_rows
 from swath.prediction.strip_store import Strips
-from swath.prediction.tta import Predict, predictor
 from swath.steps.executors import SerialExecutor
 from swath.steps.ledger import Ledger
 from swath.steps.memory import keep_freed_memory

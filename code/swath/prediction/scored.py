@@ -15,6 +15,7 @@ from swath.data.pairing import pair_masks
 from swath.data.tables import only_areas, only_where, read_scenes
 from swath.distributed import is_main
 from swath.errors import SwathError
+from swath.geo.raster import describe
 from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import scene_output
 from swath.prediction.scenes import predict_scenes, prediction_jobs, scene_ledger
@@ -40,12 +41,13 @@ def infer(
     record: ModelRecord,
     provenance: Mapping[str, Any],
     checked: Callable[[HeldOutCheck], None],
-    ready: Callable[[int, Any, Path], None],
+    ready: Callable[[int, Any, Path, Path | None], None],
 ) -> Inferred:
     """Predict the scenes of a config that are not there yet; with labels, score all of them.
 
     Every process calls it; only the first scores and calls back: `checked` before anything is predicted, when there are
-    labels, and ``ready(number, row, class raster)`` for every scene, in the order in which they become ready. Raises
+    labels, and ``ready(number, row, class raster, label raster)`` for every scene, in the order in which they become ready;
+    without labels of the scene's size, the last one is None. Raises
     LeakError when the scenes must not be scored, CatalogError for missing scenes or labels.
     """
     scenes = scenes_to_predict(config)
@@ -61,7 +63,8 @@ def infer(
     numbers = {key: number for number, key in enumerate(scenes["key"])}
 
     def one(row: Any) -> None:
-        ready(numbers[row.key], row, scene_output(output, row.area, row.key).classes)
+        classes = scene_output(output, row.area, row.key).classes
+        ready(numbers[row.key], row, classes, _of_its_size(classes, labels.get(config.score_prefix, {}).get(row.key)))
 
     done_now = predict_scenes(config, record, scenes, output, provenance, one)
     tables = {}
@@ -99,6 +102,13 @@ def decides_scores(config: InferenceConfig) -> Any:
     """What decides scores and pictures besides the maps: settings, and the contents of all labels."""
     labels = {name: places for name, places in inputs_of(config).items() if name != "input_path"}
     return [decisive(config), {name: contents_below(places) for name, places in labels.items()}]
+
+
+def _of_its_size(classes: Path, labels: Path | None) -> Path | None:
+    """The labels of a map where they are as large as it; others are finer, or an error that the scores will give."""
+    if labels is None or describe(labels).grid.shape != describe(classes).grid.shape:
+        return None
+    return labels
 
 
 def _labels(config: InferenceConfig, scenes: gpd.GeoDataFrame) -> dict[str, dict[str, Path]]:

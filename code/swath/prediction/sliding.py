@@ -18,7 +18,7 @@ from swath.errors import ConfigError
 from swath.geo.grid import Window
 from swath.geo.windows import blend_weights, constant_stride_offsets
 from swath.nn.model import Task
-from swath.prediction.tta import Merge, Predict, Views
+from swath.nn.tta import Merge, Predict, Views
 from swath.steps.prefetch import prefetch
 
 BATCH_PIXELS = 1_100_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from swath.distributed import all_gather
 from swath.figures.pictures import palette_of, panel
 from swath.nn.losses.pixel import TaskLosses
 from swath.nn.model import Regression, Task, predict_classes, probabilities
+from swath.nn.tta import Merge, Views, merge_views, view_probabilities, views
 from swath.scoring.metrics import combined, confusion_matrices, named, scores, tile_means
 
 
@@ -69,21 +71,25 @@ class Evaluation:
 
 def evaluate(
     model: nn.Module, loader: Loader | DataLoader[Any], tasks: Mapping[str, Task], losses: TaskLosses | None = None,
-    show: Sequence[str] = (), device: str | torch.device = "cpu",
+    show: Sequence[str] = (), device: str | torch.device = "cpu", tta: Views = "off", merge: Merge = "mean",
 ) -> Evaluation:  # fmt: skip
     """Run `model` over `loader` without gradients, on all ranks together; `show` names the samples to draw.
 
     Losses are those of each sample, averaged by their labelled pixels: like the matrices they do not depend on batch
-    size or ranks. Samples of one key are counted together.
+    size or ranks. Samples of one key are counted together. With `tta`, classes are those of the probabilities that
+    `swath.nn.tta.predictor` gives, merged over the views; losses stay those of the plain view's logits.
     """
+    turned = views(tta)[1:]  # the first one is the image as it is
     units: dict[str, Unit] = {}
     panels: dict[str, NDArray[np.uint8]] = {}
 
     def step(engine: Engine, batch: dict[str, Any]) -> None:
         with torch.inference_mode():
-            logits = model(batch["image"].to(device, non_blocking=True))
+            image = batch["image"].to(device, non_blocking=True)
+            logits = model(image)
             targets = {task: target.to(device, non_blocking=True) for task, target in batch["target"].items()}
-            predicted = predict_classes(probabilities(logits), tasks)
+            found = chain([probabilities(logits)], view_probabilities(model, image, turned))
+            predicted = predict_classes(merge_views(found, merge), tasks)
             for key, unit in zip(batch["key"], _count(logits, predicted, targets, tasks, losses), strict=True):
                 _add(units, key, unit)
         for i, key in enumerate(batch["key"]):
@@ -108,6 +114,7 @@ def _panels(
             image,
             batch["target"][task][i].numpy(),
             found[i].cpu().numpy(),
+            tasks[task].classes,
             key if len(predicted) == 1 else f"{key} {task}",  # a long caption loses its beginning
             palette_of(len(tasks[task].classes), isinstance(tasks[task], Regression)),
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swath import config as configs
 from swath.config import configclass
 from swath.config.command_line import NOT_FIELDS
 from swath.errors import ConfigError
+from swath.studies.config_patterns import is_pattern, label_of, matching_configs
 
 REFERENCE = re.compile(r"\{([^{}\"':]+)\}")
 """``{name}`` of an earlier step in a parameter."""
@@ -35,7 +36,8 @@ class PipelineStep:
     entry_point: str
     """Name in MLproject."""
     config_path: str
-    """Config file of the step."""
+    """Config file of the step. A pattern, configs/ai4arctic/training_*.py, is a step with each file that it matches: they do
+    not depend on each other."""
     parameters: dict[str, str] = field(default_factory=dict)
     """Overrides of config fields; ``{name}`` stands for the run id of the earlier step of that name."""
     name: str | None = None
@@ -52,6 +54,8 @@ class PipelineConfig:
 
     steps: tuple[PipelineStep, ...]
     """The chain."""
+    configs: str | None = None
+    """Pattern of config files, such as configs/ai4arctic/training_*.py: a training with each of them instead of `steps`."""
     name: str = "pipeline"
     """Name of the parent run."""
     preload: tuple[str, ...] = PRELOAD
@@ -62,14 +66,49 @@ class PipelineConfig:
     """Start every step with replace=True: all is made again in place, also where folders hold results of other settings."""
 
 
-def check_steps(config: PipelineConfig) -> None:
-    """Load every step's config. Raises ConfigError for a wrong one, before anything runs."""
+@dataclass(frozen=True)
+class Planned:
+    """A step of the chain, as it is started."""
+
+    step: PipelineStep
+    of_pattern: bool = False
+    """Whether it is one of the steps that a pattern stands for."""
+
+
+def plan_steps(config: PipelineConfig) -> list[Planned]:
+    """The steps in order, each pattern as the steps that it stands for, with every config loaded.
+
+    Raises ConfigError for a wrong one, before anything runs.
+    """
+    planned: list[Planned] = []
     names: set[str] = set()
-    for step in config.steps:
-        _require_references(step, names)
-        fixed = {name: text for name, text in step.parameters.items() if not _references(text)}
-        config_of(step.config_path, fixed)
-        names.add(step.label)
+    for written in config.steps:
+        _require_references(written, names)
+        for step in steps_of(written):
+            fixed = {name: text for name, text in step.parameters.items() if not _references(text)}
+            config_of(step.config_path, fixed)
+            planned.append(Planned(step, is_pattern(written.config_path)))
+            names.add(step.label)
+    return planned
+
+
+def chain_of(config: PipelineConfig) -> PipelineConfig:
+    """The chain that is meant: of a config with `configs`, one step that trains with each of these files."""
+    if config.configs is None:
+        return config
+    matching_configs(config.configs)  # an error names the field that was given
+    step = PipelineStep(entry_point="training", config_path=config.configs)
+    return replace(config, steps=(step,), name=f"pipeline {config.configs}", results={})
+
+
+def steps_of(step: PipelineStep) -> list[PipelineStep]:
+    """A step with each of the files that its config_path matches, named after them. Raises ConfigError for none."""
+    if not is_pattern(step.config_path):
+        return [step]
+    steps = []
+    for path in matching_configs(step.config_path, field=f"step {step.label}: config_path"):
+        steps.append(replace(step, config_path=path, name=label_of(path)))
+    return steps
 
 
 def config_of(config_path: str, parameters: Mapping[str, str]) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from swath.config import OutputPath, configclass
 from swath.errors import ConfigError
+from swath.studies.config_patterns import label_of, matching_configs
 
 
 @configclass
@@ -20,8 +22,11 @@ class SlurmConfig:
     """Its parameters besides config_path, as after -P: {"epochs": "40"}; None for none."""
     run_config: str | None = None
     """config_path of the entry point; None takes the entry point's default."""
+    configs: str | None = None
+    """Pattern of config files, such as configs/ai4arctic/training_*.py, instead of run_config: a job for each."""
     output_path: OutputPath = "output/slurm/job.sh"
-    """The script to write; submit it from the project's root with sbatch."""
+    """The script to write; submit it from the project's root with sbatch. With `configs`, each script has the name of
+    its config at the end: job_ai4arctic_training_basilico.sh."""
     nodes: int = 1
     """Number of nodes. Training and inference spread over them; preparation spreads by executor=dask://... instead."""
     gpus: int = 0
@@ -68,6 +73,25 @@ if [ -n "$stopping" ] && [ "$status" -ne 0 ]; then
 fi
 exit "$status"
 """
+
+
+def jobs_of(config: SlurmConfig) -> list[SlurmConfig]:
+    """The jobs that a config stands for: one for each file that `configs` matches, else itself.
+
+    Raises ConfigError for a pattern that matches nothing, or when a config is given besides.
+    """
+    if config.configs is None:
+        return [config]
+    if config.run_config is not None:
+        raise ConfigError(
+            f"configs={config.configs}, run_config={config.run_config}: give one of them; run_config=None leaves it out"
+        )
+    script = Path(config.output_path)
+    jobs = []
+    for path in matching_configs(config.configs):
+        own = script.with_name(f"{script.stem}_{label_of(path)}{script.suffix}")
+        jobs.append(replace(config, configs=None, run_config=path, output_path=str(own)))
+    return jobs
 
 
 def job_script(config: SlurmConfig, command: Sequence[str]) -> str:

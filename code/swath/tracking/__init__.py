@@ -10,6 +10,7 @@ from swath.tracking.process import Stopped, cli
 from swath.tracking.project import IDENTITY, ChildStep, command_of, ensure_step, run_child_step, warm_up
 from swath.tracking.runs import PARAM_LENGTH, Run, run, silent_run
 from swath.tracking.store import fetch, history, located, metrics_of, resolved_reference, run_of_reference
+from swath.tracking.system_metrics import system_metrics
 
 __all__ = [
     "IDENTITY",
@@ -31,6 +32,7 @@ __all__ = [
     "run_child_step",
     "run_of_reference",
     "silent_run",
+    "system_metrics",
     "versions",
     "warm_up",
 ]

@@ -39,6 +39,22 @@ class Paired:
             yield batch | {"unlabelled": other}
 
 
+@dataclass(frozen=True)
+class Echoed:
+    """Each of `batches` `times` in a row; of the first one, the first `skip` times are left out."""
+
+    batches: Iterable[dict[str, Any]]
+    times: int
+    skip: int = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        left_out = self.skip
+        for batch in self.batches:
+            for _ in range(left_out, self.times):
+                yield batch
+            left_out = 0
+
+
 class Batches:
     """Tiles of a config by side, and the loaders over them. Raises what reading and dividing the table raise."""
 
@@ -50,6 +66,8 @@ class Batches:
         unlabelled: Unlabelled | None = None,
     ) -> None:
         """`tasks`: bands of the masks to learn from; none: labels are not even read."""
+        if config.data.echo < 1:
+            raise ConfigError(f"data.echo={config.data.echo}: each batch has to be used; 1 uses it once")
         self.config, self.device, self.tasks, self.unlabelled = config, device, tuple(tasks), unlabelled
         self.folds = read_sides(config.data, config.seed)
         self._require_labels(self.folds.train, "training")
@@ -88,9 +106,14 @@ class Batches:
         return self.config.data.batch * self.config.accumulation
 
     @property
-    def steps(self) -> int:
-        """Optimiser steps per epoch."""
+    def loads(self) -> int:
+        """Loaded batches per epoch, each of the samples of one step."""
         return max(1, (self.config.data.samples_per_epoch or len(self.train_set)) // self.per_step)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps per epoch: `data.echo` with each loaded batch."""
+        return self.loads * self.config.data.echo
 
     @cached_property
     def stamps_digest(self) -> str:
@@ -105,26 +128,43 @@ class Batches:
         return digest([[list(side["key"]) for _, side in sides], stamps])
 
     def training_loader(self, first_step: int, epoch: int | None = None) -> Iterable[dict[str, Any]]:
-        """Batches from `first_step` on to the end of the training; or those of one `epoch`, counted from 0, alone."""
-        config = self.config
-        data, parts = config.data, config.accumulation
-        labelled = self._drawn(self.train_set, self.folds.train, data.sampler, data.batch, parts, first_step, epoch)
+        """Batches from `first_step` on to the end of the training, one for each step; or those that are loaded for one
+        `epoch`, counted from 0, each once.
+
+        Unlabelled batches are not echoed: each step has one of its own.
+        """
+        data, parts = self.config.data, self.config.accumulation
+        first_load, used = divmod(first_step, data.echo)
+        drawn = self._drawn(
+            self.train_set, self.folds.train, data.sampler, data.batch * parts, self.loads, first_load, epoch
+        )
+        labelled = Echoed(drawn, data.echo if epoch is None else 1, used)
         if self.unlabelled_tiles is None or self.unlabelled is None:
             return labelled
         root, tiles = self.unlabelled_tiles
         others = self._tiles(tiles, root, [], self._crops())
-        return Paired(labelled, self._drawn(others, tiles, Uniform(), self.unlabelled.batch, 1, first_step, epoch))
+        fresh = self._drawn(others, tiles, Uniform(), self.unlabelled.batch, self.steps, first_step, epoch)
+        return Paired(labelled, fresh)
 
     def _drawn(
-        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Sampling, batch: int, parts: int,
-        first_step: int, epoch: int | None,
+        self, dataset: TileDataset, tiles: gpd.GeoDataFrame, policy: Sampling, batch: int, per_epoch: int,
+        first: int, epoch: int | None,
     ) -> Loader:  # fmt: skip
+        """`per_epoch` batches of `batch` samples in each epoch, from batch number `first` of the training on."""
         world, rank = idist.get_world_size(), idist.get_rank()
-        if batch % world:
-            raise ConfigError(f"data.batch, unlabelled.batch: {batch} samples do not divide among {world} processes")
-        first, last = (first_step, self.config.epochs) if epoch is None else (epoch * self.steps, epoch + 1)
-        draws = TrainingDraws(tiles, policy, self.config.seed, batch * parts, self.steps, last, first, rank, world)
-        return self._loader(dataset, batch * parts // world, sampler=draws)
+        self._require_shares(world)
+        last = self.config.epochs
+        if epoch is not None:
+            first, last = epoch * per_epoch, epoch + 1
+        draws = TrainingDraws(tiles, policy, self.config.seed, batch, per_epoch, last, first, rank, world)
+        return self._loader(dataset, batch // world, sampler=draws)
+
+    def _require_shares(self, world: int) -> None:
+        for batch in (self.config.data.batch, self.unlabelled.batch if self.unlabelled else world):
+            if batch % world:
+                raise ConfigError(
+                    f"data.batch, unlabelled.batch: {batch} samples do not divide among {world} processes"
+                )
 
     def whole_tiles(self, tiles: gpd.GeoDataFrame) -> Loader | None:
         """This rank's share of `tiles`, whole and without augmentation; None when there are none."""

@@ -14,12 +14,14 @@ from swath.data.samples.storage import Cache
 from swath.data.splits.split import ByArea, Split
 from swath.data.splits.subset import Subset
 from swath.distributed import Launcher
+from swath.errors import ConfigError
 from swath.geo.windows import Tiling
 from swath.nn.consistency import LinearRamp, TurnConsistency
 from swath.nn.losses.pixel import TaskLosses
 from swath.nn.model import Task
 from swath.nn.preprocess.channels import Bands, Fill
 from swath.nn.preprocess.normalise import ZScore
+from swath.nn.tta import Merge, Views
 from swath.scoring.config import ScoringConfig
 from swath.training.schedules import Poly
 from swath.training.transfer import Freezing
@@ -49,6 +51,10 @@ class DataConfig:
     """Whole tiles per validation batch."""
     samples_per_epoch: int | None = None
     """Samples drawn per epoch; None takes as many as there are training tiles."""
+    echo: int = 1
+    """Steps in a row with each loaded batch (data echoing, Choi et al. 2019), for tiles that are read more slowly than they
+    are learned from. Each step augments anew, while crops are part of what is loaded. An epoch reads the same samples
+    and has so many times as many steps."""
     seek_target: float = 0.0
     """Share of the crops that are drawn anew until they hold some of the target."""
     min_labelled: float = 0.0
@@ -94,10 +100,20 @@ class Unlabelled:
 class WarmStart:
     """Start from the weights of another training that fit by name and shape."""
 
-    weights: InputPath
-    """A safetensors or PyTorch file, or runs:/<id of a training run>."""
+    weights: InputPath = ""
+    """A safetensors or PyTorch file, or runs:/<id of a training run>. Configs that start from a training of one's own
+    leave it open: it is given with the command."""
     part: str = ""
     """Module of the model that the weights belong to, such as network.encoder; empty: the whole model."""
+
+    def source(self) -> str:
+        """`weights`. Raises ConfigError where the config leaves them open."""
+        if not self.weights:
+            raise ConfigError(
+                "warm_start.weights: this config starts from another training and was not told which. Add "
+                "-P warm_start.weights=runs:/<id of its run>, or -P warm_start=None to start from random weights."
+            )
+        return self.weights
 
 
 @configclass
@@ -148,6 +164,13 @@ class ValidationConfig:
     """Keep the weights at the end of the training, too."""
     training_subset: bool = False
     """Also evaluate as many whole training tiles as there are validation tiles, always the same ones."""
+    training_scores: bool = False
+    """At the end, also score all training tiles: a row for each, and scores by condition, in the run's folder training."""
+    tta: Views = "off"
+    """Judge by the mean of several views, as `sliding.tta` of inference predicts: off, flips, rotations or d4. Scores,
+    panels and what they select are those of the mean; losses are those of the plain view. A forward pass per view."""
+    merge: Merge = "mean"
+    """How the views' probabilities become one, as `sliding.merge`."""
     early_stopping: EarlyStopping | None = None
     """When to end early; None trains all epochs."""
     scoring: ScoringConfig = ScoringConfig()

@@ -12,7 +12,16 @@ from typing import Any, Protocol
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 
-from swath.config import absolute, decisive, digest, inputs_of, references_of, relative, resolve
+from swath.config import (
+    absolute,
+    decisive,
+    digest,
+    inputs_of,
+    references_of,
+    relative,
+    resolve,
+    without_added_fields,
+)
 from swath.config.moved import with_old_names
 from swath.distributed import all_gather, is_main, on_all_ranks
 from swath.errors import TrainingError
@@ -78,9 +87,21 @@ def resume_folder(config: LearningConfig) -> ResumeState:
     states = absolute(config.output_path) / "unfinished"
     inputs = {name: [relative(path) for path in places] for name, places in inputs_of(config).items()}
     own = digest([decisive(config), references_of(config), inputs])
-    older = [digest(config), digest(with_old_names(resolve(config)))]
+    older = [digest(config), digest(with_old_names(without_added_fields(resolve(config))))]
     found = [name for name in (own, *older) if (states / name).is_dir()]
     return ResumeState(states / (found[0] if found else own))
+
+
+def moment_of(names: Collection[str], iteration: int, steps: int) -> dict[str, float]:
+    """``<part>/iteration`` and ``<part>/epoch`` for the first part of each name: the optimiser steps that had been taken,
+    and the same in epochs of so many `steps`. Whatever a metric's step in the store counts, both stand beside it.
+    """
+    parts = sorted({name.partition("/")[0] for name in names})
+    found: dict[str, float] = {}
+    for part in parts:
+        found[f"{part}/iteration"] = float(iteration)
+        found[f"{part}/epoch"] = iteration / steps
+    return found
 
 
 @dataclass
@@ -152,12 +173,15 @@ class Loop:
     def fetch(self, iteration: int) -> None:
         """Log the losses since the last fetch. Nothing is judged or kept before they are known to be finite."""
         if self.pending.steps:
-            self.record(self.pending.fetch(), iteration)
+            self.record(self.pending.fetch(), iteration, iteration)
 
-    def record(self, values: Mapping[str, float], step: int) -> None:
-        """Log values, now and after every resumption."""
-        self.history.append((step, dict(values)))
-        self.reports.metrics(values, step)
+    def record(self, values: Mapping[str, float], step: int, iteration: int | None = None) -> None:
+        """Log values, now and after every resumption; with what they were found at (`moment_of`), where it is given."""
+        logged = dict(values)
+        if iteration is not None:
+            logged |= moment_of(values, iteration, self.batches.steps)
+        self.history.append((step, logged))
+        self.reports.metrics(logged, step)
 
     # ------------------------------------------------------------------------------------------------ stop and resume
 

@@ -95,7 +95,7 @@ class Pretraining:
         if self.held_out is not None:
             values = held_out_scores(self.model, self._losses, self.held_out, self.config.seed)
             values = {f"validation/{name}": value for name, value in values.items()}
-            self.loop.record(values, epoch)
+            self.loop.record(values, epoch, iteration)
         panels = self._panels() if self.config.panels else {}
         self.reports.evaluation(Evaluation({}, dict(values), panels), values, epoch)
 

@@ -36,9 +36,9 @@ from swath.training.sides import Sides, fit_preprocessing, most_foreground
 
 log = logging.getLogger("swath.training")
 
-VALIDATION, TEST, SUBSET, AVERAGED = "validation", "test", "training_subset", "swa"
+VALIDATION, TEST, SUBSET, AVERAGED, TRAINING = "validation", "test", "training_subset", "swa", "training"
 """First parts of metric names: tiles that select the weights; tiles that only report; training tiles evaluated alike;
-averaged weights on the first."""
+averaged weights on the first; all training tiles, at the end."""
 
 
 def build_training(config: TrainingConfig, reports: Reports, start_from: Path | None = None) -> Training:
@@ -230,15 +230,17 @@ class Training:
         found = self._judge(self.judged, self.validation_loader, self.shown)
         step = iteration if self.config.validation.unit == "iterations" else iteration // self.steps
         values = self._metrics(found, VALIDATION)
-        self.loop.record(values | {f"{VALIDATION}/iteration": float(iteration)}, step)
+        self.loop.record(values, step, iteration)
         if self.config.validation.training_subset and self.batches.subset_loader is not None:
-            self.loop.record(self._metrics(self._judge(self.judged, self.batches.subset_loader), SUBSET), step)
+            subset = self._metrics(self._judge(self.judged, self.batches.subset_loader), SUBSET)
+            self.loop.record(subset, step, iteration)
         self.reports.evaluation(found, values, step)
         self._offer(values, iteration)
         self._watch(engine, values)
 
     def _judge(self, model: nn.Module, loader: Loader, shown: list[str] | None = None) -> Evaluation:
-        return evaluate(model, loader, self.config.tasks, self.losses, shown or [], self.device)
+        asked = self.config.validation
+        return evaluate(model, loader, self.config.tasks, self.losses, shown or [], self.device, asked.tta, asked.merge)
 
     def _metrics(self, found: Evaluation, prefix: str) -> dict[str, float]:
         return found.metrics(prefix, self.config.tasks, self.config.validation.scoring.combined)
@@ -277,14 +279,17 @@ class Training:
                 save_weights(self.unfinished.weights(AVERAGED), averaged, {"iteration": str(self.evaluated)})
             if self.validation_loader is not None:
                 found = self._judge(averaged, self.validation_loader)
-                self.loop.record(self._metrics(found, AVERAGED), self.evaluated)
+                self.loop.record(self._metrics(found, AVERAGED), self.evaluated, self.evaluated)
 
     def scores(self) -> dict[str, ScoreTable]:
-        """The scores of the result by side: validation tiles, which selected it, and test tiles, which did nothing else.
+        """The scores of the result by side: validation tiles, which selected it, and test tiles, which did nothing else;
+        training tiles, too, where the config asks for them.
 
-        Call it after `run`. Tables hold a row per tile; their scores have intervals.
+        Call it after `run`. Tables hold a row per tile, with the same columns; their scores have intervals.
         """
         sides = {VALIDATION: self.folds.validation, TEST: self.folds.test}
+        if self.config.validation.training_scores:
+            sides[TRAINING] = self.folds.train
         tables = {}
         for name, tiles in sides.items():
             loader = self.batches.whole_tiles(tiles)

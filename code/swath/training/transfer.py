@@ -6,6 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from segmentation_models_pytorch.decoders.linknet.decoder import LinknetDecoder
+from segmentation_models_pytorch.decoders.manet.decoder import MAnetDecoder
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
 from swath.config import configclass
@@ -14,6 +17,14 @@ from swath.nn.model import SegmentationModel
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "network.")
 """Prefixes that data-parallel and compiled modules, trainers and our own models put before a network's names."""
+
+OUTERMOST_LAST: Mapping[type[nn.Module], tuple[str, ...]] = {
+    UnetDecoder: ("blocks",),
+    LinknetDecoder: ("blocks",),
+    MAnetDecoder: ("blocks",),
+}
+"""Decoders of segmentation-models-pytorch whose lists of modules start at the deepest level. Networks of our own say so
+themselves, by an attribute `outermost_last`."""
 
 
 # ---------------------------------------------------------------------------------------------------------- warm start
@@ -40,11 +51,13 @@ def load_matching(
 ) -> Transfer:
     """Copy into `model` every parameter and buffer that `tensors` has under its name and in its shape.
 
-    Names are compared as they are, then without the prefixes in `WRAPPERS`. Names in the model that start with one
-    of `exclude` keep their values: by default the preprocessing, whose constants are the config's or the new data's.
-    Raises ConfigError when nothing matches.
+    Names are compared as they are, then without the prefixes in `WRAPPERS`. Of a network of another depth, blocks of
+    the same resolution are matched, on the way up as well (see `names_by_resolution`). Names in the model that start
+    with one of `exclude` keep their values: by default the preprocessing, whose constants are the config's or the new
+    data's. Raises ConfigError when nothing matches.
     """
-    given = {bare_name(name): name for name in tensors} | {name: name for name in tensors}
+    placed = names_by_resolution(model, tensors)
+    given = {bare_name(new): name for new, name in placed.items()} | placed
     taken: dict[str, str] = {}
     skipped: dict[str, str] = {}
     own = model.state_dict()
@@ -60,6 +73,56 @@ def load_matching(
     model.load_state_dict({name: tensors[source] for name, source in taken.items()}, strict=False)
     unused = tuple(name for name in tensors if name not in taken.values())
     return Transfer(loaded=tuple(taken), skipped=skipped, unused=unused)
+
+
+def names_by_resolution(model: nn.Module, tensors: Collection[str]) -> dict[str, str]:
+    """The name that each of `tensors` has in a network as deep as `model`, to its name in the weights.
+
+    An encoder counts its levels from full resolution down, so those of a shallower network are the first of a deeper
+    one. Decoders count from the deepest level up: their numbers move by the difference of the depths, and the outer
+    blocks of a shallower network become the outer ones of a deeper one. Blocks that a shallower model lacks are left
+    out.
+    """
+    moves: dict[str, int] = {}
+    for path in _lists_from_the_deepest(model):
+        own = len(list(model.get_submodule(path).children()))
+        prefix = f"{bare_name(path)}."
+        numbers = [_number_after(prefix, bare_name(name)) for name in tensors]
+        known = [number for number in numbers if number is not None]
+        if known:
+            moves[prefix] = own - 1 - max(known)
+    placed: dict[str, str] = {}
+    for name in tensors:
+        new = _moved(name, moves)
+        if new is not None:
+            placed[new] = name
+    return placed
+
+
+def _lists_from_the_deepest(model: nn.Module) -> list[str]:
+    """Dotted names of the lists of modules in `model` that start at the deepest level."""
+    found = []
+    for path, module in model.named_modules():
+        lists = getattr(module, "outermost_last", OUTERMOST_LAST.get(type(module), ()))
+        found += [f"{path}.{name}".lstrip(".") for name in lists]
+    return found
+
+
+def _number_after(prefix: str, name: str) -> int | None:
+    """3 of ``decoder.levels.3.weight`` after ``decoder.levels.``."""
+    number = name.removeprefix(prefix).partition(".")[0]
+    return int(number) if name.startswith(prefix) and number.isdigit() else None
+
+
+def _moved(name: str, moves: Mapping[str, int]) -> str | None:
+    """A tensor's name with the number of its block moved; None for a block in front of the first one."""
+    bare = bare_name(name)
+    for prefix, move in moves.items():
+        number = _number_after(prefix, bare)
+        if number is not None and move:
+            wrapper, rest = name.removesuffix(bare), bare.removeprefix(f"{prefix}{number}")
+            return f"{wrapper}{prefix}{number + move}{rest}" if number + move >= 0 else None
+    return name
 
 
 def for_channels(

@@ -37,7 +37,7 @@ from swath.scoring.composite import combined_frame, combined_text
 from swath.scoring.config import ValidateConfig
 from swath.scoring.scenes import score_scene
 from swath.scoring.table import ScoreTable
-from swath.studies.pipeline import PipelineConfig, check_steps
+from swath.studies.pipeline import PipelineConfig, plan_steps
 from swath.training.batches import Batches
 from swath.training.config import TrainingConfig
 from swath.training.trainer import build_training
@@ -324,7 +324,7 @@ def test_winners_weights_and_losses() -> None:
 
 def test_c01_the_pipeline_of_the_guide_is_planned_from_scenes_to_submission() -> None:
     chain = configs.load("configs/ai4arctic/pipeline.py", PipelineConfig)
-    check_steps(chain)
+    plan_steps(chain)
     assert [step.entry_point for step in chain.steps][0::8] == ["generate_demo_scenes", "to_submission"]
     outputs = [getattr(configs.load(step.config_path, object), "output_path", None) for step in chain.steps]
     made = [output for output in outputs if output]

@@ -97,3 +97,11 @@ def test_c60_one_decoder_per_task_on_one_encoder(network: partial[nn.Module]) ->
 def test_c60_networks_of_other_parts_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"network=LWRefineNet\): it has no segmentation_head"):
         TaskDecoders(3, {"a": 2}, LWRefineNet)
+
+
+def test_c58_a_bridge_is_one_more_level() -> None:
+    net = UNet(3, 2, (4, 6, 8), bridge=True)
+    plain = UNet(3, 2, (4, 6, 8, 8))
+    assert {name: p.shape for name, p in net.named_parameters()} == {
+        name: p.shape for name, p in plain.named_parameters()
+    }

@@ -5,8 +5,8 @@ ReLU. The way up enlarges bilinearly or by a transposed convolution, joins the s
 work: the enlarged features take the size of the skip.
 
 Sources: Ronneberger et al. 2015 (U-Net), Oktay et al. 2018 (attention gates), Petit et al. 2021 (self-attention at the
-deepest level, cross-attention on the skips). The AutoICE starter kit's network is ``UNet(filters=(16, 32, 32, 32))``; the
-winners' is ``UNet(filters=(32, 32, 64, 64, 64), up=partial(TransposedUp))``.
+deepest level, cross-attention on the skips). The AutoICE starter kit's network is ``UNet(filters=(16, 32, 32, 32),
+bridge=True)``; the winners' is ``UNet(filters=(32, 32, 64, 64, 64), up=partial(TransposedUp))``.
 """
 
 from __future__ import annotations
@@ -191,6 +191,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The way up: levels of an `Encoder` to (B, filters[0], H, W)."""
 
+    outermost_last = ("ups", "skips", "levels")
+    """Lists of modules that start at the deepest level: a deeper network has its new ones in front."""
+
     def __init__(self, filters: Sequence[int], up: Factory, skip: Factory) -> None:
         super().__init__()
         self.ups, self.skips, self.levels = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -213,21 +216,23 @@ class UNet(nn.Module):
     """(B, in_channels, H, W) to (B, classes, H, W). Parts are named as in segmentation-models-pytorch.
 
     `middle` works on the deepest level: ``middle=partial(SelfAttention), skip=partial(CrossAttention)`` is the
-    transformer U-Net, ``skip=partial(AttentionGate)`` alone the attention U-Net. Raises ConfigError for fewer than two
-    levels.
+    transformer U-Net, ``skip=partial(AttentionGate)`` alone the attention U-Net. `bridge` adds one more level below
+    `filters`, with as many filters as the last one: a U-Net of n levels then halves the image n times, as that of the
+    AutoICE starter kit does. Raises ConfigError for fewer than two levels.
     """
 
     def __init__(
         self, in_channels: int, classes: int, filters: Sequence[int] = (16, 32, 32, 32), up: Factory = BilinearUp,
-        skip: Factory = PlainSkip, middle: Factory = nn.Identity,
+        skip: Factory = PlainSkip, middle: Factory = nn.Identity, bridge: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if len(filters) < 2 or min(filters) < 1:
             raise ConfigError(
                 f"filters={tuple(filters)}: a U-Net needs two levels or more, with one filter or more each."
             )
-        self.encoder = Encoder(in_channels, filters, middle(filters[-1]))
-        self.decoder = Decoder(filters, up, skip)
+        levels = (*filters, filters[-1]) if bridge else tuple(filters)
+        self.encoder = Encoder(in_channels, levels, middle(levels[-1]))
+        self.decoder = Decoder(levels, up, skip)
         self.segmentation_head = nn.Conv2d(filters[0], classes, 1)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:

@@ -42,16 +42,18 @@ def predictor(
     turned, model = views(tta), model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     half = partial(torch.autocast, device.type, torch.bfloat16, enabled=precision == "bf16")
 
-    def each(image: Tensor) -> Iterator[dict[str, Tensor]]:
-        for view in turned:
-            found = probabilities(model(view.augment_image(image)))
-            yield {task: view.deaugment_mask(p) for task, p in found.items()}
-
     def predict(image_BCHW: Tensor) -> dict[str, Tensor]:
         with torch.inference_mode(), half():
-            return merge_views(each(image_BCHW.to(device)), merge)
+            return merge_views(view_probabilities(model, image_BCHW.to(device), turned), merge)
 
     return predict
+
+
+def view_probabilities(model: nn.Module, image_BCHW: Tensor, turned: Iterable[Any]) -> Iterator[dict[str, Tensor]]:
+    """The model's probabilities (B, K, H, W) per task for each of ttach's transforms, turned back."""
+    for view in turned:
+        found = probabilities(model(view.augment_image(image_BCHW)))
+        yield {task: view.deaugment_mask(p) for task, p in found.items()}
 
 
 def views(tta: Views) -> list[Any]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from swath.nn.model import Classification, SegmentationModel, probabilities
 from swath.nn.preprocess.channels import Bands, Fill, Preprocess
 from swath.nn.preprocess.normalise import ZScore
-from swath.prediction.tta import FLOOR, Merge, Views, distinct, merge_views, predictor, views
+from swath.nn.tta import FLOOR, Merge, Views, distinct, merge_views, predictor, views
 from tests.synthetic import PixelNet, TinyNet, echoes
 
 BANDS = ("vh", "vv")
