@@ -64,6 +64,27 @@ def test_c74_best_threshold_of_a_scene_separates_what_a_threshold_can(tmp_path: 
     assert found.matrices["water"][0, 1] == found.matrices["water"][1, 0] == 0
 
 
+def test_c74_the_best_threshold_is_searched_on_the_task_s_own_labels_wherever_they_stand(tmp_path: Path) -> None:
+    place, truth = grid((60, 50)), blobs((60, 50), seed=3)
+    image = np.where(truth, 0.001, 0.1).astype(np.float32)[None]
+    mask = write_mask(tmp_path / "truth.tif", np.stack([blobs((60, 50), seed=4), truth]), place, ("ice", "water"))
+    found = score_scene(mask, mask, write_image(tmp_path / "image.tif", image, place, ("vh",)), WATER)
+    assert best_band_threshold(found.histograms)[0] == 1.0
+
+
+def test_c60_maps_and_labels_meet_by_the_names_of_tasks(tmp_path: Path) -> None:
+    place, one, two = grid((30, 30)), blobs((30, 30), seed=1), blobs((30, 30), seed=2)
+    tasks = {"SIC": Classification(), "SOD": Classification()}
+    guess = write_mask(tmp_path / "guess.tif", np.stack([one, two]), place, ("SIC", "SOD"))
+    truth = write_mask(tmp_path / "truth.tif", np.stack([two, one]), place, ("SOD", "SIC"))
+    for matrix in score_scene(guess, truth, None, tasks).matrices.values():
+        assert matrix[0, 1] == matrix[1, 0] == 0
+    lone = write_mask(tmp_path / "lone.tif", one, place, ("SIC",))
+    with pytest.raises(RasterError, match=r"lone\.tif: no band SOD; it has SIC"):
+        score_scene(guess, lone, None, tasks)
+    assert score_scene(lone, lone, None, {"ice": Classification()}).matrices["ice"].trace() == 900
+
+
 def test_c78_scores_on_two_grids_are_refused(tmp_path: Path) -> None:
     one = write_mask(tmp_path / "a.tif", blobs((20, 20)), grid((20, 20)))
     other = write_mask(tmp_path / "b.tif", blobs((20, 20)), grid((20, 20), origin=(400_010.0, 3_700_000.0)))

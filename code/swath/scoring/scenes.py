@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from swath.errors import ConfigError
 from swath.geo.grid import Grid, Window
+from swath.geo.layout import RasterInfo
 from swath.geo.raster import RasterReader, describe
 from swath.geo.windows import strips
 from swath.labels import IGNORE
@@ -72,8 +73,8 @@ def score_scene(
         predicted = stack.enter_context(RasterReader(classes))
         truth = stack.enter_context(RasterReader(labels))
         source = stack.enter_context(RasterReader(image)) if image else None
-        guess_bands = [predicted.info.position_of_task(name, NAME_TASKS) for name in tasks]
-        truth_bands = [truth.info.position_of_task(name, NAME_TASKS) for name in tasks]
+        guess_bands = task_positions(predicted.info, list(tasks))
+        truth_bands = task_positions(truth.info, list(tasks))
         for strip in _strips_of_blocks(grid.shape, block):
             guess_THW = predicted_at(predicted, strip, at)[guess_bands]
             truth_THW = truth.labels(strip)[truth_bands]
@@ -81,6 +82,16 @@ def score_scene(
             if source is not None:
                 add_histograms(histograms, source, strip, truth_THW[0])
     return SceneScore(counts.blocks, grid, block, histograms)
+
+
+def task_positions(info: RasterInfo, tasks: Sequence[str]) -> list[int]:
+    """Positions of the tasks' bands, counted from 0: by name, in whatever order the file has them.
+
+    A raster of one band serves a single task of any name, never two. Raises RasterError for a task without a band.
+    """
+    if len(tasks) == 1:
+        return [info.position_of_task(tasks[0], NAME_TASKS)]
+    return [number - 1 for number in info.numbers_of(tasks, NAME_TASKS)]
 
 
 class BlockCounts:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from swath.data.samples.samplers import CounterRng, Draw
-from swath.data.samples.storage import Cache, source_of
+from swath.data.samples.storage import NAME_TASKS, Cache, source_of
 from swath.data.tables import bands_of
 from swath.errors import CatalogError
 from swath.geo.grid import Window
@@ -44,7 +44,8 @@ class TileDataset(Dataset[Sample]):
     """Tiles of a table, whole or as random crops; safe in threads and in forked and spawned processes.
 
     With `crops`, items are `Draw`s and give a random window of the tile. Without, items are positions and give the whole
-    tile, labels outside its core set to 255, so that scores over all tiles count each pixel of the scene once. `cache`:
+    tile, labels outside its core set to 255, so that scores over all tiles count each pixel of the scene once. `tasks`
+    are bands of the masks by name, whatever their order in each file (a single band without a name serves one task). `cache`:
     where pixels are kept from their first use on, in `cache_path` or in memory. `threads`: how many read at once.
     """
 
@@ -52,16 +53,18 @@ class TileDataset(Dataset[Sample]):
         self, tiles: gpd.GeoDataFrame, root: Path, tasks: Sequence[str], crops: Crops | None = None,
         cache: Cache = "off", cache_path: Path | None = None, threads: int = 1,
     ) -> None:  # fmt: skip
-        """Raises CatalogError that lists missing files, ConfigError when the masks lack a task."""
+        """Raises CatalogError that lists missing files, RasterError when the masks lack a task."""
         if tiles.empty:
             raise CatalogError(f"{root}: no tiles left to read. Check data.split and the skip rule.")
-        self.rows: list[dict[str, Any]] = tiles.drop(columns="geometry").to_dict("records")
+        self.rows: list[dict[str, Any]] = [
+            row | {"mask": row["mask"] if isinstance(row["mask"], str) else None}  # pandas makes None NaN beside texts
+            for row in tiles.drop(columns="geometry").to_dict("records")
+        ]
         self.root, self.crops = root, crops
         self._require_files()
         self.bands = bands_of(self.rows[0]) or describe(root / self.rows[0]["image"]).bands
-        self.task_bands = self._task_bands(tasks)
-        bands = list(self.task_bands.values())
-        self.source = source_of(self.rows, root, self.bands, bands, cache, cache_path, threads)
+        self.tasks = self._tasks(tasks)
+        self.source = source_of(self.rows, root, self.bands, self.tasks, cache, cache_path, threads)
 
     def _require_files(self) -> None:
         paths = dict.fromkeys(self.root / row[name] for row in self.rows for name in ("image", "mask") if row[name])
@@ -70,12 +73,14 @@ class TileDataset(Dataset[Sample]):
             listed = ", ".join(missing[:5])
             raise CatalogError(f"{len(missing)} files of the table are missing: {listed}. Run `generate_tiles` again.")
 
-    def _task_bands(self, tasks: Sequence[str]) -> dict[str, int]:
-        mask = self.rows[0]["mask"]
-        if not mask:
-            return {}
-        numbers = describe(self.root / mask).numbers_of(tasks, "Name the tasks as the bands of the masks.")
-        return {task: number - 1 for task, number in zip(tasks, numbers, strict=True)}
+    def _tasks(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """The tasks that samples have labels of: none where no tile has a mask. The first mask is looked at now, to fail
+        before anything is read; each later one is read by its own names."""
+        masks = [row["mask"] for row in self.rows if row["mask"]]
+        if not masks:
+            return ()
+        describe(self.root / masks[0]).numbers_of_tasks(tasks, NAME_TASKS)
+        return tuple(tasks)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -98,9 +103,9 @@ class TileDataset(Dataset[Sample]):
         rows, windows = [self.rows[draw.tile] for draw in draws], [self._random_window(draw) for draw in draws]
         places = [(draw.tile, window) for draw, window in zip(draws, windows, strict=True)]
         target: dict[str, torch.Tensor] = {}
-        if rows[0]["mask"]:
-            labels = torch.stack([torch.from_numpy(self.source.labels(*place)) for place in places], dim=1)
-            target = dict(zip(self.task_bands, labels, strict=True))
+        if self.tasks:
+            labels = torch.stack([torch.from_numpy(self._labels(*place)) for place in places], dim=1)
+            target = dict(zip(self.tasks, labels, strict=True))
         return {
             "image": torch.stack([torch.from_numpy(self.source.image(*place)) for place in places]),
             "target": target, "key": [row["key"] for row in rows],
@@ -143,12 +148,17 @@ class TileDataset(Dataset[Sample]):
         return Window(corner[0], corner[1], size, size)
 
     def _target(self, tile: int, window: Window, whole: bool) -> dict[str, torch.Tensor]:
-        row = self.rows[tile]
-        if not row["mask"]:
+        if not self.tasks:
             return {}
-        labels = self.source.labels(tile, window)
-        labels = only_core(labels, row) if whole else _own(labels)
-        return {task: torch.from_numpy(labels[band]) for band, task in enumerate(self.task_bands)}
+        labels = self._labels(tile, window)
+        labels = only_core(labels, self.rows[tile]) if whole else _own(labels)
+        return {task: torch.from_numpy(labels_HW) for task, labels_HW in zip(self.tasks, labels, strict=True)}
+
+    def _labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
+        """uint8 (tasks, height, width); 255 throughout for a tile without a mask among tiles that have some."""
+        if not self.rows[tile]["mask"]:
+            return np.full((len(self.tasks), *window.shape), IGNORE, np.uint8)
+        return self.source.labels(tile, window)
 
 
 def corner_of(row: Mapping[str, Any]) -> Window:

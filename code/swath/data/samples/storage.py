@@ -42,6 +42,10 @@ LAYOUT = 1
 """Changes when cached files are written in another way."""
 
 
+NAME_TASKS = "Name the tasks as the bands of the masks."
+"""What to do about a mask without a band for a task."""
+
+
 class Source(Protocol):
     """Pixels by the tile's position in the table; windows count from the tile's corner and may leave the tile.
 
@@ -56,11 +60,14 @@ class Source(Protocol):
 
 
 def source_of(
-    rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int],
+    rows: Sequence[Row], root: Path, bands: Sequence[str], tasks: Sequence[str],
     cache: Cache = "off", folder: Path | None = None, threads: int = 1,
 ) -> Source:  # fmt: skip
-    """Pixels of the tiles in `rows`: from their files, from memory, or mapped from `folder`; read by so many threads."""
-    files = Files(rows, root, bands, task_bands, threads)
+    """Pixels of the tiles in `rows`: from their files, from memory, or mapped from `folder`; read by so many threads.
+
+    `bands` and `tasks` are found by their names in every file, in whatever order it has them.
+    """
+    files = Files(rows, root, bands, tasks, threads)
     if cache == "ram":
         return InMemory(files)
     if cache == "mmap":
@@ -81,9 +88,9 @@ class Files:
     """Rasters as they are on disk; each thread's handles stay open, those used longest ago are closed."""
 
     def __init__(
-        self, rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int], threads: int = 1
+        self, rows: Sequence[Row], root: Path, bands: Sequence[str], tasks: Sequence[str], threads: int = 1
     ) -> None:
-        self.rows, self.root, self.bands, self.task_bands = rows, root, tuple(bands), list(task_bands)
+        self.rows, self.root, self.bands, self.tasks = rows, root, tuple(bands), tuple(tasks)
         may, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.most = OPEN_FILES if may == resource.RLIM_INFINITY else max(2, min(OPEN_FILES, may // 2 // threads))
         self._open = _Handles()
@@ -100,7 +107,9 @@ class Files:
         row = self.rows[tile]
         place = place_of(row)
         inside = window.intersect(Window(0, 0, *place.shape))
-        read = self._reader(row["mask"]).labels(inside.within(place))[self.task_bands]
+        reader = self._reader(row["mask"])
+        numbers = reader.info.numbers_of_tasks(self.tasks, NAME_TASKS)
+        read = reader.labels(inside.within(place), numbers)
         return padded(read, inside, window, IGNORE)
 
     def _reader(self, path: str, missing: tuple[float, ...] = (), bands: tuple[str, ...] | None = None) -> RasterReader:
@@ -124,7 +133,7 @@ class Files:
         """Bytes of the tile's image and of its labels."""
         row = self.rows[tile]
         pixels = row["height"] * row["width"]
-        return 4 * len(self.bands) * pixels, (len(self.task_bands) if row["mask"] else 0) * pixels
+        return 4 * len(self.bands) * pixels, (len(self.tasks) if row["mask"] else 0) * pixels
 
     def content(self, tile: int) -> NDArray[np.uint8]:
         """The bytes of the whole image, then those of the labels."""
@@ -246,7 +255,7 @@ class Mapped(_Stored):
         stamps = [[str(path), s.st_size, s.st_mtime_ns] for path in paths for s in [path.stat()]]
         place = place_of(row)
         window = [place.row, place.col, place.height, place.width]
-        made_from = [LAYOUT, stamps, window, list(missing_of(row)), list(files.bands), files.task_bands]
+        made_from = [LAYOUT, stamps, window, list(missing_of(row)), list(files.bands), list(files.tasks)]
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
     def _content(self, tile: int) -> NDArray[np.uint8]:
