@@ -13,6 +13,7 @@ from swath.config import absolute
 from swath.data.pairing import pair_masks
 from swath.data.tables import only_areas, only_where, read_scenes
 from swath.distributed import is_main
+from swath.errors import ConfigError
 from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import scene_output
 from swath.prediction.scenes import predict_scenes
@@ -44,13 +45,15 @@ def infer(
 
     Every process calls it; only the first scores and calls back: `checked` before anything is predicted, when there are
     labels, and ``ready(number, row, class raster)`` for every scene, in the order in which they become ready. Raises
-    LeakError when the scenes must not be scored, CatalogError for missing scenes or labels.
+    LeakError when the scenes must not be scored, CatalogError for missing scenes or labels, ConfigError for labels whose
+    scores would be lost (see `label_folders`).
     """
+    folders = label_folders(config)
     scenes = only_where(only_areas(read_scenes(absolute(config.input_path)), config.areas), config.only)
     output = absolute(config.output_path)
     if not is_main():
         return Inferred(scenes=len(scenes), done_now=predict_scenes(config, record, scenes, output))
-    labels = _labels(config, scenes)
+    labels = {prefix: pair_masks(scenes, absolute(folder)) for prefix, folder in folders.items()}
     notes: tuple[str, ...] = ()
     if labels:
         check = require_held_out(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
@@ -70,12 +73,36 @@ def infer(
     return Inferred(scenes=len(scenes), done_now=done_now, tables=tables)
 
 
-def _labels(config: InferenceConfig, scenes: gpd.GeoDataFrame) -> dict[str, dict[str, Path]]:
-    """Prefix of scores to label raster by scene: those of `labels_path`, then those of `also_score`."""
+TAKEN = ("classes", "probabilities", "baseline", "inference")
+"""Names that `also_score` cannot give: folders of the maps, and first parts of metrics that stand for something else."""
+
+
+def label_folders(config: InferenceConfig) -> dict[str, str]:
+    """Prefix of scores to folder of labels: that of `labels_path`, then those of `also_score`; empty without labels.
+
+    Raises ConfigError for `also_score` without `labels_path`, and for a name in it that stands for other scores or files.
+    """
+    also = config.also_score
     if not config.labels_path:
+        if also:
+            name, folder = next(iter(also.items()))
+            raise ConfigError(
+                f"also_score.{name}={folder}: nothing is scored without labels_path. "
+                f"Set labels_path={folder}, or both, or leave also_score out (-P also_score={{}})."
+            )
         return {}
-    folders = {config.score_prefix: config.labels_path} | config.also_score
-    return {prefix: pair_masks(scenes, absolute(folder)) for prefix, folder in folders.items()}
+    for name, folder in also.items():
+        if name == config.score_prefix:
+            raise ConfigError(
+                f"also_score.{name}={folder}: {name} is the score_prefix of the labels in labels_path={config.labels_path}, "
+                "whose scores these would replace. Give one of the two another name, such as score_prefix=own."
+            )
+        if not name or name in TAKEN or Path(name).name != name:
+            raise ConfigError(
+                f"also_score.{name}={folder}: no name for scores: their reports go to <output_path>/<name>, their metrics "
+                f"to <name>/..., and {', '.join(TAKEN)} are used already. Take a name such as official."
+            )
+    return {config.score_prefix: config.labels_path, **also}
 
 
 def scored_maps(
