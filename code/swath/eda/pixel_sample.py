@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.data.tables import bands_of, missing_of, place_of
+from swath.data.zones import zones_of
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe
 from swath.labels import IGNORE
@@ -116,6 +117,9 @@ def _cores(tiles: pd.DataFrame, source: _Tiles) -> Iterator[tuple[NDArray[np.flo
             with RasterReader(source.root / row["mask"]) as reader:
                 number = reader.info.numbers_of_tasks([source.task], "Give all masks the same tasks.")
                 labels = reader.labels(window, number)[0]
+        zones = zones_of(row)
+        if zones:
+            image, labels = zones.hide(image, window, np.nan), zones.hide(labels[None], window, IGNORE)[0]
         yield image, labels
 
 

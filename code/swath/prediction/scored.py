@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import geopandas as gpd
 
 from swath.config import absolute
 from swath.data.pairing import pair_masks
-from swath.data.tables import only_areas, only_where, read_scenes
+from swath.data.tables import Row, bands_of, missing_of, only_areas, only_where, read_scenes
 from swath.distributed import is_main
 from swath.errors import ConfigError
+from swath.geo.raster import RasterReader
+from swath.geo.zones import Zones, find_zones
 from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import scene_output
 from swath.prediction.scenes import predict_scenes
@@ -111,7 +114,7 @@ def scored_maps(
 ) -> ScoreTable:  # fmt: skip
     """The scores of all scenes (rows with key, area, image), beside what simple rules reach on the same pixels.
 
-    These are a constant guess, and, for a single task of two classes on the grid of the scene, one threshold on one band.
+    Labels where a scene has zones without a measurement do not count, as they do not in tiles. The rules are a constant guess, and, for a single task of two classes on the grid of the scene, one threshold on one band.
     """
     constants = constant_guesses(record.tiles[record.tiles["side"] == "training"], record.tasks)
     table = ScoreTable(record.tasks, settings, list(notes), constants=constants)
@@ -119,6 +122,16 @@ def scored_maps(
     for about in scenes.to_dict("records"):
         classes = scene_output(output, about["area"], about["key"]).classes
         image = Path(about["image"]) if binary else None
-        found = score_scene(classes, labels[about["key"]], image, record.tasks, settings.block, settings.grid)
+        missing, truth = missing_zones(about, record), labels[about["key"]]
+        found = score_scene(classes, truth, image, record.tasks, settings.block, settings.grid, missing)
         table.add(about["key"], about["area"], found, about)
     return table
+
+
+def missing_zones(about: Row, record: ModelRecord) -> Zones | None:
+    """The zones without a measurement of a scene, a row with its `image`; None where the model knows of none."""
+    if record.missing_zones is None:
+        return None
+    with RasterReader(Path(about["image"]), missing_of(about), bands_of(about)) as reader:
+        order = reader.info.numbers_of(record.bands, f"The model was trained on {', '.join(record.bands)}.")
+        return find_zones(partial(reader.image, bands=order), reader.info.grid.shape, record.missing_zones)

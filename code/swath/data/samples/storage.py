@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from swath.data.tables import Row, bands_of, missing_of, place_of
+from swath.data.zones import zones_of
 from swath.errors import ConfigError
 from swath.files import atomic_write
 from swath.geo.grid import Window
@@ -100,8 +101,9 @@ class Files:
         reader = self._reader(row["image"], missing_of(row), bands_of(row))
         order, place = _order(reader, self.bands), place_of(row)
         inside = window.intersect(Window(0, 0, *place.shape))
-        read = reader.image(inside.within(place), order)
-        return padded(read, inside, window, np.nan)
+        here, zones = inside.within(place), zones_of(row)
+        read = reader.image(here, order)
+        return padded(zones.hide(read, here, np.nan) if zones else read, inside, window, np.nan)
 
     def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
         row = self.rows[tile]
@@ -109,8 +111,9 @@ class Files:
         inside = window.intersect(Window(0, 0, *place.shape))
         reader = self._reader(row["mask"])
         numbers = reader.info.numbers_of_tasks(self.tasks, NAME_TASKS)
-        read = reader.labels(inside.within(place), numbers)
-        return padded(read, inside, window, IGNORE)
+        here, zones = inside.within(place), zones_of(row)
+        read = reader.labels(here, numbers)
+        return padded(zones.hide(read, here, IGNORE) if zones else read, inside, window, IGNORE)
 
     def _reader(self, path: str, missing: tuple[float, ...] = (), bands: tuple[str, ...] | None = None) -> RasterReader:
         key, readers = (path, missing), self._open.readers
@@ -239,8 +242,8 @@ def _require_room(size: int) -> None:
 class Mapped(_Stored):
     """Each tile in a file of `folder`, written when it is first read, mapped from then on.
 
-    A file's name is a digest of what it was made from: path, size and time of the tile's rasters, its window, bands and
-    tasks. So trainings share it, a changed tile gets another one, and files appear whole or not at all, whoever else
+    A file's name is a digest of what it was made from: path, size and time of the tile's rasters, its window, missing
+    zones, bands and tasks. So trainings share it, a changed tile gets another one, and files appear whole or not at all, whoever else
     writes the same ones meanwhile. The folder may be deleted at any time when nothing runs.
     """
 
@@ -255,7 +258,9 @@ class Mapped(_Stored):
         stamps = [[str(path), s.st_size, s.st_mtime_ns] for path in paths for s in [path.stat()]]
         place = place_of(row)
         window = [place.row, place.col, place.height, place.width]
-        made_from = [LAYOUT, stamps, window, list(missing_of(row)), list(files.bands), list(files.tasks)]
+        zones = zones_of(row)
+        runs = zones.runs.tolist() if zones else []
+        made_from = [LAYOUT, stamps, window, list(missing_of(row)), list(files.bands), list(files.tasks), runs]
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
     def _content(self, tile: int) -> NDArray[np.uint8]:

@@ -32,9 +32,11 @@ from swath.data.tables import (
     write_table,
 )
 from swath.data.tiles.quality import skip_reasons
+from swath.data.zones import zones_of
 from swath.files import write_json
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe, read_image
+from swath.geo.zones import Zones
 from swath.labels import IGNORE
 from swath.steps.config import Step
 from swath.steps.job import Report
@@ -106,6 +108,7 @@ class SceneTiles:
     masks: Sequence[Path | None]
     places: Sequence[Window]
     missing: Sequence[tuple[float, ...]]
+    zones: Sequence[Zones | None]
     min_valid_ratio: float
     fingerprints: bool
     target: str | None
@@ -138,7 +141,7 @@ def scene_jobs(
             masks=[root / p if isinstance(p, str) else None for p in group["mask"]], min_valid_ratio=min_valid_ratio,
             places=[place_of(row) for row in group.to_dict("records")],
             missing=[missing_of(row) for row in group.to_dict("records")], fingerprints=fingerprints,
-            target=target,
+            target=target, zones=[zones_of(row) for row in group.to_dict("records")],
         )
         for scene, group in tiles.groupby("scene", sort=True)
     ]  # fmt: skip
@@ -199,9 +202,12 @@ def scene_statistics(job: SceneTiles) -> dict[str, Any]:
 
 def _tile(job: SceneTiles, number: int) -> tuple[dict[str, Any], Moments]:
     place, mask_path = job.places[number], job.masks[number]
-    image = read_image(job.images[number], place, job.missing[number])
+    image, zones = read_image(job.images[number], place, job.missing[number]), job.zones[number]
+    image = zones.hide(image, place, np.nan) if zones else image
     moments = band_moments(image)
     labels = read_target_first(mask_path, place, job.target) if mask_path and job.target else {}
+    if zones:
+        labels = {task: zones.hide(labels_HW[None], place, IGNORE)[0] for task, labels_HW in labels.items()}
     mask = np.stack(list(labels.values())) if labels else None
     row = tile_row(image, mask, moments, job.min_valid_ratio) | class_counts(labels)
     return {"key": job.keys[number]} | row | (fingerprint(image) if job.fingerprints else {}), moments
