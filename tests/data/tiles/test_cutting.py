@@ -214,7 +214,7 @@ def test_c11_a_scene_smaller_than_a_tile_gives_one_padded_tile(
 def test_c12_padding_of_a_scene_without_nodata_is_declared(cut: Callable[..., int], tmp_path: Path) -> None:
     spec = RasterSpec(grid=grid((30, 30)), bands=("a",), dtype="float32")
     write_raster(tmp_path / "scenes" / "x.tif", np.zeros((1, 30, 30)), spec)
-    assert cut(STRIDE) == 0
+    assert cut(STRIDE, missing_zones=None) == 0
     path = next((tmp_path / "tiles").rglob("tile_0_0.tif"))
     assert describe(path).nodata == NODATA
     assert np.isnan(read_image(path)).sum() == 48 * 48 - 900

@@ -144,7 +144,7 @@ def tiles(script: Script, tmp_path: Path) -> Path:
     image[:, :20, :20] = np.nan
     write_image(scenes[2], image, grid((64, 96), (400_000.0, 3_700_000.0)), ("vh", "vv", "mean"))
     paths = {"input_path": tmp_path / "scenes", "masks_path": tmp_path / "masks", "output_path": tmp_path / "tiles"}
-    overrides = {"tiling__size": 32, "tiling__min_overlap": 0, "executor": "serial"}
+    overrides = {"tiling__size": 32, "tiling__min_overlap": 0, "executor": "serial", "missing_zones": None}
     assert script("generate_tiles", "configs/demo/generate_tiles.py", **paths, **overrides) == 0
     return tmp_path / "tiles"
 
