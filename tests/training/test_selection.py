@@ -16,7 +16,9 @@ from torch import Tensor
 from swath.config.overrides import override
 from swath.data.splits.split import ByArea
 from swath.errors import ConfigError
+from swath.scoring.evaluate import evaluate
 from swath.training.config import EarlyStopping, Plateau, TrainingConfig, ValidationConfig
+from swath.training.model_record import read_record, write_record
 from swath.training.selection import Patience, Selection
 from swath.training.trainer import build_training
 from tests.synthetic import PixelNet
@@ -81,6 +83,39 @@ def test_c88_c71_an_evaluation_that_gives_nan_neither_wins_nor_ends_the_training
     assert [math.isnan(value) for value in logged] == [True, True, False, False, False, False, False]
     assert training.best == min(logged[2:])
     assert training.stopped == ""
+
+
+class BestAfterOneEpoch(PixelNet):
+    """A network that answers the opposite from its fifth step on, which its weights tell."""
+
+    def __init__(self, in_channels: int, classes: int) -> None:
+        super().__init__(in_channels, classes)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        if self.training:
+            self.steps += 1
+        found = super().forward(image_BCHW)
+        return -found if not self.training and self.steps > 4 else found
+
+
+@pytest.mark.parametrize("also", [(), (SCORE,)])
+def test_c88_the_best_of_several_kept_weights_is_the_result(tiles: Path, tmp_path: Path, also: tuple[str, ...]) -> None:
+    validation = ValidationConfig(panels=0, metric=LOSS, also=also, top=3, keep_last=True)
+    config = small(tiles, tmp_path / "out", model=partial(BestAfterOneEpoch), validation=validation)
+    training, weights = trained(config)
+    assert training.selection.iterations == {4, 8, 12}
+    assert training.best_iteration == 4
+    assert weights["network.steps"] == 4
+    assert training.validation_loader is not None
+    again = evaluate(training.judged, training.validation_loader, config.tasks, training.losses)
+    assert again.losses["loss"] == training.best
+    write_record(training, tmp_path / "record")
+    names = ("best", LOSS, "last", f"{LOSS}:2", f"{LOSS}:3")
+    records = {name: read_record(tmp_path / "record", name) for name in names}
+    steps = {name: int(record.model.state_dict()["network.steps"]) for name, record in records.items()}
+    assert (steps["best"], steps[LOSS], steps["last"]) == (4, 4, 12)
+    assert {steps[f"{LOSS}:2"], steps[f"{LOSS}:3"]} == {8, 12}
 
 
 def test_c88_weights_asked_for_beside_none_are_refused(tiles: Path, tmp_path: Path) -> None:
