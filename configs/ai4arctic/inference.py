@@ -3,7 +3,7 @@
 mlflow run . -e inference --env-manager local -P config_path=configs/ai4arctic/inference.py -P run_id=<id>
 
 test/combined is the challenge's score on the pixels of the scenes, official/combined on its own pixels of 80 m. Without
-the charts of the test scenes: -P labels_path=None
+the charts of the test scenes: -P labels_path=None -P also_score={}
 """
 
 from swath.challenges.ai4arctic.tasks import AUTOICE

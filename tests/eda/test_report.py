@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from swath.config import load
 from swath.data.running_statistics import band_moments
-from swath.data.samples.tile_tables import read_tiles
+from swath.data.samples.tile_tables import read_tiles, tiles_from_folders
 from swath.data.tables import SCENES, TILE_STATS, read_table, scene_row, write_table
 from swath.data.tiles.quality import skip_reasons, tile_flags
 from swath.data.tiles.statistics import tile_row
@@ -189,6 +189,21 @@ def test_c23_all_pixels_drawn_are_those_of_the_scenes_each_once(tiles: Path, dat
         if name == "anywhere":
             np.testing.assert_allclose(sample.correlation, np.corrcoef(expected), rtol=1e-9)
     assert sample.units == dict.fromkeys(BANDS, "dB")
+
+
+def test_c23_pixels_of_the_target_are_those_of_the_first_task_by_name(tmp_path: Path) -> None:
+    rare, common = np.zeros((20, 20), np.uint8), np.ones((20, 20), np.uint8)
+    rare[:2] = 1
+    bands = np.where(rare, 7.0, 1.0).astype(np.float32)
+    for key, order in (("a", ("rare", "common")), ("b", ("common", "rare"))):
+        write_image(tmp_path / "i" / f"{key}.tif", bands[None], grid((20, 20)), ("height",))
+        labels = np.stack([{"rare": rare, "common": common}[task] for task in order])
+        write_mask(tmp_path / "m" / f"{key}.tif", labels, grid((20, 20)), order)
+    table = tiles_from_folders(tmp_path / "i", tmp_path / "m")
+    table = table.assign(no_data=False, has_target=True, target_pct=10.0, valid_ratio=1.0)
+    sample = draw_pixels(table, tmp_path, (), 10, 10**6, seed=0)
+    assert sample.target["height"].tolist() == [7.0] * 80
+    assert sample.background["height"].tolist() == [1.0] * 720
 
 
 def test_c23_draws_follow_the_seed_and_open_no_more_tiles_than_asked(

@@ -17,7 +17,7 @@ from swath.errors import RasterError
 from swath.geo import mosaic
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterSpec
-from swath.geo.mosaic import aggregate, common_grid, decide, mean_probability, merge_tiles
+from swath.geo.mosaic import Overlap, aggregate, common_grid, decide, mean_probability, merge_tiles
 from swath.geo.raster import describe, read_image, read_labels, write_raster
 from swath.geo.windows import ConstantSize, ConstantStride, windows
 from swath.labels import IGNORE
@@ -101,6 +101,22 @@ def test_c97_class_tiles_stay_classes_and_gaps_are_nodata(tmp_path: Path) -> Non
     info = describe(tmp_path / "out" / "scene.tif")
     assert (info.dtype, info.nodata) == ("uint8", IGNORE)
     assert np.array_equal(read_labels(info.path)[0], mask)
+
+
+@pytest.mark.parametrize("overlap", ["last", "max", "mean"])
+def test_c97_bands_of_tiles_are_found_by_name(tmp_path: Path, overlap: Overlap) -> None:
+    place, left, right = grid((16, 32)), Window(0, 0, 16, 16), Window(0, 16, 16, 16)
+    names = ("ice", "water")
+    for kind, write in (("soft", write_image), ("classes", write_mask)):
+        values = np.stack([np.full((16, 32), 1), np.full((16, 32), 2)]).astype(np.uint8)
+        first = write(tmp_path / kind / "a.tif", values[:, *left.slices], place.at(left), names)
+        second = write(tmp_path / kind / "b.tif", values[::-1, *right.slices], place.at(right), names[::-1])
+        merge_tiles([first, second], place, tmp_path / f"{kind}.tif", overlap)
+        assert describe(tmp_path / f"{kind}.tif").bands == names
+        np.testing.assert_array_equal(read_image(tmp_path / f"{kind}.tif"), values)
+    other = write_mask(tmp_path / "c.tif", values[:, *right.slices], place.at(right), ("ice", "land"))
+    with pytest.raises(RasterError, match=r"c\.tif: no band water; it has ice, land\. Merge tiles of one kind"):
+        merge_tiles([first, other], place, tmp_path / "other.tif", overlap)
 
 
 def test_c97_a_tile_off_the_scenes_pixels_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from sklearn import metrics as sk
 
 from swath.errors import ConfigError
 from swath.scoring import bootstrap as module
-from swath.scoring.bootstrap import MINIMUM_UNITS, intervals, paired_differences, resampled_sums
+from swath.scoring.bootstrap import (
+    MEASURED_COVERAGE,
+    MINIMUM_UNITS,
+    interval_mark,
+    interval_notes,
+    intervals,
+    measured_coverage,
+    paired_differences,
+    resampled_sums,
+)
 from swath.scoring.metrics import score_arrays, scores
 
 CLASSES = ("background", "water")
@@ -57,6 +66,28 @@ def test_c74_about_95_in_100_intervals_hold_the_truth() -> None:
     assert 0.90 <= held <= 0.98
     narrow = [intervals(tiles(40, rng), CLASSES, 0.5, resamples=400, seed=i)["iou_fg"] for i in range(400)]
     assert 0.42 <= np.mean([low <= truth <= high for low, high in narrow]) <= 0.58
+
+
+@pytest.mark.parametrize("units", [6, 16])
+def test_c123_the_coverage_that_reports_state_is_what_a_simulation_finds(units: int) -> None:
+    rng = np.random.default_rng(12)
+    truth = iou(tiles(300_000, rng).sum(0))
+    found = [intervals(tiles(units, rng), CLASSES, resamples=200, seed=i)["iou_fg"] for i in range(1000)]
+    held = np.mean([low <= truth <= high for low, high in found])
+    assert held == pytest.approx(MEASURED_COVERAGE[units], abs=0.03)
+    assert held < 0.94
+
+
+def test_c123_what_is_said_of_intervals_follows_their_units() -> None:
+    assert [interval_mark(units) for units in (5, 19, 20, 500)] == ["*", "*", "", ""]
+    assert measured_coverage(7) == "in simulation 86% of 95% intervals over 6 units hold the truth"
+    assert measured_coverage(1000).startswith("in simulation 94% of 95% intervals over 160 units")
+    assert interval_notes(0.95, [3, 4]) == []
+    assert interval_notes(0.9, [25, 50]) == [
+        "[90% bootstrap intervals over 25 units or more], in simulation 91% of 95% intervals over 20 units hold the truth"
+    ]
+    (_, few) = interval_notes(0.95, [4, 8, 50])
+    assert few.startswith("* over fewer than 20 units, and too narrow: ")
 
 
 def test_c74_pixels_of_a_tile_are_not_independent_draws() -> None:

@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 
 from swath.errors import CatalogError
 from swath.nn.model import Classification
-from swath.scoring.bootstrap import intervals
+from swath.scoring.bootstrap import FEW_UNITS, intervals
 from swath.scoring.breakdown import by_condition, condition_labels, summary
 from swath.scoring.comparison import compare, comparison_text
 from swath.scoring.config import ScoringConfig
@@ -162,6 +162,15 @@ def test_c74_comparison_of_two_runs_tells_a_gain_from_chance() -> None:
     assert "ice iou_fg" in text
     assert "not clear" not in text
     assert "not clear" in comparison_text(compare(rows, rows, TASKS))
+
+
+def test_c123_a_comparison_over_few_units_is_marked() -> None:
+    rows, _ = units()
+    for count in (8, FEW_UNITS):
+        some = rows[rows["key"].isin(sorted(set(rows["key"]))[:count])]
+        text = comparison_text(compare(some, some, TASKS))
+        assert (f"+0.000]* over {count} " in text) == (count < FEW_UNITS)
+        assert (text.splitlines()[-1].startswith("* over fewer than 20 units, and too narrow")) == (count < FEW_UNITS)
 
 
 def test_c74_runs_on_other_units_or_other_labels_are_not_compared() -> None:

@@ -111,7 +111,9 @@ def evaluation(count: int) -> tuple[Evaluation, gpd.GeoDataFrame]:
         scene = f"s1a_area{i % 2}_ASC_2020010{i % 2 + 1}"
         key = f"{scene}/tile_{i}_0"
         matrices = {"ice": rng.integers(0, 50, (3, 3)), "floe": rng.integers(0, 50, (2, 2))}
-        units[key] = Unit(matrices, 100.0, {"loss": 300.0 + i, "loss_ice": 100.0 + i, "loss_floe": 200.0})
+        pixels = {task: matrix.sum() for task, matrix in matrices.items()}
+        losses = {"ice": {"loss_ice": (1 + i / 100) * pixels["ice"]}, "floe": {"loss_floe": 2.0 * pixels["floe"]}}
+        units[key] = Unit(matrices, losses)
         core = {"core_row": 0, "core_col": 0, "core_height": 30, "core_width": 20}
         place = {"row": 0, "col": 0, "height": 32, "width": 32} | core
         about = {

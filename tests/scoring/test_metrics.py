@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from swath.labels import IGNORE
 from swath.nn.losses.overlap import Dice
-from swath.nn.losses.pixel import CrossEntropy, TaskLosses
+from swath.nn.losses.pixel import CrossEntropy, TaskLosses, WeightedSum
 from swath.nn.model import Classification, SegmentationModel
 from swath.nn.preprocess.channels import Bands, Fill, Preprocess
 from swath.nn.preprocess.normalise import ZScore
@@ -240,17 +241,76 @@ def test_c79_c82_counts_by_tile_are_those_of_the_tile_alone_and_sum_to_the_whole
         alone = evaluate(model, DataLoader([sample], 1), tasks, overlap_losses())  # type: ignore[arg-type]
         unit = whole.units[sample["key"]]  # type: ignore[index]
         np.testing.assert_array_equal(unit.matrices["water"], alone.matrices["water"])
-        assert unit.pixels == alone.matrices["water"].sum()
-        if unit.pixels:
-            assert unit.mean_losses == pytest.approx(alone.losses, rel=1e-5)
+        if unit.matrices["water"].any():
+            assert unit.mean_losses == pytest.approx({"loss_water": alone.losses["loss_water"]}, rel=1e-5)
+            assert alone.losses["loss"] == alone.losses["loss_water"]
         else:
-            assert unit.mean_losses == {}
+            assert unit.mean_losses == alone.losses == {}
     np.testing.assert_array_equal(sum(u.matrices["water"] for u in whole.units.values()), whole.matrices["water"])
-    pixels = sum(u.pixels for u in whole.units.values())
-    assert whole.losses["loss"] == pytest.approx(sum(u.losses["loss"] for u in whole.units.values()) / pixels)
+    pixels = whole.matrices["water"].sum()
+    together = sum(u.losses["water"]["loss_water"] for u in whole.units.values())
+    assert whole.losses["loss"] == pytest.approx(together / pixels)
     table = whole.metrics("validation", tasks)
     stack = np.stack([u.matrices["water"] for u in whole.units.values()])
     assert table["validation/iou_fg_tile_mean"] == tile_means(stack)["iou_fg_tile_mean"]
+
+
+TWO_TASKS = {"ice": Classification(), "floe": Classification()}
+
+
+def two_task_samples() -> list[dict[str, object]]:
+    """Samples of which the even ones have few labels of `ice` and many of `floe`, the odd ones the other way round."""
+    out: list[dict[str, object]] = []
+    for i in range(6):
+        ignored = (0.9, 0.1) if i % 2 == 0 else (0.1, 0.9)
+        target = {
+            task: labels((12, 10), 2, ignored=share, seed=10 * i + n)
+            for n, (task, share) in enumerate(zip(("ice", "floe"), ignored, strict=True))
+        }
+        image = torch.randn(2, 12, 10, generator=torch.Generator().manual_seed(i))
+        out.append({"image": image, "target": target, "key": f"tile {i % 4}"})
+    return out
+
+
+def two_task_losses() -> TaskLosses:
+    both = WeightedSum({"ce": partial(CrossEntropy), "dice": partial(Dice)})
+    return TaskLosses({"ice": CrossEntropy(), "floe": both}, {"ice": 2.0, "floe": 0.5})
+
+
+def two_task_segmenter() -> SegmentationModel:
+    torch.manual_seed(4)
+    preprocess = Preprocess(Bands(("vh", "vv")), Fill(2), ZScore(2, 0.0, 1.0))
+    return SegmentationModel(preprocess, PixelNet(2, 4), TWO_TASKS)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_c60_c79_a_task_s_loss_is_the_mean_over_its_own_labels(batch: int) -> None:
+    data, model = two_task_samples(), two_task_segmenter()
+    found = evaluate(model, DataLoader(data, batch), TWO_TASKS, two_task_losses())  # type: ignore[arg-type]
+    sums = {task: np.zeros(2) for task in TWO_TASKS}
+    for sample in data:
+        with torch.no_grad():
+            logits = model(sample["image"][None])  # type: ignore[index]
+        for task in TWO_TASKS:
+            target = sample["target"][task]  # type: ignore[index]
+            valid = target != IGNORE
+            entropy = -logits[task][0].log_softmax(0).gather(0, torch.where(valid, target, 0).long()[None])[0]
+            sums[task] += float(entropy[valid].sum()), int(valid.sum())
+    means = {task: total / pixels for task, (total, pixels) in sums.items()}
+    assert found.losses["loss_ice"] == pytest.approx(means["ice"], rel=1e-5)
+    assert found.losses["loss_floe_ce"] == pytest.approx(means["floe"], rel=1e-5)
+    assert found.losses["loss"] == pytest.approx(2 * means["ice"] + 0.5 * found.losses["loss_floe"], rel=1e-5)
+
+
+def test_c60_c79_a_task_s_loss_does_not_change_with_the_labels_of_another() -> None:
+    model = two_task_segmenter()
+    plain = evaluate(model, DataLoader(two_task_samples(), 3), TWO_TASKS, two_task_losses())  # type: ignore[arg-type]
+    without = two_task_samples()
+    for sample in without:
+        sample["target"]["floe"].fill_(IGNORE)  # type: ignore[index]
+    found = evaluate(model, DataLoader(without, 3), TWO_TASKS, two_task_losses())  # type: ignore[arg-type]
+    assert found.losses["loss_ice"] == pytest.approx(plain.losses["loss_ice"], rel=1e-6)
+    assert found.losses == {"loss": 2 * found.losses["loss_ice"], "loss_ice": found.losses["loss_ice"]}
 
 
 def test_c79_parts_of_a_tile_are_counted_together() -> None:

@@ -29,7 +29,7 @@ from swath.scoring.evaluate import Evaluation, Unit
 from swath.scoring.held_out import HeldOutCheck, require_held_out
 from swath.scoring.metrics import scores
 from swath.scoring.pairs import pair_predictions
-from swath.scoring.report import ScoreReport
+from swath.scoring.report import ScoreReport, interval_text, iou_bar
 from swath.scoring.scenes import SceneScore, score_scene
 from swath.scoring.table import ScoreTable
 from tests.conftest import Script
@@ -62,6 +62,27 @@ def test_c74_best_threshold_of_a_scene_separates_what_a_threshold_can(tmp_path: 
     assert iou == 1.0
     assert rule.startswith("vh <")
     assert found.matrices["water"][0, 1] == found.matrices["water"][1, 0] == 0
+
+
+def test_c74_the_best_threshold_is_searched_on_the_task_s_own_labels_wherever_they_stand(tmp_path: Path) -> None:
+    place, truth = grid((60, 50)), blobs((60, 50), seed=3)
+    image = np.where(truth, 0.001, 0.1).astype(np.float32)[None]
+    mask = write_mask(tmp_path / "truth.tif", np.stack([blobs((60, 50), seed=4), truth]), place, ("ice", "water"))
+    found = score_scene(mask, mask, write_image(tmp_path / "image.tif", image, place, ("vh",)), WATER)
+    assert best_band_threshold(found.histograms)[0] == 1.0
+
+
+def test_c60_maps_and_labels_meet_by_the_names_of_tasks(tmp_path: Path) -> None:
+    place, one, two = grid((30, 30)), blobs((30, 30), seed=1), blobs((30, 30), seed=2)
+    tasks = {"SIC": Classification(), "SOD": Classification()}
+    guess = write_mask(tmp_path / "guess.tif", np.stack([one, two]), place, ("SIC", "SOD"))
+    truth = write_mask(tmp_path / "truth.tif", np.stack([two, one]), place, ("SOD", "SIC"))
+    for matrix in score_scene(guess, truth, None, tasks).matrices.values():
+        assert matrix[0, 1] == matrix[1, 0] == 0
+    lone = write_mask(tmp_path / "lone.tif", one, place, ("SIC",))
+    with pytest.raises(RasterError, match=r"lone\.tif: no band SOD; it has SIC"):
+        score_scene(guess, lone, None, tasks)
+    assert score_scene(lone, lone, None, {"ice": Classification()}).matrices["ice"].trace() == 900
 
 
 def test_c78_scores_on_two_grids_are_refused(tmp_path: Path) -> None:
@@ -141,11 +162,34 @@ def test_c74_the_report_shows_intervals_and_says_what_was_drawn() -> None:
         **{name.removeprefix("test/"): value for name, value in found.items()}
     )
     assert re.search(r"water, all +" + re.escape(shown), text)
-    assert "95% intervals], percentiles of 300 resamples of 36 blocks of 3 scenes, so they speak about these" in text
+    said = (
+        "[95% bootstrap intervals over 36 blocks of 3 scenes], percentiles of 300 resamples; in simulation 93% of 95% "
+    )
+    assert f"{said}intervals over 30 units hold the truth; they speak about these scenes only\n" in text
     assert "33 of 36 counted, 3 with neither true nor predicted foreground left out" in text
     many = ScoreReport(filled(12)).text()
-    assert "300 resamples of 12 scenes\n" in many
+    assert (
+        "intervals over 12 scenes], percentiles of 300 resamples; in simulation 90% of 95% intervals over 12 units"
+        in many
+    )
     assert "no intervals, 2 scenes are too few" in ScoreReport(filled(2, scenes_needed=2)).text()
+
+
+def test_c123_intervals_over_few_units_are_marked_wherever_they_are_shown() -> None:
+    few, note = (
+        ScoreReport(filled(12)),
+        "* over fewer than 20 units, and too narrow: the share of 95% intervals that hold the truth in",
+    )
+    assert re.search(r"water, all +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]\* ", few.text())
+    assert f"{note} simulation is 86% over 6, 89% over 10, 91% over 16, 93% over 40 units\n" in few.text()
+    (row,) = few.frame[few.frame["of"] == "all"].to_dict("records")
+    assert iou_bar("all", row).note == "12 scenes*"
+    whole = filled().frame().query("of == 'all'").iloc[0]
+    assert whole["units"] == 36
+    assert interval_text(whole, "iou_fg").endswith("] ")
+    assert iou_bar("all", whole).note == "36 blocks"
+    none = filled(2, scenes_needed=2)
+    assert interval_text(none.frame().iloc[0], "iou_fg").endswith(" " * 16)
 
 
 def test_c82_the_report_breaks_scores_down_by_the_wanted_conditions() -> None:
@@ -194,7 +238,7 @@ def test_c82_tiles_of_an_evaluation_make_the_same_report(tmp_path: Path) -> None
     assert tiles.metrics("validation") == {
         name.replace("test/", "validation/"): pytest.approx(value) for name, value in scenes.metrics("test").items()
     }
-    assert "of 36 tiles of 3 scenes" in ScoreReport(tiles).text()
+    assert "over 36 tiles of 3 scenes]" in ScoreReport(tiles).text()
 
 
 def test_c74_the_threshold_is_on_bands_that_all_scenes_have() -> None:

@@ -128,7 +128,9 @@ def test_c83_areas_judged_by_models_that_have_not_seen_them(
     assert set(table["name"]) == {"all", "north", "south"}
     everything = table[(table["of"] == "all") & (table["variant"] == "base, plain")].iloc[0]
     assert everything["iou_fg_low"] <= everything["iou_fg"] <= everything["iou_fg_high"]
-    assert "base, d4 against base, plain:" in (tmp_path / "out" / "cross_validation.txt").read_text()
+    text = (tmp_path / "out" / "cross_validation.txt").read_text()
+    assert "base, d4 against base, plain:" in text
+    assert f"[95% bootstrap intervals over {everything['units']} units or more], in simulation" in text
 
     client = mlflow.MlflowClient()
     parents = client.search_runs(

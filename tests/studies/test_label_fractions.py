@@ -137,6 +137,9 @@ def test_c104_scores_of_several_seeds_are_those_of_all_their_pixels() -> None:
     assert row["score"] == pytest.approx(hit / (hit + false + missed))
     assert row["score_low"] < row["score"] < row["score_high"]
     assert (row["tiles"], row["scenes"], row["seeds"]) == (1, 1, 3)
+    assert (row["units"], row["unit"]) == (12, "scenes")
+    assert "[95% bootstrap intervals over 12 units or more], in simulation 90%" in results.text()
+    assert f", {row['score_high']:.3f}]*" in results.text()
     assert results.picture().ndim == 3
     with pytest.raises(CatalogError, match="not judged by the same tiles"):
         pooled([tables[0], units([[1, 2, 3, 4]] * 12, [f"u{i}" for i in range(12)])])

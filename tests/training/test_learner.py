@@ -22,6 +22,7 @@ from swath.nn.model import Classification, build_model
 from swath.training.learner import Learner, fused
 from swath.training.loop import Reports
 from swath.training.loss_log import LossLog
+from swath.training.schedules import Constant
 from swath.training.trainer import build_training
 from tests.synthetic import PixelNet, TinyNet, echoes, labels
 from tests.trainings import killed_at, losses, quiet, same, small, trained
@@ -137,6 +138,58 @@ def test_c67_optimisers_are_fused_on_gpus_unless_the_config_chooses() -> None:
     assert fused(partial(adam, lr=0.1), cpu) == {}
     assert fused(partial(adam, foreach=True), gpu) == fused(partial(adam, fused=False), gpu) == {}
     assert fused(partial(torch.optim.Rprop), gpu) == {}
+
+
+def first_step(tiles: Path, output: Path, **changes: object) -> tuple[dict[str, torch.Tensor], Learner]:
+    """How a training's first step moves each weight, under plain gradient descent."""
+    training = build_training(small(tiles, output, model=partial(PixelNet), **changes), quiet())
+    learner = training.learner
+    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    learner.step(next(iter(training.batches.training_loader(0))), 1)
+    return {name: p.detach() - before[name] for name, p in learner.model.named_parameters()}, learner
+
+
+def length(change: dict[str, torch.Tensor]) -> float:
+    return float(torch.cat([c.flatten() for c in change.values()]).norm())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_c69_gradients_are_clipped_to_the_norm_and_keep_their_direction(
+    tiles: Path, tmp_path: Path, precision: str
+) -> None:
+    plain = {"precision": precision, "optimizer": partial(torch.optim.SGD, lr=1.0), "schedule": partial(Constant)}
+    free, _ = first_step(tiles, tmp_path, **plain)
+    norm = length(free)
+    clipped, _ = first_step(tiles, tmp_path, **plain, clip_norm=0.25 * norm)
+    assert length(clipped) == pytest.approx(0.25 * norm, rel=1e-3)
+    for name, change in free.items():
+        torch.testing.assert_close(clipped[name], 0.25 * change, rtol=1e-3, atol=1e-6)
+    untouched, _ = first_step(tiles, tmp_path, **plain, clip_norm=4 * norm)
+    for name, change in free.items():
+        torch.testing.assert_close(untouched[name], change)
+
+
+def test_c69_fp16_scales_losses_so_that_small_gradients_reach_the_weights(tiles: Path, tmp_path: Path) -> None:
+    """The loss is weighted so low that its gradients are 0 in half precision unless it is scaled on the way."""
+    faint = Classification(weight=1e-6)
+    plain = {"optimizer": partial(torch.optim.SGD, lr=1e6), "schedule": partial(Constant), "tasks": {"water": faint}}
+    expected, _ = first_step(tiles, tmp_path, **plain)
+    found, learner = first_step(tiles, tmp_path, **plain, precision="fp16")
+    assert length(expected) > 0.01
+    for name, change in expected.items():
+        torch.testing.assert_close(found[name], change, rtol=0.05, atol=0.02 * length(expected))
+    assert learner.state()["scaler"]["scale"] == 2.0**16
+
+
+def test_c69_a_step_whose_scaled_gradients_overflow_is_left_out_and_the_scale_is_halved(
+    tiles: Path, tmp_path: Path
+) -> None:
+    huge = Classification(weight=1e6)
+    found, learner = first_step(
+        tiles, tmp_path, tasks={"water": huge}, optimizer=partial(torch.optim.SGD, lr=1e-6), precision="fp16"
+    )
+    assert length(found) == 0
+    assert learner.state()["scaler"]["scale"] == 2.0**15
 
 
 def test_c69_pixel_by_pixel_in_memory_is_the_same_training(tiles: Path, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from swath.data.tables import bands_of, mask_of, missing_of, place_of
+from swath.data.zones import zones_of
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe
 from swath.labels import IGNORE
@@ -24,7 +26,7 @@ class PixelSample:
 
     `anywhere`: pixels of tiles drawn from all. `background`: those of them whose label is 0, or all of them where no
     tile has labels. `target`: pixels with a label above 0, of tiles drawn from those with target. Labels are those of
-    the first task.
+    the first task of the first tile's mask.
     """
 
     units: dict[str, str]
@@ -49,10 +51,10 @@ def draw_pixels(
     rng = np.random.default_rng(seed)
     usable = tiles[~tiles["no_data"]]
     bands = bands_of(tiles.iloc[0].to_dict()) or describe(root / tiles["image"].iloc[0]).bands
-    values, labels = _pixels(_drawn(usable, tile_count, rng), root, bands, pixel_count, rng, only_target=False)
-    on_target, _ = _pixels(
-        _drawn(usable[usable["has_target"]], tile_count, rng), root, bands, pixel_count, rng, only_target=True
-    )
+    source = _Tiles(root, bands, _first_task(tiles, root))
+    values, labels = _pixels(_drawn(usable, tile_count, rng), source, pixel_count, rng, only_target=False)
+    with_target = _drawn(usable[usable["has_target"]], tile_count, rng)
+    on_target, _ = _pixels(with_target, source, pixel_count, rng, only_target=True)
     anywhere, target = (pd.DataFrame(v, columns=list(bands), dtype=float) for v in (values, on_target))
     units = {band: "dB" if _is_linear(anywhere[band], target[band], decibel) else "" for band in bands}
     for frame in (anywhere, target):
@@ -61,6 +63,19 @@ def draw_pixels(
                 frame[band] = 10 * np.log10(frame[band].where(frame[band] > 0))
     background = anywhere[labels == 0] if (labels != IGNORE).any() else anywhere
     return PixelSample(units, anywhere, background, target)
+
+
+class _Tiles(NamedTuple):
+    """What is read of tiles: bands and the target's task, by name in every file."""
+
+    root: Path
+    bands: Sequence[str]
+    task: str | None
+
+
+def _first_task(tiles: pd.DataFrame, root: Path) -> str | None:
+    masks = [path for path in tiles["mask"] if isinstance(path, str)]
+    return describe(root / masks[0]).bands[0] if masks else None
 
 
 def _is_linear(anywhere: pd.Series, target: pd.Series, decibel: Sequence[str]) -> bool:
@@ -73,14 +88,14 @@ def _drawn(tiles: pd.DataFrame, count: int, rng: np.random.Generator) -> pd.Data
 
 
 def _pixels(
-    tiles: pd.DataFrame, root: Path, bands: Sequence[str], count: int, rng: np.random.Generator, only_target: bool
+    tiles: pd.DataFrame, source: _Tiles, count: int, rng: np.random.Generator, only_target: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """(values (N, bands), labels (N,)): about `count` pixels of the tiles, each with the same chance."""
     shares = tiles["target_pct"].fillna(0) / 100 if only_target else tiles["valid_ratio"]
     height, width = ("core_height", "core_width") if _have_cores(tiles) else ("height", "width")
     rate = min(1.0, count / max(1.0, float((tiles[height] * tiles[width] * shares).sum())))
-    values, labels = [np.empty((0, len(bands)), np.float32)], [np.empty(0, np.uint8)]
-    for image_CHW, labels_HW in _cores(tiles, root, bands):
+    values, labels = [np.empty((0, len(source.bands)), np.float32)], [np.empty(0, np.uint8)]
+    for image_CHW, labels_HW in _cores(tiles, source):
         wanted = np.isfinite(image_CHW).any(axis=0) & (rng.random(labels_HW.shape) < rate)
         if only_target:
             wanted &= (labels_HW > 0) & (labels_HW != IGNORE)
@@ -89,21 +104,23 @@ def _pixels(
     return np.concatenate(values), np.concatenate(labels)
 
 
-def _cores(
-    tiles: pd.DataFrame, root: Path, bands: Sequence[str]
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+def _cores(tiles: pd.DataFrame, source: _Tiles) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
     """Image and labels of the part of each tile that no other tile of its scene holds; all of it without cores."""
     for row in tiles.to_dict("records"):
         whole = Window(row["row"], row["col"], row["height"], row["width"])
         window = (Window(*(row[c] for c in CORE)) if _have_cores(tiles) else whole).relative_to(whole)
         window = window.within(place_of(row))
-        with RasterReader(root / row["image"], missing_of(row), bands_of(row)) as reader:
-            image = reader.image(window, reader.info.numbers_of(bands, "Cut it from like scenes."))
+        with RasterReader(source.root / row["image"], missing_of(row), bands_of(row)) as reader:
+            image = reader.image(window, reader.info.numbers_of(source.bands, "Cut it from like scenes."))
         labels = np.full(window.shape, IGNORE, np.uint8)
         mask = mask_of(row)
-        if mask is not None:
-            with RasterReader(root / mask) as reader:
-                labels = reader.labels(window)[0]
+        if mask is not None and source.task:
+            with RasterReader(source.root / mask) as reader:
+                number = reader.info.numbers_of_tasks([source.task], "Give all masks the same tasks.")
+                labels = reader.labels(window, number)[0]
+        zones = zones_of(row)
+        if zones:
+            image, labels = zones.hide(image, window, np.nan), zones.hide(labels[None], window, IGNORE)[0]
         yield image, labels
 
 

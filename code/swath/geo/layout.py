@@ -10,6 +10,9 @@ from typing import Any, Literal
 from swath.errors import RasterError
 from swath.geo.grid import Grid
 
+UNNAMED = "band_{}"
+"""Name of a band that has no description, by its number from 1."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RasterInfo:
@@ -46,6 +49,16 @@ class RasterInfo:
         if task is None or len(self.bands) == 1:
             return 0
         return self.numbers_of([task], remedy)[0] - 1
+
+    def numbers_of_tasks(self, tasks: Sequence[str], remedy: str) -> list[int]:
+        """Numbers of the tasks' bands, counted from 1. A single band without a name serves a single task of any name.
+
+        Raises RasterError, which ends with `remedy`, for a task that no band is named by.
+        """
+        has_no_names = self.bands == (UNNAMED.format(1),)
+        if has_no_names and len(tasks) == 1:
+            return [1]
+        return self.numbers_of(tasks, remedy)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,8 @@ def merge_tiles(
     """Write the tiles of one scene as one raster on `grid`: padding is dropped, places without a tile are nodata.
 
     `overlap` says what happens where tiles overlap: the ``last`` in the given order wins (as gdal_merge does), the
-    ``max``, or the ``mean``. Tiles lie on the pixels of `grid`; RasterError names the one that does not. `windows` are
+    ``max``, or the ``mean``. Tiles lie on the pixels of `grid`; RasterError names the one that does not, or that lacks a band
+    of the first one: bands are found by name. `windows` are
     where they lie, if that is known: their headers need not be read for it first, which takes as long as their pixels.
     """
     first = describe(tiles[0])
@@ -53,7 +54,7 @@ def merge_tiles(
     pixels = STRIP_PIXELS * (4 if spec.dtype == "uint8" and overlap == "last" else 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool, RasterWriter(output, spec) as writer:
         places = windows or pool.map(lambda path: _place(describe(path), grid), tiles)
-        placed = [_Tile(path, window, grid) for path, window in zip(tiles, places, strict=True)]
+        placed = [_Tile(path, window, grid, spec.bands) for path, window in zip(tiles, places, strict=True)]
         for strip in strips(grid.shape, pixels):
             here = [tile for tile in placed if not tile.window.intersect(strip).is_empty]
             merge = _last if overlap == "last" else partial(_combined, overlap=overlap)
@@ -65,8 +66,8 @@ def merge_tiles(
 class _Tile:
     """A tile and its window of the scene; opened once, for as long as strips need its rows, and by one thread at a time."""
 
-    def __init__(self, path: Path, window: Window, grid: Grid) -> None:
-        self.path, self.window, self.grid = path, window, grid
+    def __init__(self, path: Path, window: Window, grid: Grid, bands: Sequence[str]) -> None:
+        self.path, self.window, self.grid, self.bands = path, window, grid, bands
         self._reader: RasterReader | None = None
 
     def _opened(self) -> RasterReader:
@@ -81,12 +82,13 @@ class _Tile:
     def part(self, strip: Window, labels: bool) -> tuple[Index, NDArray[Any], NDArray[np.bool_]]:
         """What a strip sees of it: the place in an array of the strip, values, and which of them are no nodata."""
         reader = self._opened()
+        order = reader.info.numbers_of(self.bands, "Merge tiles of one kind.")
         part = self.window.intersect(strip)
         at = (slice(None), *part.relative_to(strip).slices)
         if not labels:
-            image = reader.image(part.relative_to(self.window))
+            image = reader.image(part.relative_to(self.window), order)
             return at, image, ~np.isnan(image)
-        values, nodata = reader.labels(part.relative_to(self.window)), reader.info.nodata
+        values, nodata = reader.labels(part.relative_to(self.window), order), reader.info.nodata
         return at, values, np.ones(values.shape, np.bool_) if nodata is None else values != nodata
 
     def leave(self, strip: Window) -> None:

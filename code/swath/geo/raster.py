@@ -28,7 +28,7 @@ from swath.errors import RasterError
 from swath.files import atomic_write, files_below, unwritable
 from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Grid, Window
-from swath.geo.layout import RasterInfo, RasterSpec
+from swath.geo.layout import UNNAMED, RasterInfo, RasterSpec
 from swath.labels import IGNORE
 
 Pixel = TypeVar("Pixel", np.float32, np.uint8)
@@ -67,7 +67,7 @@ def _unreadable(path: Path, error: BaseException) -> RasterError:
 
 
 def _info(dataset: Any, path: Path) -> RasterInfo:
-    names = tuple(text or f"band_{i}" for i, text in enumerate(dataset.descriptions, start=1))
+    names = tuple(text or UNNAMED.format(i) for i, text in enumerate(dataset.descriptions, start=1))
     grid = Grid(dataset.crs, dataset.transform, (dataset.height, dataset.width))
     return RasterInfo(
         path=path, grid=grid, bands=names, dtype=dataset.dtypes[0], nodata=dataset.nodata, tags=dataset.tags()
@@ -136,16 +136,20 @@ class RasterReader:
         np.copyto(image, np.float32(np.nan), where=gaps)
         return image
 
-    def labels(self, window: Window | None = None) -> NDArray[np.uint8]:
-        """uint8 (bands, height, width); 255 outside the raster. Raises RasterError when the file is not uint8."""
+    def labels(self, window: Window | None = None, bands: Sequence[int] | None = None) -> NDArray[np.uint8]:
+        """uint8 (bands, height, width); 255 outside the raster. `bands` from 1; None: all, in the file's order.
+
+        Raises RasterError when the file is not uint8.
+        """
         if self.info.dtype != "uint8":
             raise RasterError(f"{self.path}: labels must be uint8, found {self.info.dtype}. Make it with `rasterize`.")
         window = window or self.info.grid.window
         inside = window.intersect(self.info.grid.window)
         if inside.is_empty:
-            return np.full((len(self.info.bands), *window.shape), IGNORE, np.uint8)
+            return np.full((len(bands or self.info.bands), *window.shape), IGNORE, np.uint8)
         with self._guard():
-            return padded(self._open().read(window=_window(inside)), inside, window, IGNORE)
+            data = self._open().read(list(bands) if bands else None, window=_window(inside))
+        return padded(data, inside, window, IGNORE)
 
     def close(self) -> None:
         if self._dataset is not None and self._owner == os.getpid():

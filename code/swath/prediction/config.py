@@ -43,8 +43,8 @@ class InferenceConfig:
     score_prefix: str = "test"
     """Scores are logged as <score_prefix>/iou_water and so on."""
     also_score: dict[str, InputPath] = field(default_factory=dict)
-    """Other labels of the same scenes, such as finer ones: name to folder. The maps are brought to their grid, scores
-    logged as <name>/iou_water, reports written to <output_path>/<name>."""
+    """Other labels of the same scenes, such as finer ones, beside those of `labels_path`: name to folder. The maps are
+    brought to their grid, scores logged as <name>/iou_water, reports written to <output_path>/<name>."""
     allow_selection_set: bool = False
     """Score scenes that the training selected its weights on; the run is then marked as such."""
     allow_leaks: bool | tuple[LeakKind, ...] = False

@@ -22,6 +22,7 @@ from swath.files import remove_partial
 from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, RasterWriter, describe
+from swath.geo.zones import MissingZones, without_zones
 from swath.nn.model import Task
 from swath.nn.tta import Predict, predictor
 from swath.prediction.config import InferenceConfig
@@ -105,6 +106,8 @@ class ScenePredictor:
     threshold: float | None = None
     probabilities: bool = True
     device: torch.device = CPU
+    missing_zones: MissingZones | None = None
+    """Zones that are no measurement, as in the tiles of the training; found in the whole scene before it is predicted."""
 
     def __call__(self, image: Path, output: SceneOutput, attempt: str | None = None, about: Row | None = None) -> int:
         """Predict one scene, strip by strip; return its number of pixels.
@@ -138,7 +141,7 @@ class ScenePredictor:
         with RasterReader(image, missing_of(about), bands_of(about)) as reader, write_behind(strips.save) as save:
             order = reader.info.numbers_of(self.bands, f"The model was trained on {', '.join(self.bands)}.")
             shape = reader.info.grid.shape
-            read = partial(reader.image, bands=order)
+            read = without_zones(partial(reader.image, bands=order), shape, self.missing_zones)
             for part in parts:
                 rows = predict_rows(read, shape, self.predict, self.tasks, self.sliding, self.device, part)
                 with closing(rows) as found:
@@ -229,4 +232,5 @@ def scene_predictor(config: InferenceConfig, record: ModelRecord) -> ScenePredic
     return ScenePredictor(
         bands=record.bands, predict=predictor(record.model, sliding.tta, device, sliding.merge, config.precision),
         tasks=record.tasks, sliding=sliding, threshold=config.threshold, probabilities=config.probabilities, device=device,
+        missing_zones=record.missing_zones,
     )  # fmt: skip

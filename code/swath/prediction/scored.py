@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import geopandas as gpd
 from swath.config import absolute, decisive, inputs_of
 from swath.contents import contents_below
 from swath.data.pairing import pair_masks
-from swath.data.tables import only_areas, only_where, read_scenes
+from swath.data.tables import Row, bands_of, missing_of, only_areas, only_where, read_scenes
 from swath.distributed import is_main
-from swath.errors import SwathError
-from swath.geo.raster import describe
+from swath.errors import ConfigError, SwathError
+from swath.geo.raster import RasterReader, describe
+from swath.geo.zones import Zones, find_zones
 from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import scene_output
 from swath.prediction.scenes import predict_scenes, prediction_jobs, scene_ledger
@@ -47,14 +49,15 @@ def infer(
 
     Every process calls it; only the first scores and calls back: `checked` before anything is predicted, when there are
     labels, and ``ready(number, row, class raster, label raster)`` for every scene, in the order in which they become ready;
-    without labels of the scene's size, the last one is None. Raises
-    LeakError when the scenes must not be scored, CatalogError for missing scenes or labels.
+    without labels of the scene's size, the last one is None. Raises LeakError when the scenes must not be scored,
+    CatalogError for missing scenes or labels, ConfigError for labels whose scores would be lost (see `label_folders`).
     """
+    folders = label_folders(config)
     scenes = scenes_to_predict(config)
     output = absolute(config.output_path)
     if not is_main():
         return Inferred(scenes=len(scenes), done_now=predict_scenes(config, record, scenes, output))
-    labels = _labels(config, scenes)
+    labels = {prefix: pair_masks(scenes, absolute(folder)) for prefix, folder in folders.items()}
     notes: tuple[str, ...] = ()
     if labels:
         check = require_held_out(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
@@ -111,12 +114,36 @@ def _of_its_size(classes: Path, labels: Path | None) -> Path | None:
     return labels
 
 
-def _labels(config: InferenceConfig, scenes: gpd.GeoDataFrame) -> dict[str, dict[str, Path]]:
-    """Prefix of scores to label raster by scene: those of `labels_path`, then those of `also_score`."""
+TAKEN = ("classes", "probabilities", "baseline", "inference")
+"""Names that `also_score` cannot give: folders of the maps, and first parts of metrics that stand for something else."""
+
+
+def label_folders(config: InferenceConfig) -> dict[str, str]:
+    """Prefix of scores to folder of labels: that of `labels_path`, then those of `also_score`; empty without labels.
+
+    Raises ConfigError for `also_score` without `labels_path`, and for a name in it that stands for other scores or files.
+    """
+    also = config.also_score
     if not config.labels_path:
+        if also:
+            name, folder = next(iter(also.items()))
+            raise ConfigError(
+                f"also_score.{name}={folder}: nothing is scored without labels_path. "
+                f"Set labels_path={folder}, or both, or leave also_score out (-P also_score={{}})."
+            )
         return {}
-    folders = {config.score_prefix: config.labels_path} | config.also_score
-    return {prefix: pair_masks(scenes, absolute(folder)) for prefix, folder in folders.items()}
+    for name, folder in also.items():
+        if name == config.score_prefix:
+            raise ConfigError(
+                f"also_score.{name}={folder}: {name} is the score_prefix of the labels in labels_path={config.labels_path}, "
+                "whose scores these would replace. Give one of the two another name, such as score_prefix=own."
+            )
+        if not name or name in TAKEN or Path(name).name != name:
+            raise ConfigError(
+                f"also_score.{name}={folder}: no name for scores: their reports go to <output_path>/<name>, their metrics "
+                f"to <name>/..., and {', '.join(TAKEN)} are used already. Take a name such as official."
+            )
+    return {config.score_prefix: config.labels_path, **also}
 
 
 def scored_maps(
@@ -125,7 +152,7 @@ def scored_maps(
 ) -> ScoreTable:  # fmt: skip
     """The scores of all scenes (rows with key, area, image), beside what simple rules reach on the same pixels.
 
-    These are a constant guess, and, for a single task of two classes on the grid of the scene, one threshold on one band.
+    Labels where a scene has zones without a measurement do not count, as they do not in tiles. The rules are a constant guess, and, for a single task of two classes on the grid of the scene, one threshold on one band.
     """
     constants = constant_guesses(record.tiles[record.tiles["side"] == "training"], record.tasks)
     table = ScoreTable(record.tasks, settings, list(notes), constants=constants)
@@ -133,6 +160,16 @@ def scored_maps(
     for about in scenes.to_dict("records"):
         classes = scene_output(output, about["area"], about["key"]).classes
         image = Path(about["image"]) if binary else None
-        found = score_scene(classes, labels[about["key"]], image, record.tasks, settings.block, settings.grid)
+        missing, truth = missing_zones(about, record), labels[about["key"]]
+        found = score_scene(classes, truth, image, record.tasks, settings.block, settings.grid, missing)
         table.add(about["key"], about["area"], found, about)
     return table
+
+
+def missing_zones(about: Row, record: ModelRecord) -> Zones | None:
+    """The zones without a measurement of a scene, a row with its `image`; None where the model knows of none."""
+    if record.missing_zones is None:
+        return None
+    with RasterReader(Path(about["image"]), missing_of(about), bands_of(about)) as reader:
+        order = reader.info.numbers_of(record.bands, f"The model was trained on {', '.join(record.bands)}.")
+        return find_zones(partial(reader.image, bands=order), reader.info.grid.shape, record.missing_zones)

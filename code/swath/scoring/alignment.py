@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swath.errors import RasterError
-from swath.geo.grid import Window
+from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, describe
+from swath.geo.zones import Zones
 
 Where = Literal["same", "labels"]
 Ints = NDArray[np.int64]
@@ -37,7 +38,20 @@ def predicted_at(reader: RasterReader, strip: Window, at: tuple[Ints, Ints] | No
     """uint8 (bands, height, width) of the map on a strip of the labels' grid."""
     if at is None:
         return reader.labels(strip)
+    window, place = _of_the_map(reader.info.grid, strip, at)
+    return reader.labels(window)[:, *place]
+
+
+def zones_at(zones: Zones, grid: Grid, strip: Window, at: tuple[Ints, Ints] | None) -> NDArray[np.bool_]:
+    """bool (height, width): which labels of a strip lie in zones of the map, which is on `grid`."""
+    if at is None:
+        return zones.mask(strip)
+    window, place = _of_the_map(grid, strip, at)
+    return zones.mask(window)[place]
+
+
+def _of_the_map(grid: Grid, strip: Window, at: tuple[Ints, Ints]) -> tuple[Window, tuple[Ints, Ints]]:
+    """The rows of the map that a strip of the labels looks at, and where in these each label has its pixel."""
     rows, cols = at[0][strip.slices[0]], at[1]
     first, last = int(rows.min()), int(rows.max())
-    read = reader.labels(Window(first, 0, last - first + 1, reader.info.grid.shape[1]))
-    return read[:, (rows - first)[:, None], cols]
+    return Window(first, 0, last - first + 1, grid.shape[1]), ((rows - first)[:, None], cols)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from swath.errors import CatalogError
 from swath.nn.model import Task
-from swath.scoring.bootstrap import paired_differences
+from swath.scoring.bootstrap import few_units_notes, interval_mark, paired_differences
 from swath.scoring.config import ScoringConfig
 from swath.scoring.counts import sampling_units, stacked_matrices
 from swath.scoring.metrics import score_arrays
@@ -54,9 +54,9 @@ def comparison_text(table: pd.DataFrame, scores: tuple[str, ...] = ("iou_fg", "f
         verdict = "" if row["clear"] else ", not clear: the interval holds 0"
         lines.append(
             f"{row['task']} {row['score']}: {row['a']:.3f} -> {row['b']:.3f}, difference {row['difference']:+.3f} "
-            f"[{row['low']:+.3f}, {row['high']:+.3f}] over {row['units']} {row['unit']}{verdict}"
+            f"[{row['low']:+.3f}, {row['high']:+.3f}]{interval_mark(row['units'])} over {row['units']} {row['unit']}{verdict}"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *few_units_notes(table["units"])]) + "\n"
 
 
 def _require_same(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame) -> None:

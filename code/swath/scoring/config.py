@@ -17,7 +17,8 @@ class ScoringConfig:
     """Side of the blocks of a scene in pixels, each a unit of its own. Larger than what varies in a scene: blocks that
     are alike make intervals too narrow, and few blocks make them uncertain."""
     confidence: float = 0.95
-    """Share of the resamples that an interval holds."""
+    """Share of the resamples that a bootstrap interval holds. The chance that it holds the truth is smaller with few units:
+    in simulation 86 % of 95 % intervals over 6 units do, 91 % over 16, 93 % over 40; reports mark those over fewer than 20."""
     resamples: int = 2000
     """Number of resamples of the bootstrap."""
     seed: int = 0

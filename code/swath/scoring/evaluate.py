@@ -25,22 +25,27 @@ from swath.scoring.metrics import combined, confusion_matrices, named, scores, t
 
 @dataclass
 class Unit:
-    """What was counted on one tile: a confusion matrix per task, and sums of losses over its labelled pixels."""
+    """What was counted on one tile: a confusion matrix per task, and sums of losses over the task's labelled pixels."""
 
     matrices: dict[str, NDArray[np.int64]]
-    pixels: float = 0.0
-    losses: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Task to its losses by name, each times the pixels that have a label of this task."""
 
     def add(self, other: Unit) -> None:
         """Take in what was counted on another part of the same tile."""
         self.matrices = {task: self.matrices[task] + other.matrices[task] for task in self.matrices}
-        self.pixels += other.pixels
-        self.losses = {name: value + other.losses[name] for name, value in self.losses.items()}
+        for task, sums in self.losses.items():
+            self.losses[task] = {name: value + other.losses[task][name] for name, value in sums.items()}
 
     @property
     def mean_losses(self) -> dict[str, float]:
-        """Losses per labelled pixel; none when no pixel is labelled."""
-        return {name: value / self.pixels for name, value in self.losses.items()} if self.pixels else {}
+        """Losses of each task per pixel with a label of it; none of a task without any."""
+        means: dict[str, float] = {}
+        for task, sums in self.losses.items():
+            pixels = int(self.matrices[task].sum())
+            if pixels:
+                means |= {name: value / pixels for name, value in sums.items()}
+        return means
 
 
 @dataclass
@@ -49,6 +54,8 @@ class Evaluation:
 
     matrices: dict[str, NDArray[np.int64]]
     losses: dict[str, float]
+    """Those of a task are means over the pixels with a label of it; ``loss`` is the sum of the tasks' times their weights.
+    A task without a label has none, and adds nothing."""
     panels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
     """Counts of each tile, of all ranks, in the order of their keys; their sums are `matrices` and `losses`."""
@@ -75,9 +82,10 @@ def evaluate(
 ) -> Evaluation:  # fmt: skip
     """Run `model` over `loader` without gradients, on all ranks together; `show` names the samples to draw.
 
-    Losses are those of each sample, averaged by their labelled pixels: like the matrices they do not depend on batch
-    size or ranks. Samples of one key are counted together. With `tta`, classes are those of the probabilities that
-    `swath.nn.tta.predictor` gives, merged over the views; losses stay those of the plain view's logits.
+    Losses are those of each sample, averaged by their pixels with a label of the task: like the matrices they do not
+    depend on batch size or ranks, nor on the labels of other tasks. Samples of one key are counted together. With `tta`,
+    classes are those of the probabilities that `swath.nn.tta.predictor` gives, merged over the views; losses stay those
+    of the plain view's logits.
     """
     turned = views(tta)[1:]  # the first one is the image as it is
     units: dict[str, Unit] = {}
@@ -101,7 +109,8 @@ def evaluate(
         Engine(step).run(loader, max_epochs=1)
     together = _of_all_ranks(units)
     drawn = {key: picture for part in all_gather(panels) for key, picture in part.items()}
-    return Evaluation(_sums(together, tasks), _means(together), drawn, together)
+    means = _means(together, losses.weights) if losses is not None else {}
+    return Evaluation(_sums(together, tasks), means, drawn, together)
 
 
 def _panels(
@@ -135,21 +144,33 @@ def _count(
         for name, task in tasks.items()
     }
     means = _losses(logits, targets, losses, size) if losses is not None else [{}] * size
-    for i, one in enumerate(means):
-        pixels = float(sum(matrix[i].sum() for matrix in matrices.values()))
-        sums = {name: value * pixels for name, value in one.items()}
-        yield Unit({name: matrix[i] for name, matrix in matrices.items()}, pixels, sums)
+    for i, by_task in enumerate(means):
+        mine = {name: matrix[i] for name, matrix in matrices.items()}
+        sums = {}
+        for task, terms in by_task.items():
+            pixels = int(mine[task].sum())
+            sums[task] = {name: value * pixels if pixels else 0.0 for name, value in terms.items()}
+        yield Unit(mine, sums)
 
 
 def _losses(
     logits: Mapping[str, Tensor], targets: Mapping[str, Tensor], losses: TaskLosses, size: int
-) -> list[dict[str, float]]:
-    """The losses of each sample of a batch, in one transfer from the device."""
+) -> list[dict[str, dict[str, float]]]:
+    """The losses of each sample of a batch by task and name, in one transfer from the device."""
     rows = []
+    names: list[tuple[str, str]] = []
     for i in range(size):
-        terms = losses({t: v[i : i + 1] for t, v in logits.items()}, {t: v[i : i + 1] for t, v in targets.items()})
-        rows.append(torch.stack(list(terms.values())))
-    return [dict(zip(terms, row, strict=True)) for row in torch.stack(rows).tolist()]
+        sample = {t: v[i : i + 1] for t, v in logits.items()}, {t: v[i : i + 1] for t, v in targets.items()}
+        by_task = losses.by_task(*sample)
+        names = [(task, name) for task, terms in by_task.items() for name in terms]
+        rows.append(torch.stack([by_task[task][name] for task, name in names]))
+    found = []
+    for row in torch.stack(rows).tolist():
+        one: dict[str, dict[str, float]] = {task: {} for task, _ in names}
+        for (task, name), value in zip(names, row, strict=True):
+            one[task][name] = value
+        found.append(one)
+    return found
 
 
 def _add(units: dict[str, Unit], key: str, unit: Unit) -> None:
@@ -175,7 +196,14 @@ def _sums(units: Mapping[str, Unit], tasks: Mapping[str, Task]) -> dict[str, NDA
     }
 
 
-def _means(units: Mapping[str, Unit]) -> dict[str, float]:
-    names = next(iter(units.values())).losses if units else {}
-    pixels = max(sum(unit.pixels for unit in units.values()), 1.0)
-    return {name: sum(unit.losses[name] for unit in units.values()) / pixels for name in names}
+def _means(units: Mapping[str, Unit], weights: Mapping[str, float]) -> dict[str, float]:
+    """Mean losses over all units, see `Evaluation.losses`; `weights` are those of the tasks. None without a label."""
+    means: dict[str, float] = {}
+    total = 0.0
+    for task, weight in weights.items():
+        mine = [unit.losses[task] for unit in units.values()]
+        pixels = sum(int(unit.matrices[task].sum()) for unit in units.values())
+        if pixels:
+            means |= {name: sum(sums[name] for sums in mine) / pixels for name in mine[0]}
+            total += weight * means[f"loss_{task}"]
+    return {"loss": total, **means} if means else {}

@@ -15,13 +15,20 @@ from numpy.typing import NDArray
 from swath.data.tables import write_csv, write_table
 from swath.figures.charts import Bar, bars_figure, confusion_figure
 from swath.files import write_text
-from swath.scoring.bootstrap import MINIMUM_UNITS
+from swath.scoring.bootstrap import (
+    FEW_UNITS,
+    MARK,
+    MINIMUM_UNITS,
+    few_units_notes,
+    interval_mark,
+    measured_coverage,
+)
 from swath.scoring.composite import combined_frame, combined_text
 from swath.scoring.counts import stacked_matrices
 from swath.scoring.metrics import tile_means
 from swath.scoring.table import ScoreTable
 
-HEADER = f"{'':44s} {'IoU':>20s}  {'F1':>20s}  {'precision':>9s} {'recall':>7s}   (foreground)"
+HEADER = f"{'':44s} {'IoU':>20s}  {'F1':>20s}   {'precision':>9s} {'recall':>7s}   (foreground)"
 
 
 @dataclass(frozen=True)
@@ -63,16 +70,21 @@ class ScoreReport:
             lines.append(f"{rule:44s} {threshold[0]:.3f}   (chosen on these pixels)")
         for row in as_dicts(self.frame[self.frame["of"] == "all"]):
             lines += [self._about_interval(row), self._about_tiles(row["task"])]
-        return lines + self.table.notes
+        shown = [*self.frame["units"], *(self.conditions["units"] if len(self.conditions) else ())]
+        return [*lines, *few_units_notes(shown), *self.table.notes]
 
     def _about_interval(self, row: Mapping[str, Any]) -> str:
         s = self.table.settings
         if row["units"] < MINIMUM_UNITS:
             few = f"{row['units']} {row['unit']} are too few"
             return f"{row['task']}: no intervals, {few}. Score more scenes, or choose a smaller scoring.block."
-        reach = "" if row["unit"] == "scenes" else f" of {row['scenes']} scenes, so they speak about these scenes only"
-        drawn = f"{s.resamples} resamples of {row['units']} {row['unit']}"
-        return f"{row['task']}: [{s.confidence:.0%} intervals], percentiles of {drawn}{reach}"
+        whole = row["unit"] == "scenes"
+        drawn = f"{row['units']} {row['unit']}" + ("" if whole else f" of {row['scenes']} scenes")
+        reach = "" if whole else "; they speak about these scenes only"
+        return (
+            f"{row['task']}: [{s.confidence:.0%} bootstrap intervals over {drawn}], percentiles of {s.resamples} resamples; "
+            f"{measured_coverage(row['units'])}{reach}"
+        )
 
     def _about_tiles(self, task: str) -> str:
         rows = self.table.rows
@@ -109,7 +121,8 @@ class ScoreReport:
                 str(name): [iou_bar(str(row["value"]), row) for row in as_dicts(part)]
                 for name, part in mine.groupby("condition", sort=False)
             }
-            out[f"scores_by_condition_{task}.png"] = bars_figure(groups, f"{task}: IoU of the foreground")
+            title = f"{task}: IoU of the foreground\n{about_intervals(self.table.settings.confidence)}"
+            out[f"scores_by_condition_{task}.png"] = bars_figure(groups, title)
         return out
 
 
@@ -125,17 +138,27 @@ def as_dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _line(label: str, row: Mapping[str, Any]) -> str:
     cells = [interval_text(row, "iou_fg"), interval_text(row, "f1_fg")]
     precision, recall = (row.get(name, np.nan) for name in ("precision_fg", "recall_fg"))
-    return f"{label[:44]:44s} {cells[0]:>20s}  {cells[1]:>20s}  {precision:9.3f} {recall:7.3f}"
+    return f"{label[:44]:44s} {cells[0]:>21s} {cells[1]:>21s}  {precision:9.3f} {recall:7.3f}"
 
 
 def interval_text(row: Mapping[str, Any], name: str) -> str:
-    """A score with its interval, ``0.781 [0.752, 0.806]``; blanks in place of an interval that is not there."""
+    """A score with its interval, ``0.781 [0.752, 0.806]``, and a mark where its `units` are few, see `interval_mark`.
+
+    Blanks in place of an interval, or a mark, that is not there.
+    """
     low, high = row.get(f"{name}_low", np.nan), row.get(f"{name}_high", np.nan)
-    interval = f" [{low:.3f}, {high:.3f}]" if np.isfinite(low) else " " * 15
-    return f"{row.get(name, np.nan):.3f}{interval}"
+    has_interval = bool(np.isfinite(low))
+    interval = f" [{low:.3f}, {high:.3f}]{interval_mark(row['units'])}" if has_interval else ""
+    return f"{row.get(name, np.nan):.3f}{interval:16s}"
+
+
+def about_intervals(confidence: float) -> str:
+    """What a chart says of its intervals."""
+    return f"{confidence:.0%} bootstrap intervals ({MARK} fewer than {FEW_UNITS} units: too narrow)"
 
 
 def iou_bar(label: str, row: Mapping[str, Any]) -> Bar:
     """The bar of a row of scores: IoU of the foreground with its interval and the units behind it."""
     value, low, high = (float(row.get(f"iou_fg{end}", np.nan)) for end in ("", "_low", "_high"))
-    return Bar(label, value, low, high, f"{row['units']} {row['unit']}")
+    mark = interval_mark(row["units"]) if np.isfinite(low) else ""
+    return Bar(label, value, low, high, f"{row['units']} {row['unit']}{mark}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from swath.errors import ConfigError
 from swath.geo.grid import Grid, Window
+from swath.geo.layout import RasterInfo
 from swath.geo.raster import RasterReader, describe
 from swath.geo.windows import strips
+from swath.geo.zones import Zones
 from swath.labels import IGNORE
 from swath.nn.model import Task
-from swath.scoring.alignment import Where, align, predicted_at
+from swath.scoring.alignment import Where, align, predicted_at, zones_at
 from swath.scoring.baselines import add_histograms
 from swath.scoring.metrics import confusion_matrices
 
@@ -54,13 +56,14 @@ class SceneScore:
 
 def score_scene(
     classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Task], block: int = 512,
-    on: Where = "same",
+    on: Where = "same", missing: Zones | None = None,
 ) -> SceneScore:  # fmt: skip
     """Compare a predicted scene with its labels, strip by strip, and count by blocks of `block` pixels.
 
     Raises RasterError when the two are not on one grid (or, `on` "labels", do not cover the same ground), ConfigError
     for blocks without pixels. Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not
-    forgiven. With `image`, its bands are counted for the threshold baseline of the first task.
+    forgiven. Labels in `missing` zones of the map's grid do not count. With `image`, its bands are counted for the threshold
+    baseline of the first task.
     """
     if block < 1:
         raise ConfigError(f"scoring.block={block}: blocks need at least one pixel, such as 512")
@@ -72,15 +75,27 @@ def score_scene(
         predicted = stack.enter_context(RasterReader(classes))
         truth = stack.enter_context(RasterReader(labels))
         source = stack.enter_context(RasterReader(image)) if image else None
-        guess_bands = [predicted.info.position_of_task(name, NAME_TASKS) for name in tasks]
-        truth_bands = [truth.info.position_of_task(name, NAME_TASKS) for name in tasks]
+        guess_bands = task_positions(predicted.info, list(tasks))
+        truth_bands = task_positions(truth.info, list(tasks))
         for strip in _strips_of_blocks(grid.shape, block):
             guess_THW = predicted_at(predicted, strip, at)[guess_bands]
             truth_THW = truth.labels(strip)[truth_bands]
+            if missing is not None:
+                truth_THW = np.where(zones_at(missing, predicted.info.grid, strip, at), IGNORE, truth_THW)
             counts.add(strip.row, guess_THW, truth_THW)
             if source is not None:
                 add_histograms(histograms, source, strip, truth_THW[0])
     return SceneScore(counts.blocks, grid, block, histograms)
+
+
+def task_positions(info: RasterInfo, tasks: Sequence[str]) -> list[int]:
+    """Positions of the tasks' bands, counted from 0: by name, in whatever order the file has them.
+
+    A raster of one band serves a single task of any name, never two. Raises RasterError for a task without a band.
+    """
+    if len(tasks) == 1:
+        return [info.position_of_task(tasks[0], NAME_TASKS)]
+    return [number - 1 for number in info.numbers_of(tasks, NAME_TASKS)]
 
 
 class BlockCounts:

@@ -101,6 +101,15 @@ class ScoreTable:
             table |= named(ends, prefix, task, len(self.tasks))
         return table | self._combined_interval(prefix)
 
+    def sampled(self) -> tuple[int, str]:
+        """(units, what they are) that the intervals of everything are drawn from; of several tasks the fewest."""
+        rows = self.rows
+        found = []
+        for task in self._labelled(rows):
+            unit, drawn = sampling_units(rows[rows["task"] == task], self.settings.scenes_needed)
+            found.append((len(drawn), unit))
+        return min(found)
+
     def _combined_interval(self, prefix: str) -> dict[str, float]:
         """The interval of the combined score: what is drawn counts with its pixels of all tasks."""
         s, rows = self.settings, self.rows

@@ -19,9 +19,10 @@ from swath.data.tables import read_table, require_areas, require_values, write_c
 from swath.errors import CatalogError
 from swath.figures.charts import Bar, bars_figure
 from swath.files import write_text
+from swath.scoring.bootstrap import interval_notes
 from swath.scoring.comparison import compare, comparison_text
 from swath.scoring.config import ScoringConfig
-from swath.scoring.report import as_dicts, interval_text, iou_bar
+from swath.scoring.report import about_intervals, as_dicts, interval_text, iou_bar
 from swath.scoring.table import ScoreTable
 from swath.training.config import TrainingConfig
 
@@ -194,7 +195,8 @@ class CrossValidationResults:
             lines.append(f"{name:{width}s}  {interval_text(row, 'iou_fg'):26s}{cells}")
         for name, table in self.comparisons.items():
             lines += [f"{name}:", *(f"  {line}" for line in comparison_text(table).splitlines())]
-        return "\n".join(lines) + "\n"
+        whole = self.frame[self.frame["of"] == "all"]
+        return "\n".join([*lines, *interval_notes(self.config.scoring.confidence, whole["units"])]) + "\n"
 
     def write(self, folder: Path) -> list[Path]:
         """Write cross_validation.txt and .csv, and comparisons.csv where there are several variants."""
@@ -215,4 +217,5 @@ class CrossValidationResults:
             groups.setdefault(f"{row['task']}, {row['name']}", []).append(bar)
         column = self.config.column
         left_out = "in areas that were left out" if column == AREA else f"where its {column} was left out"
-        return bars_figure(groups, f"IoU of the foreground {left_out}")
+        title = f"IoU of the foreground {left_out}\n{about_intervals(self.config.scoring.confidence)}"
+        return bars_figure(groups, title)

@@ -18,6 +18,7 @@ from swath.data.tables import write_csv
 from swath.errors import CatalogError, ConfigError
 from swath.figures.charts import Point, curves_figure
 from swath.files import write_text
+from swath.scoring.bootstrap import interval_mark, interval_notes
 from swath.scoring.config import ScoringConfig
 from swath.scoring.metrics import combined, named, scores
 from swath.scoring.report import as_dicts, interval_text
@@ -150,7 +151,7 @@ class LabelFractionResults:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """A row per variant and fraction: tiles and scenes (means over seeds), the score of all seeds together with
-        its interval (`low`, `high`), and the lowest and highest of single seeds.
+        its interval (`low`, `high`) and the `units` that it is drawn from, and the lowest and highest of single seeds.
         """
         groups: dict[tuple[str, float], list[Part]] = {}
         for part in self.units:
@@ -166,13 +167,15 @@ class LabelFractionResults:
             **self._score(pooled([self.units[part] for part in mine])), "lowest": min(single), "highest": max(single),
         }  # fmt: skip
 
-    def _score(self, units: gpd.GeoDataFrame) -> dict[str, float]:
+    def _score(self, units: gpd.GeoDataFrame) -> dict[str, Any]:
         training = self._training
         table = ScoreTable(training.tasks, self.config.scoring or training.validation.scoring)
         table.extend(units)
         found = table.metrics("any")
         ends = {"score": "", "score_low": "_low", "score_high": "_high"}
-        return {name: found.get(f"any/{self.config.metric}{end}", np.nan) for name, end in ends.items()}
+        drawn, unit = table.sampled()
+        scored = {name: found.get(f"any/{self.config.metric}{end}", np.nan) for name, end in ends.items()}
+        return scored | {"units": drawn, "unit": unit, "confidence": table.settings.confidence}
 
     @cached_property
     def _training(self) -> TrainingConfig:
@@ -193,7 +196,12 @@ class LabelFractionResults:
             seeds = f"{row['lowest']:.3f} to {row['highest']:.3f} ({row['seeds']})"
             counts = f"{row['fraction']:6.1%}  {row['tiles']:6.4g}  {row['scenes']:6.4g}"
             lines.append(f"{row['variant']:{width}s}  {counts}  {interval_text(row, 'score'):22s}  {seeds}")
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, *interval_notes(self.frame["confidence"].iloc[0], self.frame["units"])]) + "\n"
+
+    def _about_intervals(self) -> str:
+        fewest = min(as_dicts(self.frame), key=lambda row: int(row["units"]))
+        mark = interval_mark(fewest["units"])
+        return f"{fewest['confidence']:.0%} bootstrap intervals over {fewest['units']} {fewest['unit']}{mark}"
 
     def write(self, folder: Path) -> list[Path]:
         """Write label_fractions.txt and .csv."""
@@ -208,4 +216,5 @@ class LabelFractionResults:
         for row in as_dicts(self.frame):
             point = Point(100 * row["fraction"], row["score"], row["score_low"], row["score_high"])
             curves.setdefault(str(row["variant"]), []).append(point)
-        return curves_figure(curves, "labels, %", self.config.metric, f"{self.config.name}: {self.config.side} tiles")
+        title = f"{self.config.name}: {self.config.side} tiles, {self._about_intervals()}"
+        return curves_figure(curves, "labels, %", self.config.metric, title)

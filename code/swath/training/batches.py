@@ -19,6 +19,7 @@ from swath.data.samples.loader import Loader
 from swath.data.samples.samplers import Sampling, TrainingDraws, Uniform
 from swath.data.tables import mask_of
 from swath.data.tiles.cutting import as_windows
+from swath.data.zones import rule_of
 from swath.errors import ConfigError, TrainingError
 from swath.training.config import LearningConfig, Unlabelled
 from swath.training.sides import limited, read_sides, read_unlabelled
@@ -65,11 +66,15 @@ class Batches:
         tasks: Sequence[str] = (),
         unlabelled: Unlabelled | None = None,
     ) -> None:
-        """`tasks`: bands of the masks to learn from; none: labels are not even read."""
+        """`tasks`: bands of the masks to learn from; none: labels are not even read.
+
+        Raises CatalogError for tiles that were cut with different missing zones: `missing_zones` is what all were cut with.
+        """
         if config.data.echo < 1:
             raise ConfigError(f"data.echo={config.data.echo}: each batch has to be used; 1 uses it once")
         self.config, self.device, self.tasks, self.unlabelled = config, device, tuple(tasks), unlabelled
         self.folds = read_sides(config.data, config.seed)
+        self.missing_zones = rule_of([self.folds.train, self.folds.validation, self.folds.test])
         self._require_labels(self.folds.train, "training")
         self.train_set = self._tiles(self.folds.train, self.folds.root, self.tasks, self._crops())
         self.unlabelled_tiles = read_unlabelled(unlabelled.tiles_path) if unlabelled else None

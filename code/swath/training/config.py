@@ -157,7 +157,7 @@ class ValidationConfig:
     metric: str | None = "validation/iou_fg"
     """Logged metric whose highest value marks the best weights; None keeps the last ones."""
     also: tuple[str, ...] = ()
-    """Further logged metrics that each keep their own best weights; those with losses keep the lowest."""
+    """Further logged metrics that each keep their own best weights, beside `metric`; those with losses keep the lowest."""
     top: int = 1
     """How many of the best weights by each metric are kept."""
     keep_last: bool = False

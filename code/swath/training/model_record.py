@@ -14,7 +14,9 @@ import geopandas as gpd
 
 from swath import config as configs
 from swath.data.tables import CLASSES, read_table, write_table
+from swath.data.zones import ZONE_RULE
 from swath.errors import TrackingError
+from swath.geo.zones import MissingZones
 from swath.nn.model import SegmentationModel, Task, build_model
 from swath.nn.networks.pretrained import without_weights
 from swath.training.checkpoint import load_weights, save_weights
@@ -28,9 +30,12 @@ FOLDER = "model"
 WEIGHTS, DESCRIPTION, TILES, INDEX = "weights.safetensors", "model.json", "tiles_used.parquet", "weights.json"
 TILE_RECORD = (
     "key", "scene", "area", "crs", "side", "row", "col", "height", "width", "scene_height", "scene_width", "content",
-    "thumbnail", "geometry",
+    "thumbnail", "geometry", *ZONE_RULE,
 )  # fmt: skip
 """What a record keeps of a tile, where its table has it: enough to know its ground and its pixels again."""
+
+ZONES = "missing_zones"
+"""Entry of the description that says which zones were missing in the training's tiles; null: none were looked for."""
 
 PARTS = ("channels", "fill", "normaliser", "model", "tasks", "rgb")
 
@@ -44,6 +49,8 @@ class ModelRecord:
     bands: tuple[str, ...]
     tiles: gpd.GeoDataFrame
     """Tiles with a column `side`: training, validation (selected the weights), held out (did not), or test."""
+    missing_zones: MissingZones | None = None
+    """Zones that the training's tiles have lost as missing: to be looked for in scenes as well."""
 
 
 def write_record(training: Training, folder: Path) -> list[Path]:
@@ -51,6 +58,7 @@ def write_record(training: Training, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     resolved = configs.resolve(training.config)
     description = {name: resolved[name] for name in PARTS} | {"bands": list(training.batches.train_set.bands)}
+    description[ZONES] = configs.resolve(training.batches.missing_zones)
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     save_weights(folder / WEIGHTS, training.judged, {"iteration": str(training.best_iteration)})
     kept = _copy_kept(training, folder)
@@ -85,6 +93,7 @@ def read_record(folder: Path, weights: str = "best") -> ModelRecord:
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         parts: dict[str, Any] = {name: configs.build(description[name]) for name in PARTS}
+        zones = configs.build(description.get(ZONES))  # version 0.2.0 and before do not say
     except (OSError, ValueError, KeyError) as error:
         raise TrackingError(
             f"{folder / DESCRIPTION}: not the description of a model ({error}). Pass a training's run id."
@@ -93,7 +102,7 @@ def read_record(folder: Path, weights: str = "best") -> ModelRecord:
     network = without_weights(parts["model"])  # those of the record are loaded below
     model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
     load_weights(folder / _file_of(folder, weights), model)
-    return ModelRecord(model.eval(), parts["tasks"], bands, read_used_tiles(folder / TILES))
+    return ModelRecord(model.eval(), parts["tasks"], bands, read_used_tiles(folder / TILES), zones)
 
 
 def _home_of_record(folder: Path) -> Path:

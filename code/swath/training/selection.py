@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from swath.errors import ConfigError
+from swath.nn.losses.pixel import TaskLosses
+from swath.scoring.evaluate import Evaluation, Unit
 
 if TYPE_CHECKING:
-    from swath.training.config import EarlyStopping, Plateau
+    from swath.training.config import EarlyStopping, Plateau, TrainingConfig, ValidationConfig
 
 log = logging.getLogger("swath.training")
+
+VALIDATION = "validation"
+"""First part of the names of metrics on the tiles that select the weights."""
 
 
 def lower_is_better(metric: str) -> bool:
@@ -26,8 +33,8 @@ def lower_is_better(metric: str) -> bool:
 class Selection:
     """The best `top` evaluations by each of `metrics`; without metrics, the last one.
 
-    A metric that an evaluation does not define (no such class, neither true nor predicted) ranks last: it is kept
-    only as long as there is nothing better.
+    A metric that an evaluation does not define (no such class, neither true nor predicted), or that is no finite number,
+    ranks last: its weights are kept only as long as there are no others.
     """
 
     metrics: tuple[str, ...]
@@ -39,10 +46,13 @@ class Selection:
         """Take part with the weights of `iteration`; True when they are among those to keep."""
         self.last = iteration
         for metric in self.metrics:
-            if metric not in values:
+            value = values.get(metric)
+            if value is None:
                 log.warning("%s is undefined at iteration %d: no such class, true or predicted", metric, iteration)
+            elif not math.isfinite(value):
+                log.warning("%s is %s at iteration %d: these weights rank last", metric, value, iteration)
             sign = -1.0 if lower_is_better(metric) else 1.0
-            rank = sign * values[metric] if metric in values else -math.inf
+            rank = sign * value if value is not None and math.isfinite(value) else -math.inf
             ranked = [*self.kept.get(metric, []), (rank, iteration)]
             # stable: of equal values the earliest stays first
             self.kept[metric] = sorted(ranked, key=lambda found: -found[0])[: self.top]
@@ -75,16 +85,15 @@ class Selection:
         ranked = self.ranked()
         return ranked[0][1] if ranked else -1
 
-    def unknown(self, logged: Collection[str]) -> list[str]:
-        """Metrics that no evaluation logs."""
-        return [metric for metric in self.metrics if metric not in logged]
-
     def state(self) -> dict[str, object]:
         return {"kept": self.kept, "last": self.last}
 
     def load(self, state: Mapping[str, object]) -> None:
         kept: dict[str, list[tuple[float, int]]] = state["kept"]  # type: ignore[assignment]
-        self.kept = {metric: [(value, i) for value, i in found] for metric, found in kept.items()}
+        self.kept = {}
+        for metric, found in kept.items():  # states of version 0.2.0 and before may hold NaN
+            ranked = [(rank if math.isfinite(rank) else -math.inf, iteration) for rank, iteration in found]
+            self.kept[metric] = sorted(ranked, key=lambda one: -one[0])
         self.last = int(state["last"])  # type: ignore[call-overload]
 
 
@@ -99,10 +108,12 @@ class Patience:
     waited: int = 0
 
     def observe(self, values: Mapping[str, float]) -> None:
-        """Take one evaluation's values; an undefined metric is no improvement."""
+        """Take one evaluation's values; a metric that is undefined, or no finite number, is no improvement."""
         value = values.get(self.metric)
         sign = -1.0 if lower_is_better(self.metric) else 1.0
-        if value is not None and (self.best is None or sign * (value - self.best) > self.min_delta):
+        if value is None or not math.isfinite(value):
+            self.waited += 1
+        elif self.best is None or sign * (value - self.best) > self.min_delta:
             self.best, self.waited = value, 0
         else:
             self.waited += 1
@@ -117,7 +128,8 @@ class Patience:
 
     def load(self, state: Sequence[Any]) -> None:
         """The inverse of `state`."""
-        self.best, self.waited = state
+        best, self.waited = state
+        self.best = best if best is not None and math.isfinite(best) else None
 
 
 def patience_of(settings: EarlyStopping | Plateau, default: str | None) -> Patience:
@@ -131,3 +143,47 @@ def patience_of(settings: EarlyStopping | Plateau, default: str | None) -> Patie
             "early_stopping and plateau watch a validation metric: hold areas out and name one in `metric`"
         )
     return Patience(metric, settings.patience, settings.min_delta)
+
+
+# -------------------------------------------------------------------------------------------------------------- checks
+
+
+def require_selection(validation: ValidationConfig, has_tiles: bool) -> None:
+    """Raise ConfigError for weights that are asked for in `validation.also` and that nothing would select."""
+    also = ",".join(validation.also)
+    if also and validation.metric is None:
+        raise ConfigError(
+            f"validation.also={also}: without validation.metric no weights are selected, these neither. "
+            f"Set validation.metric={validation.also[0]}, or leave validation.also out."
+        )
+    if also and not has_tiles:
+        raise ConfigError(
+            f"validation.also={also}: there are no validation tiles to select weights by. "
+            "Hold some out with data.split, or leave validation.also out (-P validation.also=[])."
+        )
+
+
+def logged_metrics(config: TrainingConfig, losses: TaskLosses) -> set[str]:
+    """Every score and loss that an evaluation can log."""
+    matrices = {name: np.ones((len(task.classes),) * 2, np.int64) for name, task in config.tasks.items()}
+    found = Evaluation(matrices, dict.fromkeys(losses.names, 0.0), units={"tile": Unit(matrices)})
+    return set(found.metrics(VALIDATION, config.tasks, config.validation.scoring.combined))
+
+
+def require_metrics(config: TrainingConfig, losses: TaskLosses, has_tiles: bool) -> None:
+    """Raise ConfigError for a score that no evaluation logs, where a config combines, selects or waits for one.
+
+    Without validation tiles (`has_tiles`) nothing selects, and the metric that would is not looked at.
+    """
+    names, validation = logged_metrics(config, losses), config.validation
+    wrong = [score for score in validation.scoring.combined if f"{VALIDATION}/{score}" not in names]
+    if wrong:
+        have = ", ".join(sorted(name.removeprefix(f"{VALIDATION}/") for name in names))
+        raise ConfigError(f"validation.scoring.combined: no score {', '.join(wrong)}. There are: {have}.")
+    watched = [("validation.metric", validation.metric)] if has_tiles else []
+    watched += [("validation.also", metric) for metric in validation.also]
+    watched += [("validation.early_stopping.metric", stop.metric) for stop in (validation.early_stopping,) if stop]
+    watched += [("plateau.metric", plateau.metric) for plateau in (config.plateau,) if plateau]
+    for name, metric in watched:
+        if metric is not None and metric not in names:
+            raise ConfigError(f"{name}={metric}: not among the logged metrics {', '.join(sorted(names))}")

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
 from swath.data.samples.loader import Loader
 from swath.distributed import device_of, is_main
-from swath.errors import ConfigError
 from swath.nn.losses.pixel import TaskLosses
 from swath.nn.model import SegmentationModel, build_model
 from swath.nn.networks.pretrained import check_network
@@ -31,14 +29,14 @@ from swath.training.config import TrainingConfig
 from swath.training.learner import Learner, mix, seed_everything
 from swath.training.loop import Loop, Reports, resume_folder
 from swath.training.resume_state import ResumeState
-from swath.training.selection import Patience, Selection, patience_of
+from swath.training.selection import VALIDATION, Patience, Selection, patience_of, require_metrics, require_selection
 from swath.training.sides import Sides, fit_preprocessing, most_foreground
 
 log = logging.getLogger("swath.training")
 
-VALIDATION, TEST, SUBSET, AVERAGED, TRAINING = "validation", "test", "training_subset", "swa", "training"
-"""First parts of metric names: tiles that select the weights; tiles that only report; training tiles evaluated alike;
-averaged weights on the first; all training tiles, at the end."""
+TEST, SUBSET, AVERAGED, TRAINING = "test", "training_subset", "swa", "training"
+"""First parts of metric names, beside `VALIDATION`: tiles that only report; training tiles evaluated alike; averaged
+weights on the validation tiles; all training tiles, at the end."""
 
 
 def build_training(config: TrainingConfig, reports: Reports, start_from: Path | None = None) -> Training:
@@ -58,8 +56,9 @@ def build_training(config: TrainingConfig, reports: Reports, start_from: Path | 
     loop = Loop(config, learner, batches, resume_folder(config), reports)
     validation_loader = batches.whole_tiles(batches.folds.validation)
     metric = config.validation.metric if validation_loader is not None else None
+    require_selection(config.validation, has_tiles=validation_loader is not None)
     selection = Selection((metric, *config.validation.also) if metric else (), config.validation.top)
-    require_metrics(config, losses, selection)
+    require_metrics(config, losses, has_tiles=validation_loader is not None)
     stop, plateau = config.validation.early_stopping, config.plateau
     return Training(
         config=config,
@@ -84,25 +83,6 @@ def _fitted_model(config: TrainingConfig, batches: Batches, start_from: Path | N
         warm_start(model, start_from, config.warm_start.part)
     fit_preprocessing(model, batches.folds, list(config.tasks), config.seed)
     return model
-
-
-def logged_metrics(config: TrainingConfig, losses: TaskLosses) -> set[str]:
-    """Every score that an evaluation can log."""
-    matrices = {name: np.ones((len(task.classes),) * 2, np.int64) for name, task in config.tasks.items()}
-    found = Evaluation(matrices, dict.fromkeys(losses.names, 0.0))
-    return set(found.metrics(VALIDATION, config.tasks, config.validation.scoring.combined))
-
-
-def require_metrics(config: TrainingConfig, losses: TaskLosses, selection: Selection) -> None:
-    """Raise ConfigError for a score that no evaluation logs."""
-    names = logged_metrics(config, losses)
-    wrong = [score for score in config.validation.scoring.combined if f"{VALIDATION}/{score}" not in names]
-    if wrong:
-        have = ", ".join(sorted(name.removeprefix(f"{VALIDATION}/") for name in names))
-        raise ConfigError(f"validation.scoring.combined: no score {', '.join(wrong)}. There are: {have}.")
-    unknown = selection.unknown(names)
-    if unknown:
-        raise ConfigError(f"validation.metric={unknown[0]}: not among the logged metrics {', '.join(sorted(names))}")
 
 
 @dataclass

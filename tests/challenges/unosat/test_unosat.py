@@ -86,7 +86,7 @@ def test_c45_listed_values_are_no_measurement_in_scenes_and_masks(
         image = read_image(band(raw, name))
         image[:, :10] = 0
         write_image(band(raw, name), image, describe(band(raw, name)).grid, (name,))
-    for values, gaps in ({"missing_values": "0"}, True), ({}, False):
+    for values, gaps in ({"missing_values": "0", "missing_zones": None}, True), ({"missing_zones": None}, False):
         for name, kind in (("generate_3b_images", "3b"), ("rasterize", "vh")):
             folder = tmp_path / f"{name}_{gaps}"
             assert step(name, output_path=folder, **values) == 0
@@ -94,6 +94,40 @@ def test_c45_listed_values_are_no_measurement_in_scenes_and_masks(
             zone = np.isnan(read_image(path)) if kind == "3b" else read_labels(path) == IGNORE
             assert zone[:, :10].all() == gaps
             assert not zone[:, 10:, :-4].any()
+
+
+def test_c45_zones_of_zeros_are_no_measurement_unless_the_config_says_otherwise(
+    step: Callable[..., int], raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """64 connected zeros in both bands are a zone, 63 are not, nor are zeros in one band alone."""
+    zone, small = np.zeros((96, 112), bool), np.zeros((96, 112), bool)
+    zone[10:18, 20:28] = True
+    small[40:49, 20:27] = True
+    for name in ("vh", "vv"):
+        image = read_image(band(raw, name))
+        image[0, zone | small] = 0
+        image[0, 60:80, 20:40] = 0 if name == "vh" else 0.1
+        write_image(band(raw, name), image, describe(band(raw, name)).grid, (name,))
+    valid = np.isfinite(read_image(band(raw, "vv"))[0])
+    for rule, expected in (
+        ({}, zone),
+        ({"missing_zones__min_pixels": 63}, zone | small),
+        ({"missing_zones": None}, ~valid),
+    ):
+        folders = {
+            name: tmp_path / f"{name}_{len(rule)}_{expected.sum()}" for name in ("generate_3b_images", "rasterize")
+        }
+        capsys.readouterr()
+        for name, folder in folders.items():
+            assert step(name, output_path=folder, **rule) == 0
+        scene = read_image(folders["generate_3b_images"] / "north" / NAME.format("3b"))
+        labels = read_labels(folders["rasterize"] / "north" / NAME.format("vh"))[0]
+        np.testing.assert_array_equal(np.isnan(scene), np.broadcast_to(expected | ~valid, scene.shape))
+        np.testing.assert_array_equal(labels == IGNORE, expected | ~valid)
+        found = {0: 1, 63: 2}.get(int(rule.get("missing_zones__min_pixels", 0) or 0))
+        least = rule.get("missing_zones__min_pixels", 64)
+        said = f"zones of 0 in VH and VV, {least} px or more: {found} in 1 of 2 scenes, taken as missing"
+        assert capsys.readouterr().out.count(said) == (0 if "missing_zones" in rule else 2)
 
 
 def test_c09_scenes_table_lists_every_scene_by_key(step: Callable[..., int], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from swath.data.samples.dataset import Crops, TileDataset, collate
 from swath.data.samples.samplers import Draw
+from swath.data.samples.storage import Cache
 from swath.data.samples.tile_tables import read_tiles, tiles_from_folders, tiles_from_lists
 from swath.data.tables import TILE_COLUMNS, TILES, read_table
 from swath.errors import CatalogError, ConfigError, RasterError
@@ -174,6 +176,66 @@ def test_c36_a_truncated_tile_is_named_when_it_is_read(tiles: Path) -> None:
 def test_c36_an_unknown_task_lists_the_masks_bands(tiles: Path) -> None:
     with pytest.raises(RasterError, match=r"no band ice; it has water"):
         TileDataset(read_table(tiles / TILES, TILE_COLUMNS, "generate_tiles"), tiles, ["ice"])
+
+
+TWO_TASKS = ("SIC", "SOD")
+
+
+def two_task_tiles(root: Path) -> tuple[gpd.GeoDataFrame, dict[str, dict[str, np.ndarray]]]:
+    """Two tiles whose masks hold the same two tasks in opposite orders, and the labels of each by task."""
+    truth = {}
+    for key, order in (("a", TWO_TASKS), ("b", TWO_TASKS[::-1])):
+        truth[key] = {"SIC": blobs((32, 40), seed=1), "SOD": 5 + blobs((32, 40), seed=2)}
+        write_image(root / "images" / f"{key}.tif", backscatter((32, 40), gap=0), grid((32, 40)))
+        labels = np.stack([truth[key][task] for task in order]).astype(np.uint8)
+        write_mask(root / "masks" / f"{key}.tif", labels, grid((32, 40)), order)
+    return tiles_from_folders(root / "images", root / "masks"), truth
+
+
+@pytest.mark.parametrize("cache", ["off", "ram", "mmap"])
+def test_c36_c60_labels_are_found_by_name_in_every_mask(tmp_path: Path, cache: Cache) -> None:
+    table, truth = two_task_tiles(tmp_path)
+    data = TileDataset(table, tmp_path, TWO_TASKS, Crops(size=16), cache=cache, cache_path=tmp_path / "cache")
+    draws = [Draw(tile, (5, number)) for tile in (0, 1) for number in range(3)]
+    batch = data.__getitems__(draws)
+    for task in TWO_TASKS:
+        for tile, key in enumerate("ab"):
+            np.testing.assert_array_equal(data[tile]["target"][task].numpy(), truth[key][task])
+        for i, draw in enumerate(draws):
+            expected = truth["ab"[draw.tile]][task][batch["window"][i].slices]
+            np.testing.assert_array_equal(batch["target"][task][i].numpy(), expected)
+
+
+def test_c36_c60_a_later_mask_without_a_task_is_named_when_it_is_read(tmp_path: Path) -> None:
+    table, _ = two_task_tiles(tmp_path)
+    write_mask(tmp_path / "masks" / "b.tif", np.zeros((2, 32, 40), np.uint8), grid((32, 40)), ("SIC", "FLOE"))
+    data = TileDataset(table, tmp_path, TWO_TASKS)
+    assert set(data[0]["target"]) == set(TWO_TASKS)
+    with pytest.raises(
+        RasterError, match=r"b\.tif: no band SOD; it has SIC, FLOE\. Name the tasks as the bands of the masks"
+    ):
+        data[1]
+
+
+def test_c36_one_band_without_a_name_serves_one_task(tmp_path: Path) -> None:
+    table, _ = two_task_tiles(tmp_path)
+    labels = blobs((32, 40), seed=3)
+    for key in "ab":
+        write_mask(tmp_path / "masks" / f"{key}.tif", labels, grid((32, 40)), ("",))
+    np.testing.assert_array_equal(TileDataset(table, tmp_path, ["water"])[1]["target"]["water"].numpy(), labels)
+    with pytest.raises(RasterError, match=r"no band SIC, SOD; it has band_1"):
+        TileDataset(table, tmp_path, TWO_TASKS)
+
+
+def test_c36_a_tile_without_a_mask_among_labelled_ones_is_ignored_wherever_it_stands(tmp_path: Path) -> None:
+    table, truth = two_task_tiles(tmp_path)
+    table["mask"] = [None, table["mask"].iloc[1]]
+    data = TileDataset(table, tmp_path, TWO_TASKS, Crops(size=16))
+    assert (data[0]["target"]["SOD"] == IGNORE).all()
+    np.testing.assert_array_equal(data[1]["target"]["SOD"].numpy(), truth["b"]["SOD"])
+    batch = data.__getitems__([Draw(0, (1, 1)), Draw(1, (1, 2))])
+    assert (batch["target"]["SIC"][0] == IGNORE).all()
+    np.testing.assert_array_equal(batch["target"]["SIC"][1].numpy(), truth["b"]["SIC"][batch["window"][1].slices])
 
 
 def test_c14_tiles_need_their_statistics(tiles: Path) -> None:

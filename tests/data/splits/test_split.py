@@ -199,6 +199,25 @@ def test_c17_sides_are_disjoint_exhaustive_and_repeatable(count: int, seed: int,
         assert (side == "training").sum() / 2 == np.floor(0.4 * count + 1e-9)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 7, 42])
+def test_c17_every_seed_draws_as_scikit_learn_draws_with_it(seed: int) -> None:
+    tiles = scenes(60)
+    found = names_of(tiles, RandomSplit(fractions=(0.5, 0.25, 0.25), seed=seed).assign(tiles))
+    train, held = train_test_split(sorted(tiles["scene"]), test_size=0.5, random_state=seed)
+    judge, test = train_test_split(held, test_size=0.5, random_state=seed)
+    assert found == {"training": sorted(train), "validation": sorted(judge), "test": sorted(test)}
+
+
+@pytest.mark.parametrize("stable", [False, True])
+@pytest.mark.parametrize("fractions", [(0.5, 0.25, 0.25), (0.5, 0.5, 0.0)])
+def test_c17_the_seed_decides_who_is_on_which_side(fractions: tuple[float, float, float], stable: bool) -> None:
+    tiles = scenes(64)
+    splits = [RandomSplit(fractions=fractions, stable=stable, seed=seed) for seed in (0, 1, 2, 3, 0)]
+    drawn = [tuple(split.assign(tiles)) for split in splits]
+    assert drawn[0] == drawn[4]
+    assert len(set(drawn)) == 4
+
+
 @LAW
 @given(st.integers(0, 1000))
 def test_c17_with_hashes_a_new_scene_moves_no_other(seed: int) -> None:

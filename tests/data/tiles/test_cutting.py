@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 from affine import Affine
 
+from swath.data.samples.dataset import Crops, TileDataset
+from swath.data.samples.samplers import Draw
 from swath.data.tables import TILE_COLUMNS, TILES, read_scenes, read_table
+from swath.data.zones import rule_of
 from swath.errors import CatalogError
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterSpec
 from swath.geo.raster import describe, read_image, read_labels, write_raster
+from swath.geo.zones import MissingZones
 from swath.labels import IGNORE
 from tests.conftest import Script
 from tests.synthetic import (
@@ -51,6 +55,65 @@ def cut(script: Script, tmp_path: Path) -> Callable[..., int]:
 @pytest.fixture
 def scenes(tmp_path: Path) -> list[Path]:
     return write_scenes(tmp_path / "scenes", 2, SHAPE, tmp_path / "masks")
+
+
+def with_zones(scene: Path) -> np.ndarray:
+    """Put 0 into a zone of 100 px, of which one tile sees 20 and its neighbour the rest, and into one of 63; the large one."""
+    large = np.zeros(SHAPE, bool)
+    large[44:54, 60:70] = True
+    image = read_image(scene)
+    image[:, large] = 0
+    image[:, 70:79, 4:11] = 0
+    image[1, 10:30, 4:30] = 0  # zeros in one band alone
+    write_image(scene, image, describe(scene).grid, ("vh", "vv", "mean"))
+    return large
+
+
+def test_c45_a_zone_that_is_large_in_the_scene_is_missing_in_every_tile(
+    cut: Callable[..., int], scenes: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, large = read_labels(tmp_path / "masks" / "area0" / scenes[0].name)[0], with_zones(scenes[0])
+    assert cut(STRIDE, masks_path=tmp_path / "masks", tiling__size=46, tiling__stride=46) == 0
+    assert "zones of 0 in all bands, 64 px or more: in 2 of 12 tiles and 1 of 2 scenes" in capsys.readouterr().out
+    table, scene = tiles_of(tmp_path / "tiles"), read_image(scenes[0])
+    assert sorted(table["zone_pixels"][table["zone_pixels"] > 0]) == [20, 80]
+    for row in table[table["area"] == "area0"].to_dict("records"):
+        inside = Window(row["row"], row["col"], row["height"], row["width"]).intersect(Window(0, 0, *SHAPE))
+        image = read_image(tmp_path / "tiles" / row["image"])[:, : inside.height, : inside.width]
+        labels = read_labels(tmp_path / "tiles" / row["mask"])[0, : inside.height, : inside.width]
+        zone = large[inside.slices]
+        np.testing.assert_array_equal(image, np.where(zone, np.nan, scene[:, *inside.slices]))
+        np.testing.assert_array_equal(labels, np.where(zone, IGNORE, before[inside.slices]))
+
+
+def test_c45_windows_of_scenes_lose_the_zones_that_tiles_lose(
+    cut: Callable[..., int], script: Script, scenes: list[Path], tmp_path: Path
+) -> None:
+    with_zones(scenes[0])
+    tables = {}
+    for name, options in {"tiles": {}, "windows": {"write": False}, "all": {"missing_zones": None}}.items():
+        assert cut(masks_path=tmp_path / "masks", output_path=tmp_path / name, **options) == 0
+        assert script("generate_tiles_stats", "configs/demo/generate_tiles_stats.py", input_path=tmp_path / name) == 0
+        tables[name] = gpd.read_parquet(tmp_path / name / "tile_stats.parquet")
+    for cache in ("off", "ram", "mmap"):
+        pair = [
+            TileDataset(
+                tables[name], tmp_path / name, ["water"], Crops(size=32), cache=cache, cache_path=tmp_path / "c"
+            )
+            for name in ("tiles", "windows")
+        ]
+        for item in [*range(len(pair[0])), *(Draw(n % len(pair[0]), (1, n)) for n in range(20))]:
+            files, windows = (data[item] for data in pair)
+            np.testing.assert_array_equal(files["image"], windows["image"])
+            np.testing.assert_array_equal(files["target"]["water"], windows["target"]["water"])
+    for column in ("valid_ratio", "target_ratio", "labelled_ratio", "content", "zone_pixels"):
+        assert list(tables["tiles"][column]) == list(tables["windows"][column]), column
+    assert tables["tiles"]["valid_ratio"].mean() < tables["all"]["valid_ratio"].mean()
+    assert rule_of([tables["tiles"], tables["windows"]]) == MissingZones(value=0.0, min_pixels=64)
+    with pytest.raises(
+        CatalogError, match=r"cut with different missing_zones: .* with missing_zones=None.*Cut all with one"
+    ):
+        rule_of([tables["tiles"], tables["all"]])
 
 
 def tiles_of(folder: Path) -> gpd.GeoDataFrame:
@@ -151,7 +214,7 @@ def test_c11_a_scene_smaller_than_a_tile_gives_one_padded_tile(
 def test_c12_padding_of_a_scene_without_nodata_is_declared(cut: Callable[..., int], tmp_path: Path) -> None:
     spec = RasterSpec(grid=grid((30, 30)), bands=("a",), dtype="float32")
     write_raster(tmp_path / "scenes" / "x.tif", np.zeros((1, 30, 30)), spec)
-    assert cut(STRIDE) == 0
+    assert cut(STRIDE, missing_zones=None) == 0
     path = next((tmp_path / "tiles").rglob("tile_0_0.tif"))
     assert describe(path).nodata == NODATA
     assert np.isnan(read_image(path)).sum() == 48 * 48 - 900

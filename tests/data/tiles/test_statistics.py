@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swath.data.running_statistics import band_moments, band_statistics, merge_moments
-from swath.data.samples.tile_tables import read_tiles
+from swath.data.samples.tile_tables import read_tiles, tiles_from_folders
 from swath.data.tables import TILE_COLUMNS, TILE_STATS, TILES, read_table, write_table
-from swath.data.tiles.statistics import tile_row
+from swath.data.tiles.statistics import scene_jobs, scene_statistics, tile_row
+from swath.errors import RasterError
 from swath.geo.raster import read_image, read_labels
 from swath.labels import IGNORE
 from tests.conftest import Script
@@ -110,6 +111,28 @@ def test_c14_target_ratio_is_over_labelled_pixels() -> None:
     assert (nothing["target_ratio"], nothing["labelled_ratio"]) == (0, 0)
 
 
+def test_c14_counts_and_target_shares_go_by_the_tasks_names_in_every_mask(tmp_path: Path) -> None:
+    labels = {"SIC": np.zeros((20, 20), np.uint8), "SOD": np.full((20, 20), 2, np.uint8)}
+    labels["SIC"][:5] = 1
+    for i, order in enumerate((("SIC", "SOD"), ("SOD", "SIC"))):
+        write_image(tmp_path / "i" / f"{i}.tif", np.ones((2, 20, 20), np.float32), grid((20, 20)))
+        write_mask(tmp_path / "m" / f"{i}.tif", np.stack([labels[task] for task in order]), grid((20, 20)), order)
+    jobs = scene_jobs(tiles_from_folders(tmp_path / "i", tmp_path / "m"), tmp_path, 0.0, fingerprints=False)
+    rows = [row for job in jobs for row in scene_statistics(job)["tiles"]]
+    assert [row["target_ratio"] for row in rows] == [0.25, 0.25]
+    assert [row["classes_SIC"] for row in rows] == [[300, 100]] * 2
+    assert [row["classes_SOD"] for row in rows] == [[0, 0, 400]] * 2
+
+
+def test_c14_a_mask_without_the_task_of_the_target_shares_is_named(tmp_path: Path) -> None:
+    for i, tasks in enumerate((("SIC", "SOD"), ("SOD", "FLOE"))):
+        write_image(tmp_path / "i" / f"{i}.tif", np.ones((2, 8, 8), np.float32), grid((8, 8)))
+        write_mask(tmp_path / "m" / f"{i}.tif", np.zeros((2, 8, 8), np.uint8), grid((8, 8)), tasks)
+    _, second = scene_jobs(tiles_from_folders(tmp_path / "i", tmp_path / "m"), tmp_path, 0.0)
+    with pytest.raises(RasterError, match=r"1\.tif: no band SIC; it has SOD, FLOE\. Give all masks the same tasks"):
+        scene_statistics(second)
+
+
 @pytest.fixture
 def tiles(script: Script, tmp_path: Path) -> Path:
     """Tiles of three areas; one scene is constant on its left half, one has a large gap."""
@@ -121,7 +144,7 @@ def tiles(script: Script, tmp_path: Path) -> Path:
     image[:, :20, :20] = np.nan
     write_image(scenes[2], image, grid((64, 96), (400_000.0, 3_700_000.0)), ("vh", "vv", "mean"))
     paths = {"input_path": tmp_path / "scenes", "masks_path": tmp_path / "masks", "output_path": tmp_path / "tiles"}
-    overrides = {"tiling__size": 32, "tiling__min_overlap": 0, "executor": "serial"}
+    overrides = {"tiling__size": 32, "tiling__min_overlap": 0, "executor": "serial", "missing_zones": None}
     assert script("generate_tiles", "configs/demo/generate_tiles.py", **paths, **overrides) == 0
     return tmp_path / "tiles"
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 
-from swath.challenges.unosat.scenes import Pair, find_pairs, require_same_grid
+from swath.challenges.unosat.scenes import Pair, find_pairs, pair_zones, require_same_grid, zone_report
 from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.naming import area_of
 from swath.data.tables import LABELS, label_row, write_table
@@ -20,6 +20,7 @@ from swath.geo.raster import RasterReader, RasterWriter
 from swath.geo.rasterize import burn_strips
 from swath.geo.vector import find_vectors, read_polygons, reprojected
 from swath.geo.windows import strips
+from swath.geo.zones import MissingZones, zones_from
 from swath.labels import IGNORE
 from swath.steps.config import Step
 from swath.steps.job import Report
@@ -47,6 +48,8 @@ class RasterizeConfig(Step):
     """Label pixels without a measurement in VH or VV as 255 = ignore."""
     missing_values: tuple[float, ...] = ()
     """The same values as for generate_3b_images."""
+    missing_zones: MissingZones | None = MissingZones()
+    """The same zones as for generate_3b_images: 0 in VH and VV on 64 connected pixels or more is no measurement."""
     task: str = "water"
     """Name of the task that the mask's one band is for."""
     area_pattern: str | None = None
@@ -55,15 +58,16 @@ class RasterizeConfig(Step):
     def jobs(self) -> list[LabelJob]:
         """A job per acquisition. Raises CatalogError for pairs, VectorError for labels that are missing."""
         source = absolute(self.input_path)
-        pairs = find_pairs(source, self.output, "vh", self.missing_values, self.area_pattern)
+        pairs = find_pairs(source, self.output, "vh", self.missing_values, self.area_pattern, self.missing_zones)
         files = absolute(self.labels_path) if self.labels_path else source
         return [label_job(path, pair, self) for path, pair in find_labels(pairs, files, bool(self.labels_path))]
 
     def finish(self, results: Mapping[str, Any]) -> Report:
-        """Write labels.parquet, which says of which scene each mask is."""
+        """Write labels.parquet, which says of which scene each mask is; say where zones are missing."""
         rows = [label_row(self.output / made["mask"], self.output, key, made["area"]) for key, made in results.items()]
         write_table(self.output / LABELS, rows)
-        return Report(written=[self.output / LABELS])
+        report = zone_report(results, self.missing_zones if self.ignore_nodata else None)
+        return replace(report, written=[self.output / LABELS])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +143,7 @@ def _labels_apart(files: Sequence[Path], root: Path, pair: Pair) -> list[Path]:
 
 
 def write_mask(job: LabelJob) -> dict[str, Any]:
-    """Write the uint8 mask of one acquisition: 0, 1 and, where there is no measurement, 255.
+    """Write the uint8 mask of one acquisition: 0, 1 and, where there is no measurement, 255; missing zones have none.
 
     Attribute values 0 and 255 mean class 0 and 1, others stand for themselves. Raises VectorError or RasterError.
     """
@@ -153,13 +157,15 @@ def write_mask(job: LabelJob) -> dict[str, Any]:
         RasterReader(job.pair.vv, job.pair.missing) as vv_reader,
         RasterWriter(job.pair.output, spec) as writer,
     ):
+        zones = pair_zones(job.pair, vh_reader, vv_reader) if job.ignore_nodata else zones_from([])
         for burnt, mask in burn_strips(shapes, values, vh.grid, job.all_touched):
             for part in strips(burnt.shape, STRIP_PIXELS):
                 window, labels = part.within(burnt), mask[part.slices]
                 if job.ignore_nodata:
                     labels[np.isnan(vh_reader.image(window)[0]) | np.isnan(vv_reader.image(window)[0])] = IGNORE
-                writer.write(labels[None], window)
-    return {"area": job.pair.area, "mask": job.pair.name, "polygons": len(shapes)}
+                writer.write(zones.hide(labels[None], window, IGNORE), window)
+    about = {"area": job.pair.area, "mask": job.pair.name, "polygons": len(shapes)}
+    return about | {"zones": zones.count}
 
 
 def _class_values(polygons: gpd.GeoDataFrame, job: LabelJob) -> list[int]:

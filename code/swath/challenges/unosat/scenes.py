@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.naming import area_of, without_parts
 from swath.data.tables import SCENES, scene_row, write_table
 from swath.errors import CatalogError, RasterError
+from swath.geo.grid import Window
 from swath.geo.layout import RasterInfo, RasterSpec
 from swath.geo.raster import RasterReader, RasterWriter, describe, find_rasters
 from swath.geo.windows import bricks
+from swath.geo.zones import MissingZones, Zones, find_zones, zones_from
 from swath.steps.config import Step
 from swath.steps.job import Report
 
@@ -47,23 +49,40 @@ class Generate3bConfig(Step):
     output_path: OutputPath
     """Folder for <area>/<name with _3b_>.tif and scenes.parquet."""
     missing_values: tuple[float, ...] = ()
-    """Values that mean no measurement though the headers do not say so, such as 0 in zones without one."""
+    """Values that mean no measurement though the headers do not say so, wherever they stand, such as -32768."""
+    missing_zones: MissingZones | None = MissingZones()
+    """Zones that mean no measurement: 0 in VH and VV on 64 connected pixels or more, as terrain correction leaves them;
+    linear backscatter is above 0. They become nodata. None: zeros are measurements."""
     area_pattern: str | None = None
     """Regular expression that finds the area in a path below input_path; None takes the first folder."""
 
     def jobs(self) -> list[SceneJob]:
         """A job per pair of rasters. Raises CatalogError when there is none, or a twin is missing."""
-        pairs = find_pairs(absolute(self.input_path), self.output, "3b", self.missing_values, self.area_pattern)
+        source = absolute(self.input_path)
+        pairs = find_pairs(source, self.output, "3b", self.missing_values, self.area_pattern, self.missing_zones)
         return [SceneJob(pair) for pair in pairs]
 
     def finish(self, results: Mapping[str, Any]) -> Report:
-        """Write scenes.parquet."""
+        """Write scenes.parquet; say where zones are missing."""
         rows = [
             scene_row(self.output / result["image"], self.output, result["area"], key) | {"mission": mission_of(key)}
             for key, result in results.items()
         ]
         write_table(self.output / SCENES, rows)
-        return Report(written=[self.output / SCENES])
+        return replace(zone_report(results, self.missing_zones), written=[self.output / SCENES])
+
+
+def zone_report(results: Mapping[str, Any], rule: MissingZones | None) -> Report:
+    """How many zones of how many scenes are missing, from the results of the scenes' jobs."""
+    counts = [result["zones"] for result in results.values() if "zones" in result]
+    if rule is None or not counts:
+        return Report()
+    zones, scenes = sum(counts), sum(count > 0 for count in counts)
+    line = (
+        f"zones of {rule.value:g} in VH and VV, {rule.min_pixels} px or more: {zones} in {scenes} of {len(counts)} scenes, "
+        "taken as missing"
+    )
+    return Report(metrics={"preparation/zones": zones, "preparation/scenes_with_zones": scenes}, lines=[line])
 
 
 def mission_of(name: str) -> str:
@@ -84,6 +103,8 @@ class Pair:
     """The folder of all products."""
     missing: tuple[float, ...] = ()
     """Values of the two that mean no measurement, besides nodata."""
+    zones: MissingZones | None = None
+    """Which zones of both mean no measurement."""
 
     @property
     def name(self) -> str:
@@ -124,13 +145,18 @@ class SceneJob:
 
 
 def find_pairs(
-    root: Path, output: Path, token: str, missing_values: tuple[float, ...] = (), area_pattern: str | None = None
-) -> list[Pair]:  # fmt: skip
+    root: Path,
+    output: Path,
+    token: str,
+    missing_values: tuple[float, ...] = (),
+    area_pattern: str | None = None,
+    zones: MissingZones | None = None,
+) -> list[Pair]:
     """Every ``*_vh_*`` raster below `root` with its ``_vv_`` twin; outputs are named with `token` instead of ``vh``.
 
     Outputs lie in a folder per area, the first folder below `root` or what `area_pattern` finds; names that would
-    collide get the parent folder as a prefix. `missing_values` of the rasters mean no measurement. Raises CatalogError
-    when there is no pair, or when twins are missing.
+    collide get the parent folder as a prefix. `missing_values` of the rasters mean no measurement, and `zones` of both.
+    Raises CatalogError when there is no pair, or when twins are missing.
     """
     vh_paths = find_rasters(root, "*_vh_*")
     if not vh_paths:
@@ -146,7 +172,15 @@ def find_pairs(
     areas = {path: area_of(path, root, area_pattern) for path in vh_paths}
     names = _output_names(areas, token)
     pairs = [
-        Pair(vh=vh, vv=vv, area=areas[vh], output=output / names[vh], root=output, missing=missing_values)
+        Pair(
+            vh=vh,
+            vv=vv,
+            area=areas[vh],
+            output=output / names[vh],
+            root=output,
+            missing=missing_values,
+            zones=zones,
+        )
         for vh, vv in twins.items()
     ]
     _require_own_keys(pairs)
@@ -187,10 +221,20 @@ def require_same_grid(pair: Pair) -> tuple[RasterInfo, RasterInfo]:
     return vh, vv
 
 
+def pair_zones(pair: Pair, vh: RasterReader, vv: RasterReader) -> Zones:
+    """The zones of both rasters, of the whole scene, that mean no measurement; none where they are not looked for."""
+
+    def both(window: Window) -> NDArray[np.float32]:
+        return np.concatenate([vh.image(window), vv.image(window)])
+
+    return find_zones(both, vh.info.grid.shape, pair.zones) if pair.zones else zones_from([])
+
+
 def write_3b(pair: Pair) -> dict[str, Any]:
     """Write (VH, VV, (VH + VV) / 2) as float32 with CRS, transform, tags and nodata; brick by brick.
 
-    Nodata in either band is nodata in all three. Raises RasterError when the two are not on one grid.
+    Nodata in either band is nodata in all three, and so are missing zones; `zones` in the result is their number. Raises
+    RasterError when the two are not on one grid.
     """
     vh, _ = require_same_grid(pair)
     spec = RasterSpec(grid=vh.grid, bands=BANDS, dtype="float32", nodata=NODATA, tags=vh.tags, block=BLOCK)
@@ -199,9 +243,11 @@ def write_3b(pair: Pair) -> dict[str, Any]:
         RasterReader(pair.vv, pair.missing) as vv_reader,
         RasterWriter(pair.output, spec) as writer,
     ):
+        zones = pair_zones(pair, vh_reader, vv_reader)
         for brick in bricks(vh.grid.shape, BLOCK, BRICK_PIXELS):
-            writer.write(three_bands(vh_reader.image(brick)[0], vv_reader.image(brick)[0]), brick)
-    return {"area": pair.area, "image": pair.name}
+            bands = three_bands(vh_reader.image(brick)[0], vv_reader.image(brick)[0])
+            writer.write(zones.hide(bands, brick, np.nan), brick)
+    return {"area": pair.area, "image": pair.name, "zones": zones.count}
 
 
 def three_bands(vh_HW: NDArray[np.float32], vv_HW: NDArray[np.float32]) -> NDArray[np.float32]:

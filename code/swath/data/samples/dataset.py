@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from swath.data.samples.samplers import CounterRng, Draw
-from swath.data.samples.storage import Cache, source_of
+from swath.data.samples.storage import NAME_TASKS, Cache, source_of
 from swath.data.tables import bands_of, mask_of
 from swath.errors import CatalogError, ConfigError
 from swath.geo.grid import Window
@@ -44,7 +44,8 @@ class TileDataset(Dataset[Sample]):
     """Tiles of a table, whole or as random crops; safe in threads and in forked and spawned processes.
 
     With `crops`, items are `Draw`s and give a random window of the tile. Without, items are positions and give the whole
-    tile, labels outside its core set to 255, so that scores over all tiles count each pixel of the scene once. `cache`:
+    tile, labels outside its core set to 255, so that scores over all tiles count each pixel of the scene once. `tasks`
+    are bands of the masks by name, whatever their order in each file (a single band without a name serves one task). `cache`:
     where pixels are kept from their first use on, in `cache_path` or in memory. `threads`: how many read at once.
     """
 
@@ -56,16 +57,17 @@ class TileDataset(Dataset[Sample]):
         when the masks lack a task."""
         if tiles.empty:
             raise CatalogError(f"{root}: no tiles left to read. Check data.split and the skip rule.")
-        self.rows: list[dict[str, Any]] = tiles.drop(columns="geometry").to_dict("records")
-        self.masks = [mask_of(row) for row in self.rows]
+        self.rows: list[dict[str, Any]] = [
+            row | {"mask": mask_of(row)} for row in tiles.drop(columns="geometry").to_dict("records")
+        ]
+        self.masks = [row["mask"] for row in self.rows]
         self.root, self.crops = root, crops
         self._require_files()
         if tasks:
             self._require_masks()
         self.bands = bands_of(self.rows[0]) or describe(root / self.rows[0]["image"]).bands
-        self.task_bands = self._task_bands(tasks)
-        bands = list(self.task_bands.values())
-        self.source = source_of(self.rows, root, self.bands, bands, cache, cache_path, threads)
+        self.tasks = self._tasks(tasks)
+        self.source = source_of(self.rows, root, self.bands, self.tasks, cache, cache_path, threads)
 
     def _require_files(self) -> None:
         named = [*(row["image"] for row in self.rows), *(mask for mask in self.masks if mask)]
@@ -84,12 +86,14 @@ class TileDataset(Dataset[Sample]):
                 "in generate_tiles, or leave them out."
             )
 
-    def _task_bands(self, tasks: Sequence[str]) -> dict[str, int]:
-        mask = self.masks[0]
-        if mask is None:
-            return {}
-        numbers = describe(self.root / mask).numbers_of(tasks, "Name the tasks as the bands of the masks.")
-        return {task: number - 1 for task, number in zip(tasks, numbers, strict=True)}
+    def _tasks(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """The tasks that samples have labels of: none where no tile has a mask. The first mask is looked at now, to fail
+        before anything is read; each later one is read by its own names."""
+        masks = [mask for mask in self.masks if mask]
+        if not masks:
+            return ()
+        describe(self.root / masks[0]).numbers_of_tasks(tasks, NAME_TASKS)
+        return tuple(tasks)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -112,9 +116,9 @@ class TileDataset(Dataset[Sample]):
         rows, windows = [self.rows[draw.tile] for draw in draws], [self._random_window(draw) for draw in draws]
         places = [(draw.tile, window) for draw, window in zip(draws, windows, strict=True)]
         target: dict[str, torch.Tensor] = {}
-        if self.masks[draws[0].tile] is not None:
+        if self.tasks:
             labels = torch.stack([torch.from_numpy(self.source.labels(*place)) for place in places], dim=1)
-            target = dict(zip(self.task_bands, labels, strict=True))
+            target = dict(zip(self.tasks, labels, strict=True))
         return {
             "image": torch.stack([torch.from_numpy(self.source.image(*place)) for place in places]),
             "target": target, "key": [row["key"] for row in rows],
@@ -157,12 +161,11 @@ class TileDataset(Dataset[Sample]):
         return Window(corner[0], corner[1], size, size)
 
     def _target(self, tile: int, window: Window, whole: bool) -> dict[str, torch.Tensor]:
-        row = self.rows[tile]
-        if self.masks[tile] is None:
+        if not self.tasks:
             return {}
         labels = self.source.labels(tile, window)
-        labels = only_core(labels, row) if whole else _own(labels)
-        return {task: torch.from_numpy(labels[band]) for band, task in enumerate(self.task_bands)}
+        labels = only_core(labels, self.rows[tile]) if whole else _own(labels)
+        return {task: torch.from_numpy(labels_HW) for task, labels_HW in zip(self.tasks, labels, strict=True)}
 
 
 def corner_of(row: Mapping[str, Any]) -> Window:

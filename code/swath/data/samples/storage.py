@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from swath.data.tables import Row, bands_of, mask_of, missing_of, place_of
+from swath.data.zones import zones_of
 from swath.errors import CatalogError, ConfigError
 from swath.files import atomic_write
 from swath.geo.grid import Window
@@ -42,6 +43,10 @@ LAYOUT = 1
 """Changes when cached files are written in another way."""
 
 
+NAME_TASKS = "Name the tasks as the bands of the masks."
+"""What to do about a mask without a band for a task."""
+
+
 class Source(Protocol):
     """Pixels by the tile's position in the table; windows count from the tile's corner and may leave the tile.
 
@@ -56,11 +61,14 @@ class Source(Protocol):
 
 
 def source_of(
-    rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int],
+    rows: Sequence[Row], root: Path, bands: Sequence[str], tasks: Sequence[str],
     cache: Cache = "off", folder: Path | None = None, threads: int = 1,
 ) -> Source:  # fmt: skip
-    """Pixels of the tiles in `rows`: from their files, from memory, or mapped from `folder`; read by so many threads."""
-    files = Files(rows, root, bands, task_bands, threads)
+    """Pixels of the tiles in `rows`: from their files, from memory, or mapped from `folder`; read by so many threads.
+
+    `bands` and `tasks` are found by their names in every file, in whatever order it has them.
+    """
+    files = Files(rows, root, bands, tasks, threads)
     if cache == "ram":
         return InMemory(files)
     if cache == "mmap":
@@ -81,9 +89,9 @@ class Files:
     """Rasters as they are on disk; each thread's handles stay open, those used longest ago are closed."""
 
     def __init__(
-        self, rows: Sequence[Row], root: Path, bands: Sequence[str], task_bands: Sequence[int], threads: int = 1
+        self, rows: Sequence[Row], root: Path, bands: Sequence[str], tasks: Sequence[str], threads: int = 1
     ) -> None:
-        self.rows, self.root, self.bands, self.task_bands = rows, root, tuple(bands), list(task_bands)
+        self.rows, self.root, self.bands, self.tasks = rows, root, tuple(bands), tuple(tasks)
         may, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.most = OPEN_FILES if may == resource.RLIM_INFINITY else max(2, min(OPEN_FILES, may // 2 // threads))
         self._open = _Handles()
@@ -93,8 +101,9 @@ class Files:
         reader = self._reader(row["image"], missing_of(row), bands_of(row))
         order, place = _order(reader, self.bands), place_of(row)
         inside = window.intersect(Window(0, 0, *place.shape))
-        read = reader.image(inside.within(place), order)
-        return padded(read, inside, window, np.nan)
+        here, zones = inside.within(place), zones_of(row)
+        read = reader.image(here, order)
+        return padded(zones.hide(read, here, np.nan) if zones else read, inside, window, np.nan)
 
     def labels(self, tile: int, window: Window) -> NDArray[np.uint8]:
         row = self.rows[tile]
@@ -103,8 +112,11 @@ class Files:
         mask = mask_of(row)
         if mask is None:
             raise CatalogError(f"{row['key']}: has no mask. Set masks_path in generate_tiles, or leave the tile out.")
-        read = self._reader(mask).labels(inside.within(place))[self.task_bands]
-        return padded(read, inside, window, IGNORE)
+        reader = self._reader(mask)
+        numbers = reader.info.numbers_of_tasks(self.tasks, NAME_TASKS)
+        here, zones = inside.within(place), zones_of(row)
+        read = reader.labels(here, numbers)
+        return padded(zones.hide(read, here, IGNORE) if zones else read, inside, window, IGNORE)
 
     def _reader(self, path: str, missing: tuple[float, ...] = (), bands: tuple[str, ...] | None = None) -> RasterReader:
         key, readers = (path, missing), self._open.readers
@@ -127,7 +139,7 @@ class Files:
         """Bytes of the tile's image and of its labels."""
         row = self.rows[tile]
         pixels = row["height"] * row["width"]
-        return 4 * len(self.bands) * pixels, (len(self.task_bands) if mask_of(row) else 0) * pixels
+        return 4 * len(self.bands) * pixels, (len(self.tasks) if mask_of(row) else 0) * pixels
 
     def content(self, tile: int) -> NDArray[np.uint8]:
         """The bytes of the whole image, then those of the labels."""
@@ -233,8 +245,8 @@ def _require_room(size: int) -> None:
 class Mapped(_Stored):
     """Each tile in a file of `folder`, written when it is first read, mapped from then on.
 
-    A file's name is a digest of what it was made from: path, size and time of the tile's rasters, its window, bands and
-    tasks. So trainings share it, a changed tile gets another one, and files appear whole or not at all, whoever else
+    A file's name is a digest of what it was made from: path, size and time of the tile's rasters, its window, missing
+    zones, bands and tasks. So trainings share it, a changed tile gets another one, and files appear whole or not at all, whoever else
     writes the same ones meanwhile. The folder may be deleted at any time when nothing runs.
     """
 
@@ -249,7 +261,9 @@ class Mapped(_Stored):
         stamps = [[str(path), s.st_size, s.st_mtime_ns] for path in paths for s in [path.stat()]]
         place = place_of(row)
         window = [place.row, place.col, place.height, place.width]
-        made_from = [LAYOUT, stamps, window, list(missing_of(row)), list(files.bands), files.task_bands]
+        zones = zones_of(row)
+        runs = zones.runs.tolist() if zones else []
+        made_from = [LAYOUT, stamps, window, list(missing_of(row)), list(files.bands), list(files.tasks), runs]
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
     def _content(self, tile: int) -> NDArray[np.uint8]:

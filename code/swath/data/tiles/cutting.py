@@ -11,10 +11,12 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+from numpy.typing import NDArray
 
 from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.pairing import pair_masks
 from swath.data.tables import TILES, bands_of, missing_of, place_of, read_scenes, scene_details, write_table
+from swath.data.zones import ZONES, zone_columns, zone_summary
 from swath.errors import RasterError
 from swath.files import remove_orphans
 from swath.geo.grid import Grid, Window
@@ -22,6 +24,7 @@ from swath.geo.layout import RasterInfo, RasterSpec
 from swath.geo.raster import RasterReader, describe, write_raster
 from swath.geo.vector import footprints
 from swath.geo.windows import ConstantSize, Tiling, windows
+from swath.geo.zones import MissingZones, Zones, find_zones
 from swath.labels import IGNORE
 from swath.steps.config import Step
 from swath.steps.job import Report
@@ -52,19 +55,25 @@ class TilesConfig(Step):
     missing_values: tuple[float, ...] = ()
     """Values of the scenes that mean no measurement though their headers do not say so. Inference on such scenes needs
     them in the model's channels, too: partial(Bands, missing=...)."""
+    missing_zones: MissingZones | None = None
+    """Zones of one value in all bands that mean no measurement, such as MissingZones(value=0.0, min_pixels=64) where 0 fills
+    what was not seen: NaN in images, 255 in masks. They are found in whole scenes, so a tile may hold a small part of one.
+    Trainings note them in the model's record, and inference looks for them in its scenes. None: single values decide."""
 
     def jobs(self) -> list[Cut]:
         """A job per scene. Raises CatalogError when there is none, or one has no mask."""
         scenes = read_scenes(absolute(self.input_path))
         masks = pair_masks(scenes, absolute(self.masks_path) if self.masks_path else None)
-        return cut_jobs(scenes, masks, self.output, self.tiling, self.missing_values, self.write)
+        return cut_jobs(scenes, masks, self.output, self.tiling, self.missing_values, self.write, self.missing_zones)
 
     def finish(self, results: Mapping[str, Any]) -> Report:
-        """Write tiles.parquet, with what the table of scenes knows of each tile's scene."""
+        """Write tiles.parquet, with what the table of scenes knows of each tile's scene; say where zones are missing."""
         about = scene_details(read_scenes(absolute(self.input_path)))
         rows = [about[row["scene"]] | row for found in results.values() for row in found]
         write_table(self.output / TILES, rows)
-        return Report(metrics={"preparation/tiles": len(rows)}, written=[self.output / TILES])
+        counts, lines = zone_summary(rows)
+        metrics = {f"preparation/{name}": value for name, value in ({"tiles": len(rows)} | counts).items()}
+        return Report(metrics=metrics, written=[self.output / TILES], lines=lines)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +92,8 @@ class Cut:
     """Names of the scene's bands that stand above its own."""
     write: bool = True
     """Whether tiles become files."""
+    zones: MissingZones | None = None
+    """Which zones of the scene mean no measurement."""
 
     @property
     def inputs(self) -> list[Path]:
@@ -109,12 +120,14 @@ def cut_jobs(
     tiling: Tiling,
     missing: tuple[float, ...] = (),
     write: bool = True,
+    zones: MissingZones | None = None,
 ) -> list[Cut]:
-    """A job per scene; `masks` maps scene keys to label rasters, `missing` values of scenes mean no measurement."""
+    """A job per scene; `masks` maps scene keys to label rasters, `missing` values of scenes mean no measurement, and `zones`."""
     return [
         Cut(
             key=row["key"], area=row["area"], image=Path(row["image"]), mask=masks.get(row["key"]), output=output,
             tiling=tiling, missing=tuple(dict.fromkeys((*missing, *missing_of(row)))), bands=bands_of(row), write=write,
+            zones=zones,
         )
         for row in scenes.to_dict("records")
     ]  # fmt: skip
@@ -133,7 +146,12 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
         places = list(windows(grid.shape, job.tiling))
         for folder in {path.parent for path in _files(job, places[:1])}:
             remove_orphans(folder)
-        rows = _cut_tiles(job, image, places) if job.write else [_window_row(job, image, *place) for place in places]
+        zones = find_zones(image.image, grid.shape, job.zones) if job.zones else None
+        rows = (
+            _cut_tiles(job, image, places, zones)
+            if job.write
+            else [_window_row(job, image, zones, *place) for place in places]
+        )
     outlines, geometry_crs = footprints(grid, [Window(*(row[name] for name in PLACE)) for row in rows])
     where = {"crs": grid.crs.to_string() if grid.crs else None, "geometry_crs": geometry_crs}
     return [row | where | {"geometry": outline.wkt} for row, outline in zip(rows, outlines, strict=True)]
@@ -158,12 +176,14 @@ def _same_grid(image: Path, grid: Grid, mask: Path) -> None:
         raise RasterError(f"{mask}: not on the grid of {image}: {difference}. Rasterise the labels on this scene.")
 
 
-def _cut_tiles(job: Cut, image: RasterReader, places: Sequence[tuple[Window, Window]]) -> list[dict[str, Any]]:
+def _cut_tiles(
+    job: Cut, image: RasterReader, places: Sequence[tuple[Window, Window]], zones: Zones | None
+) -> list[dict[str, Any]]:
     """The next tile is read while one is written."""
     info, rows = image.info, []
     nodata = -99999.0 if info.nodata is None or not np.isfinite(np.float32(info.nodata)) else info.nodata
     with RasterReader(job.mask) if job.mask else nullcontext() as mask, write_behind(write_raster) as write:
-        made = prefetch((image.image(w), mask.labels(w) if mask else None) for w, _ in places)
+        made = prefetch(_pixels(image, mask, window, zones) for window, _ in places)
         with closing(made) as pixels:  # done before its readers close
             for (window, core), (data, labels) in zip(places, pixels, strict=True):
                 spec = RasterSpec(
@@ -175,8 +195,19 @@ def _cut_tiles(job: Cut, image: RasterReader, places: Sequence[tuple[Window, Win
                 if mask is not None and job.mask is not None:
                     mask_path = tile_path(job.output / "masks", job.mask, image_path.stem)
                     write(mask_path, labels, _mask_spec(mask.info, window))
-                rows.append(_row(job, info, window, core, image_path, mask_path))
+                row = _row(job, info, window, core, image_path, mask_path)
+                rows.append(row | zone_columns(job.zones, zones, window))
     return rows
+
+
+def _pixels(
+    image: RasterReader, mask: RasterReader | None, window: Window, zones: Zones | None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+    """Bands and labels of a window, NaN and 255 in missing zones."""
+    data, labels = image.image(window), mask.labels(window) if mask else None
+    if zones is None:
+        return data, labels
+    return zones.hide(data, window, np.nan), None if labels is None else zones.hide(labels, window, IGNORE)
 
 
 def _mask_spec(mask: RasterInfo, window: Window) -> RasterSpec:
@@ -185,11 +216,17 @@ def _mask_spec(mask: RasterInfo, window: Window) -> RasterSpec:
     )
 
 
-def _window_row(job: Cut, image: RasterReader, window: Window, core: Window) -> dict[str, Any]:
-    """The row of a tile that stays a window of its scene."""
-    return _row(job, image.info, window, core, job.image, job.mask) | {
+def _window_row(
+    job: Cut, image: RasterReader, zones: Zones | None, window: Window, core: Window
+) -> dict[str, Any]:  # fmt: skip
+    """The row of a tile that stays a window of its scene, with the missing zones that a file would have lost."""
+    where = {
         "at_row": window.row, "at_col": window.col, "missing": list(job.missing), "bands": list(image.info.bands),
     }  # fmt: skip
+    if zones is not None:
+        where |= {ZONES: zones.inside(window).ravel().tolist()}
+    row = _row(job, image.info, window, core, job.image, job.mask)
+    return row | where | zone_columns(job.zones, zones, window)
 
 
 def _row(job: Cut, info: RasterInfo, window: Window, core: Window, image: Path, mask: Path | None) -> dict[str, Any]:

@@ -33,9 +33,11 @@ from swath.data.tables import (
     write_table,
 )
 from swath.data.tiles.quality import skip_reasons
+from swath.data.zones import zones_of
 from swath.files import write_json
 from swath.geo.grid import Window
-from swath.geo.raster import describe, read_image, read_labels
+from swath.geo.raster import RasterReader, describe, read_image
+from swath.geo.zones import Zones
 from swath.labels import IGNORE
 from swath.steps.config import Step
 from swath.steps.job import Report
@@ -96,7 +98,10 @@ ABREAST = 2
 
 @dataclass(frozen=True, kw_only=True)
 class SceneTiles:
-    """The tiles of one scene: keys, image and mask paths, their windows in these, and the skip rule's threshold."""
+    """The tiles of one scene: keys, image and mask paths, their windows in these, and the skip rule's threshold.
+
+    `target` is the task that target shares are of, None without masks.
+    """
 
     key: str
     keys: Sequence[str]
@@ -104,8 +109,10 @@ class SceneTiles:
     masks: Sequence[Path | None]
     places: Sequence[Window]
     missing: Sequence[tuple[float, ...]]
+    zones: Sequence[Zones | None]
     min_valid_ratio: float
     fingerprints: bool
+    target: str | None
 
     @property
     def inputs(self) -> list[Path]:
@@ -128,7 +135,12 @@ class SceneTiles:
 def scene_jobs(
     tiles: gpd.GeoDataFrame, root: Path, min_valid_ratio: float, fingerprints: bool = True
 ) -> list[SceneTiles]:
-    """A job per scene of a table of tiles whose paths are relative to `root`."""
+    """A job per scene of a table of tiles whose paths are relative to `root`.
+
+    Target shares are of the first task of the first mask, in all scenes, whatever the order of bands in the others.
+    """
+    masks = [path for path in tiles["mask"] if isinstance(path, str)]
+    target = describe(root / masks[0]).bands[0] if masks else None
     return [
         SceneTiles(
             key=str(scene), keys=list(group["key"]), images=[root / p for p in group["image"]],
@@ -136,6 +148,7 @@ def scene_jobs(
             min_valid_ratio=min_valid_ratio,
             places=[place_of(row) for row in group.to_dict("records")],
             missing=[missing_of(row) for row in group.to_dict("records")], fingerprints=fingerprints,
+            target=target, zones=[zones_of(row) for row in group.to_dict("records")],
         )
         for scene, group in tiles.groupby("scene", sort=True)
     ]  # fmt: skip
@@ -187,30 +200,43 @@ def with_folds(table: gpd.GeoDataFrame, folds: Mapping[str, int] | GroupFolds | 
 def scene_statistics(job: SceneTiles) -> dict[str, Any]:
     """``{"tiles": [row, ...], "bands": {count, mean, m2, min, max, sketch}}`` of one scene, as JSON types."""
     tiles, bands = [], RunningMoments()
-    tasks = describe(next(filter(None, job.masks))).bands if any(job.masks) else ()
     with ThreadPoolExecutor(ABREAST) as pool:  # reading, sorting and hashing let go of the interpreter's lock
-        for row, moments in pool.map(partial(_tile, job, tasks), range(len(job.keys))):
+        for row, moments in pool.map(partial(_tile, job), range(len(job.keys))):
             tiles.append(row)
             bands.push(moments)
     return {"tiles": tiles, "bands": bands.total()}
 
 
-def _tile(job: SceneTiles, tasks: Sequence[str], number: int) -> tuple[dict[str, Any], Moments]:
+def _tile(job: SceneTiles, number: int) -> tuple[dict[str, Any], Moments]:
     place, mask_path = job.places[number], job.masks[number]
-    image = read_image(job.images[number], place, job.missing[number])
+    image, zones = read_image(job.images[number], place, job.missing[number]), job.zones[number]
+    image = zones.hide(image, place, np.nan) if zones else image
     moments = band_moments(image)
-    mask = read_labels(mask_path, place) if mask_path else None
-    counts = class_counts(mask, tasks) if mask is not None else {}
-    row = tile_row(image, mask, moments, job.min_valid_ratio) | counts
+    labels = read_target_first(mask_path, place, job.target) if mask_path and job.target else {}
+    if zones:
+        labels = {task: zones.hide(labels_HW[None], place, IGNORE)[0] for task, labels_HW in labels.items()}
+    mask = np.stack(list(labels.values())) if labels else None
+    row = tile_row(image, mask, moments, job.min_valid_ratio) | class_counts(labels)
     return {"key": job.keys[number]} | row | (fingerprint(image) if job.fingerprints else {}), moments
 
 
-def class_counts(mask_THW: NDArray[np.uint8], tasks: Sequence[str]) -> dict[str, list[int]]:
+def read_target_first(mask: Path, place: Window, target: str) -> dict[str, NDArray[np.uint8]]:
+    """Labels (height, width) of a window by task, the one called `target` first, whatever the order in the file.
+
+    A single band without a name is the target. Raises RasterError for a mask without it.
+    """
+    with RasterReader(mask) as reader:
+        names = reader.info.bands
+        first = reader.info.numbers_of_tasks([target], "Give all masks the same tasks.")[0]
+        order = [first, *(number for number in range(1, len(names) + 1) if number != first)]
+        labels = reader.labels(place, order)
+    tasks = [target, *(names[number - 1] for number in order[1:])]
+    return dict(zip(tasks, labels, strict=True))
+
+
+def class_counts(labels: Mapping[str, NDArray[np.uint8]]) -> dict[str, list[int]]:
     """``classes_<task>``: pixels of class 0, 1, ... up to the highest there is; 255 is none."""
-    return {
-        f"{CLASSES}{task}": np.bincount(mask_HW[mask_HW != IGNORE]).tolist()
-        for task, mask_HW in zip(tasks, mask_THW, strict=True)
-    }
+    return {f"{CLASSES}{task}": np.bincount(mask_HW[mask_HW != IGNORE]).tolist() for task, mask_HW in labels.items()}
 
 
 def tile_row(

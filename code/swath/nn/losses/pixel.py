@@ -184,16 +184,21 @@ class TaskLosses(nn.Module):
 
     def forward(self, logits: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """``{"loss": total, "loss_<task>": ..., "loss_<task>_<term>": ...}``, scalars."""
-        out: dict[str, Tensor] = {}
+        found = self.by_task(logits, targets)
+        total = torch.stack([self.weights[task] * terms[f"loss_{task}"] for task, terms in found.items()]).sum()
+        return {"loss": total} | {name: value for terms in found.values() for name, value in terms.items()}
+
+    def by_task(self, logits: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Each task's ``{"loss_<task>": ..., "loss_<task>_<term>": ...}``, scalars: means over that task's labels."""
+        found: dict[str, dict[str, Tensor]] = {}
         for task, loss in self.losses.items():
             if isinstance(loss, WeightedSum):
                 terms = loss.terms(logits[task], targets[task])
-                out |= {f"loss_{task}_{name}": term for name, term in terms.items()}
-                out[f"loss_{task}"] = loss.total(terms)
+                found[task] = {f"loss_{task}_{name}": term for name, term in terms.items()}
+                found[task][f"loss_{task}"] = loss.total(terms)
             else:
-                out[f"loss_{task}"] = loss(logits[task], targets[task])
-        total = torch.stack([self.weights[task] * out[f"loss_{task}"] for task in self.losses]).sum()
-        return {"loss": total, **out}
+                found[task] = {f"loss_{task}": loss(logits[task], targets[task])}
+        return found
 
 
 def cross_entropy_dice(
