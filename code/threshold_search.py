@@ -16,6 +16,7 @@ from swath.data.tables import write_csv
 from swath.figures.pictures import write_picture
 from swath.prediction import thresholds
 from swath.prediction.thresholds import CountJob, Search, ThresholdSearchConfig
+from swath.scoring.decisions import DECISION, Decision, write_decision
 from swath.scoring.held_out import HeldOutCheck
 from swath.scoring.lineage import check_predictions, prediction_folders
 from swath.scoring.pairs import Pairs, pair_predictions
@@ -38,7 +39,11 @@ def main() -> None:
         about, ledger = tracking.provenance(config_path), ledger_of("threshold_search", config, output)
         counts = run_step(ledger, jobs, config, about, run.log_metrics)
         found = thresholds.search(by_area(jobs, counts), thresholds.threshold_values(config), config.score)
+        scenes = {key.partition("/")[0] for pairs in paired.values() for key in pairs.found}
+        write_decision(output / DECISION, Decision(found.threshold, tuple(sorted(scenes))))
+        run.log_file(output / DECISION)
         report(run, found, output)
+        print(f"to decide by it: -P threshold={configs.relative(output)} in inference or ensemble")
 
 
 def check_all(paired: dict[Path, Pairs], allow_selection_set: bool) -> HeldOutCheck:

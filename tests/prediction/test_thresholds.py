@@ -26,6 +26,7 @@ from swath.prediction.thresholds import (
     threshold_matrices,
     threshold_values,
 )
+from swath.scoring.decisions import read_decision
 from tests.conftest import Script
 from tests.runs import training_run
 from tests.synthetic import blobs, grid, labels, write_image, write_mask, write_scenes
@@ -214,6 +215,41 @@ def test_c94_out_of_fold_predictions_of_several_models_choose_one_threshold(
     given |= {"input_path": folders[0], "allow_selection_set": False}
     assert script("threshold_search", "configs/demo/threshold_search.py", **given) == 1
     assert "selected the weights of this model" in capsys.readouterr().err
+
+
+def test_c83_maps_decided_by_a_searched_threshold_are_not_judged_on_the_same_scenes(
+    script: Script, last_run: Callable[[], mlflow.entities.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes = write_scenes(tmp_path / "scenes", 3, SHAPE, tmp_path / "masks")
+    run_id = training_run(tmp_path / "run", train=[scenes[0]])
+    given = {"run_id": run_id, "input_path": tmp_path / "scenes", "areas": "area1,area2", "previews": 0}
+    maps = {"output_path": tmp_path / "maps", "labels_path": None}
+    assert script("inference", "configs/demo/inference.py", **given, **maps) == 0
+    tuned = {"labels_path": tmp_path / "masks/area1", "output_path": tmp_path / "threshold"}
+    one = {"input_path": tmp_path / "maps", "allow_selection_set": False}
+    assert script("threshold_search", "configs/demo/threshold_search.py", **one, **tuned) == 0
+    found, search_run = read_decision(str(tmp_path / "threshold"), Path), last_run()
+    assert (found.threshold, found.tuned_on) == (search_run.data.metrics["threshold/best"], (scenes[1].stem,))
+    assert last_run().data.tags["swath.scored_on"] == "held-out"
+
+    # by an ensemble of one
+    decided = {"input_paths": tmp_path / "maps", "score_metric": None, "output_path": tmp_path / "decided"}
+    assert script("ensemble", "configs/demo/ensemble.py", **decided, threshold=tmp_path / "threshold") == 0
+    judged = {"preds_path": tmp_path / "decided", "gt_path": tmp_path / "masks"}
+    assert script("validate", "configs/demo/validate.py", **judged, allow_selection_set=False) == 1
+    assert f"{scenes[1].stem}: the threshold of these maps was searched on them" in capsys.readouterr().err
+    assert script("validate", "configs/demo/validate.py", **judged, allow_selection_set=True) == 0
+    assert last_run().data.tags["swath.scored_on"] == "selection set"
+    # by inference, whose scores go by the same rule; the run of the search is known as well
+    again = {"output_path": tmp_path / "again", "labels_path": tmp_path / "masks"}
+    searched = f"runs:/{search_run.info.run_id}"
+    assert script("inference", "configs/demo/inference.py", **given, **again, threshold=searched) == 1
+    assert "the threshold of these maps was searched on them" in capsys.readouterr().err
+    other = given | {"areas": "area2"}
+    assert script("inference", "configs/demo/inference.py", **other, **again, threshold=searched) == 0
+    assert last_run().data.tags["swath.scored_on"] == "held-out"
+    assert script("inference", "configs/demo/inference.py", **other, **again, threshold=tmp_path) == 1
+    assert "no decision of threshold_search at" in capsys.readouterr().err
 
 
 def run_of(folder: Path) -> str:

@@ -35,8 +35,12 @@ class InferenceConfig:
     """Folder of label rasters; scores are logged when it is given."""
     sliding: SlidingConfig = SlidingConfig()
     """Windows, overlap, blending, test-time augmentation."""
-    threshold: float | None = None
-    """Probability from which on (>=) a task of two classes is its second one; None takes the more probable class."""
+    threshold: float | str | None = None
+    """Probability from which on (>=) a task of two classes is its second one; None takes the more probable class. Or where
+    `threshold_search` left the best one: its output_path, or runs:/<id>; scenes that it was searched on are then refused
+    as their test."""
+    tuned_on: tuple[str, ...] = ()
+    """Keys of the scenes that the threshold was searched on; known by itself when `threshold` names a search."""
     previews: int = 8
     """Pictures to log of the first so many scenes: image with the map's outline, or, with labels of the scene's size, image,
     image + prediction, prediction, image + label and label, with the score and a legend."""

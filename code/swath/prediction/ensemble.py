@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +47,12 @@ class EnsembleConfig(StepConfig):
     """Weights of the worst and the best score, those between in proportion; None takes the scores as weights."""
     rule: Rule = "mean"
     """How classes are decided: by the mean probability, or by the members' votes: any, majority or n-1 of the n members."""
-    threshold: float | None = None
-    """Probability from which on (>=) the mean, or a member's vote, is the second of two classes; None is one half."""
+    threshold: float | str | None = None
+    """Probability from which on (>=) the mean, or a member's vote, is the second of two classes; None is one half. Or where
+    `threshold_search` left the best one: its output_path, or runs:/<id>; scenes that it was searched on are then refused
+    as the test of these maps."""
+    tuned_on: tuple[str, ...] = ()
+    """Keys of the scenes that the threshold was searched on; known by itself when `threshold` names a search."""
 
 
 # ------------------------------------------------------------------------------------------------------------- weights
@@ -108,9 +111,9 @@ class EnsembleJob:
     def outputs(self) -> tuple[Path, Path]:
         return self.output.paths
 
-    def run(self) -> Any:
+    def run(self) -> None:
         """Combine the members."""
-        return combine_scene(self)
+        combine_scene(self)
 
 
 def ensemble_jobs(
@@ -120,6 +123,7 @@ def ensemble_jobs(
 
     Raises CatalogError that lists, for each folder, the scenes that it lacks and those that only it has.
     """
+    assert not isinstance(config.threshold, str), "the script reads the decision that it names"
     members = {folder: by_key(folder) for folder in folders}
     require_same_scenes(members)
     counted = [folder for folder, weight in zip(folders, weights, strict=True) if weight > 0]
@@ -154,7 +158,7 @@ def require_same_scenes(members: Mapping[Path, Mapping[str, Path]]) -> None:
 # ------------------------------------------------------------------------------------------------------------ combining
 
 
-def combine_scene(job: EnsembleJob) -> str:
+def combine_scene(job: EnsembleJob) -> None:
     """Write the classes and the weighted mean probabilities of one scene.
 
     Members are probability rasters, or class rasters of two classes that count as probabilities 0 and 1. Raises
@@ -173,7 +177,6 @@ def combine_scene(job: EnsembleJob) -> str:
             mean = weighted_mean(members, job.weights)
             soft.write(mean, strip)
             classes.write(_decided(members, mean, tasks, job), strip)
-    return str(job.output.classes)
 
 
 def weighted_mean(members: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:

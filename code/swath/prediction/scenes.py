@@ -56,6 +56,7 @@ def scene_ledger(config: InferenceConfig, output: Path) -> Ledger:
         "probabilities": config.probabilities,
         "precision": config.precision,
         **leaves(resolve(config.sliding), "sliding"),
+        **({"tuned_on": list(config.tuned_on)} if config.tuned_on else {}),
     }
     return Ledger(output, "inference", settings, {"input_path": relative(config.input_path)})
 
@@ -227,6 +228,7 @@ def prediction_jobs(
 def scene_predictor(config: InferenceConfig, record: ModelRecord) -> ScenePredictor:
     """The model of a training run, on the device of the config."""
     device, sliding = device_of(config.device), config.sliding
+    assert not isinstance(config.threshold, str), "the script reads the decision that it names"
     if device.type == "cpu":
         keep_freed_memory()
     return ScenePredictor(

@@ -23,6 +23,7 @@ from swath.prediction.rasters import scene_output
 from swath.prediction.scenes import predict_scenes, prediction_jobs, scene_ledger
 from swath.scoring.baselines import constant_guesses
 from swath.scoring.config import ScoringConfig
+from swath.scoring.decisions import require_not_tuned
 from swath.scoring.held_out import HeldOutCheck, require_held_out
 from swath.scoring.scenes import score_scene
 from swath.scoring.table import ScoreTable
@@ -61,6 +62,7 @@ def infer(
     notes: tuple[str, ...] = ()
     if labels:
         check = require_held_out(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
+        check = check.joined(require_not_tuned(scenes["key"], config.tuned_on, config.allow_selection_set))
         checked(check)
         notes = check.notes
     numbers = {key: number for number, key in enumerate(scenes["key"])}

@@ -12,6 +12,7 @@ import geopandas as gpd
 
 from swath.config import absolute, relative
 from swath.errors import ConfigError, TrackingError
+from swath.scoring.decisions import require_not_tuned
 from swath.scoring.held_out import HeldOutCheck, footprints_of, require_held_out, unchecked
 from swath.scoring.pairs import Pairs
 
@@ -54,19 +55,26 @@ class Origin:
 
     run_ids: frozenset[str]
     unknown: tuple[Path, ...]
+    tuned_on: frozenset[str] = frozenset()
+    """Keys of the scenes that a threshold on the way was searched on."""
 
 
 def origin_of(folder: Path, asked: frozenset[Path] = frozenset()) -> Origin:
     """Follow the settings of inference, ensemble, postprocess and the like back to training runs; once per folder."""
     home = folder.parent if folder.name in PRODUCTS else folder
-    found = [json.loads(path.read_text())["settings"] for path in sorted(home.glob("*.settings.json"))]
+    records = [json.loads(path.read_text()) for path in sorted(home.glob("*.settings.json"))]
+    found = [record["settings"] | record.get("sources", {}) for record in records]
     own = frozenset(settings["run_id"] for settings in found if settings.get("run_id"))
-    given = [p for s in found for p in (s.get("input_paths") or s.get("input_path") or "").split(";") if p]
+    made = [settings for settings in found if not settings.get("run_id")]  # the inputs of inference are scenes
+    given = [p for s in made for p in (s.get("input_paths") or s.get("input_path") or "").split(";") if p]
     sources = [absolute(path) for path in given]
     before = [origin_of(path, asked | {home}) for path in sources if path not in asked | {home, home / folder.name}]
+    tuned_on = frozenset(key for settings in found for key in settings.get("tuned_on") or ())
+    tuned_on = tuned_on.union(*(o.tuned_on for o in before))
     if not own and not before:
-        return Origin(frozenset(), (folder,))
-    return Origin(own.union(*(o.run_ids for o in before)), tuple(u for o in before for u in o.unknown))
+        return Origin(frozenset(), (folder,), tuned_on)
+    unknown = tuple(u for o in before for u in o.unknown)
+    return Origin(own.union(*(o.run_ids for o in before)), unknown, tuned_on)
 
 
 def check_predictions(
@@ -78,10 +86,10 @@ def check_predictions(
     ``tiles_of(run_id)`` gives the tiles that a run used. `run_id` says which run it is, where the folder does not; then a
     run that cannot be read is an error, else it is a note. Raises LeakError as `require_held_out` does.
     """
-    ground = footprints_of(pairs)
+    ground, origin = footprints_of(pairs), origin_of(folder)
+    found = require_not_tuned(pairs.found, origin.tuned_on, allow_selection_set)
     if run_id:
-        return require_held_out(ground, tiles_of(run_id), allow_selection_set)
-    origin, found = origin_of(folder), HeldOutCheck()
+        return found.joined(require_held_out(ground, tiles_of(run_id), allow_selection_set))
     for source in origin.unknown:
         found = found.joined(unchecked(f"{relative(source)} does not say which training run it is of"))
     for training in sorted(origin.run_ids):
