@@ -47,6 +47,7 @@ def pretrain(config: PretrainConfig, config_path: str) -> None:
         start = tracking.located(warm.source(), f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
         pretraining = Pretraining(config, report(run) if distributed.is_main() else Reports.none(), start)
         run.set_tags({tracking.IDENTITY: identity_of(config, pretraining.loop.inputs)})
+        run.log_params(distributed.conditions(pretraining.device))
         run.log_metrics({"model/encoder_parameters": float(count_parameters(pretraining.model.network.encoder))})
         pretraining.run()
         if distributed.is_main():

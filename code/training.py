@@ -1,7 +1,6 @@
 """Train a model on tiles; the run holds weights, config, folds, metrics by epoch, panels and confusion matrices.
 
-On several devices or processes: --num_gpus 2, torchrun, or srun with --launcher slurm. The first keeps the run.
-"""
+On several devices or processes: --num_gpus 2, torchrun, or srun with --launcher slurm. The first keeps the run."""
 
 from swath.config.help import answer
 from swath.config.processes import start_processes
@@ -24,6 +23,7 @@ from swath.training.config import TrainingConfig
 from swath.training.identity import identity_of
 from swath.training.loop import Reports, moment_of
 from swath.training.model_record import FOLDER, WEIGHTS, write_record
+from swath.training.sides import leak_tags
 from swath.training.trainer import Training, build_training
 
 
@@ -75,9 +75,9 @@ def train(config: TrainingConfig, config_path: str) -> None:
         reports, warm = report(run, config) if distributed.is_main() else Reports.none(), config.warm_start
         start = tracking.located(warm.source(), f"{FOLDER}/{WEIGHTS}", run.scratch) if warm else None
         training = build_training(config, reports, start)
-        run.set_tags({tracking.IDENTITY: identity_of(config, training.loop.inputs)})
-        if leaks := training.folds.leaks:
-            run.set_tags({"swath.leaks": ", ".join(leaks), "mlflow.runName": f"{name} (leaks allowed)"})
+        tags = {tracking.IDENTITY: identity_of(config, training.loop.inputs)}
+        run.set_tags(tags | leak_tags(training.folds.leaks, name))
+        run.log_params(distributed.conditions(training.device))
         run.log_metrics({"model/parameters": float(count_parameters(training.learner.model))})
         training.run()
         finish(run, training)

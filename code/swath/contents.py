@@ -80,7 +80,7 @@ def contents_below(places: Iterable[Path], without: Iterable[Path] = ()) -> list
         inside = files_below(place) if place.is_dir() else [place]
         files = [file for file in inside if file not in left_out and not file.name.endswith(LEDGERS)]
         known = contents_of(files)
-        root = place if place.is_dir() else place.parent
+        root = place  # a file alone is "." there: its name says nothing
         found += [(file.relative_to(root).as_posix(), known[file]) for file in files]
     return found
 

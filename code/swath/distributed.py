@@ -190,6 +190,11 @@ def partition(todo: Sequence[int], rank: int, world: int) -> list[range]:
     return [range(run[0], run[-1] + 1) for run in runs]
 
 
+def conditions(device: torch.device) -> dict[str, str]:
+    """What the last digits of a result depend on besides its settings: device, threads of arithmetic, PyTorch."""
+    return {"device": device.type, "threads": str(torch.get_num_threads()), "torch": str(torch.__version__)}
+
+
 def device_of(name: str | None) -> torch.device:
     """The device of a config: as named, such as cpu or cuda:1; None takes the GPU when there is one.
 

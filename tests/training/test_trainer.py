@@ -381,7 +381,7 @@ def test_c04_c84_c87_run_holds_bundle_metrics_panels_and_weights(
     assert [m.step for m in client.get_metric_history(run.info.run_id, "training/loss")] == list(range(1, 33))
     best = max(m.value for m in client.get_metric_history(run.info.run_id, "validation/iou_fg"))
     assert run.data.metrics["best/validation/iou_fg"] == best
-    names = {file.path for file in client.list_artifacts(run.info.run_id, "bundle")}
+    names = {file.path for file in client.list_artifacts(run.info.run_id, "bundle")} - {"bundle/untracked"}
     assert names == {f"bundle/{n}" for n in ("config.json", "provenance.json", "uncommitted.diff", "sources")}
     images = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
     assert any("validation_panels" in name for name in images)
@@ -403,8 +403,26 @@ def test_c04_the_bundle_rebuilds_the_config(
     rebuilt = configs.build(json.loads((bundle / "config.json").read_text()))
     assert isinstance(rebuilt, TrainingConfig)
     assert (rebuilt.epochs, rebuilt.data.crop, rebuilt.data.sampler) == (1, 24, Uniform())
-    versions = json.loads((bundle / "provenance.json").read_text())["versions"]
-    assert {"torch", "rasterio", "gdal", "mlflow", "pytorch-ignite"} <= set(versions)
+    about = json.loads((bundle / "provenance.json").read_text())
+    assert {"swath", "torch", "rasterio", "gdal", "mlflow", "pytorch-ignite"} <= set(about["versions"])
+    assert about["machine"]["threads"] == torch.get_num_threads()
+    assert about["machine"]["processor"]
+    assert {"cores", "gpus", "OMP_NUM_THREADS"} <= set(about["machine"])
+    params = last_run().data.params
+    assert (params["device"], params["threads"]) == ("cpu", str(torch.get_num_threads()))
+
+
+def test_c04_the_bundle_has_sources_that_git_does_not_know(
+    script: Script, config_file: Path, last_run: Callable[[], mlflow.entities.Run], tmp_path: Path
+) -> None:
+    new = ROOT / "configs" / "demo" / f"not_added_{tmp_path.name}.py"
+    new.write_text("# not added yet\n")
+    try:
+        assert script("training", config_file, epochs=1, data__crop=24) == 0
+    finally:
+        new.unlink()
+    kept = tracking.fetch(last_run().info.run_id, f"bundle/untracked/configs/demo/{new.name}", tmp_path)
+    assert kept.read_text() == "# not added yet\n"
 
 
 def test_c86_failed_run_is_marked_failed_with_its_reason(

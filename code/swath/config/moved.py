@@ -137,6 +137,9 @@ NAMES = {
 
 ADDED_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "swath.training.config:DataConfig": {"echo": 1},
+    "swath.training.config:LearningConfig": {"reproducible": False},
+    "swath.training.config:TrainingConfig": {"reproducible": False},
+    "swath.training.pretrain_config:PretrainConfig": {"reproducible": False},
     "swath.training.config:ValidationConfig": {"training_scores": False, "tta": "off", "merge": "mean"},
 }
 """Fields that classes got after version 0.2.0, with their defaults: a digest knows them only where they differ."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swath import config as configs
+from swath.version import version
 
 PACKAGES = (
     "torch",
@@ -31,12 +34,13 @@ def provenance(config_path: str) -> dict[str, Any]:
         "config_path": config_path,
         "commit": git("rev-parse", "HEAD").strip() or "unknown",
         "versions": versions(),
+        "machine": machine(),
     }
 
 
 def versions() -> dict[str, str]:
     """Versions of Python, the packages that decide results, and GDAL."""
-    found = {"python": sys.version.split()[0]}
+    found = {"swath": version(), "python": sys.version.split()[0]}
     for package in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
@@ -45,6 +49,34 @@ def versions() -> dict[str, str]:
 
         found["gdal"] = __gdal_version__
     return found
+
+
+def machine() -> dict[str, Any]:
+    """What results may depend on in the last digits: processor, threads of arithmetic, GPUs."""
+    found: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+    }
+    torch = sys.modules.get("torch")  # steps that do not compute with it do not import it
+    if torch is not None:
+        found["threads"] = torch.get_num_threads()
+        gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+        found["gpus"] = [torch.cuda.get_device_name(gpu) for gpu in gpus]
+    return found
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def untracked_sources() -> list[str]:
+    """Python files below code/ and configs/ that git does not know, relative to the project: no diff holds them."""
+    return git("ls-files", "--others", "--exclude-standard", "--", "code/*.py", "configs/*.py").splitlines()
 
 
 def git(*arguments: str) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from swath import config as configs
 from swath.errors import TrackingError
-from swath.tracking.bundle import git, provenance
+from swath.tracking.bundle import git, provenance, untracked_sources
 from swath.tracking.delivery import Delivery, Nowhere, brief, safe_name
 from swath.tracking.store import default_store
 
@@ -144,6 +144,8 @@ def _log_bundle(handle: Run, config: Any, config_path: str, kind: str) -> None:
     handle.log_text(json.dumps(resolved, indent=2) + "\n", f"{BUNDLE}/config.json")
     handle.log_text(json.dumps(about, indent=2) + "\n", f"{BUNDLE}/provenance.json")
     handle.log_text(git("diff", "HEAD") or "no uncommitted changes\n", f"{BUNDLE}/uncommitted.diff")
+    for name in untracked_sources():
+        handle.log_file(configs.PROJECT_ROOT / name, f"{BUNDLE}/untracked/{Path(name).parent.as_posix()}")
     for source in configs.sources(config_path):
         if source.is_file():
             handle.log_file(source, f"{BUNDLE}/sources")

@@ -226,6 +226,9 @@ class LearningConfig:
     """Seed of weights, draws and augmentation."""
     device: NotDecisive[str | None] = None
     """Device such as cpu or cuda; None takes the GPU when there is one, or each process its own."""
+    reproducible: bool = False
+    """Compute with one thread: the same weights to the bit for any number of cores, on processors of one kind. Slower by
+    the number of cores that would have helped."""
     launcher: NotDecisive[Launcher] = "auto"
     """Where other processes of the training come from: torchrun is seen by itself; "slurm" joins the tasks of srun."""
     name: NotDecisive[str | None] = None

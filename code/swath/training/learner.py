@@ -25,8 +25,13 @@ from swath.nn.networks.masked import MaskedModel, Reconstruction
 from swath.training.config import LearningConfig, Unlabelled
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
+def seed_everything(seed: int, reproducible: bool = False) -> None:
+    """Seed Python, NumPy and torch; `reproducible` computes with one thread from here on.
+
+    Sums over pixels are taken in parts, one per thread: their last digits depend on how many there are.
+    """
+    if reproducible:
+        torch.set_num_threads(1)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries below still draw from the global generator
     torch.manual_seed(seed)

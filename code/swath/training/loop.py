@@ -23,7 +23,7 @@ from swath.config import (
     without_added_fields,
 )
 from swath.config.moved import with_old_names
-from swath.distributed import all_gather, is_main, on_all_ranks
+from swath.distributed import all_gather, conditions, is_main, on_all_ranks
 from swath.errors import TrainingError
 from swath.scoring.evaluate import Evaluation
 from swath.steps.memory import keep_freed_memory
@@ -192,11 +192,26 @@ class Loop:
     def _save(self, engine: Engine, course: TrainingMode) -> None:
         self.fetch(engine.state.iteration)
         state = self.learner.state() | course.state() | {
-            "inputs": self.inputs, "iteration": engine.state.iteration, "history": self.history,
+            "inputs": self.inputs, "conditions": conditions(self.learner.device), "iteration": engine.state.iteration, "history": self.history,
         }  # fmt: skip
         if is_main():
             save_state(self.unfinished.state, state)
             self.unfinished.keep_only(course.kept())
+
+    def _compare_conditions(self, before: Mapping[str, str]) -> None:
+        """Say when the training goes on under conditions that change its last digits."""
+        now = conditions(self.learner.device)
+        changed = [
+            f"{name} {before[name]} before, {now[name]} now"
+            for name in now
+            if name in before and before[name] != now[name]
+        ]
+        if changed:
+            log.warning(
+                "%s: goes on with %s: equal to a tolerance, not to the bit, to an uninterrupted training",
+                self.unfinished.path,
+                ", ".join(changed),
+            )
 
     def _resume(self, engine: Engine, course: TrainingMode) -> bool:
         state = load_state(self.unfinished.state)
@@ -211,6 +226,7 @@ class Loop:
                 f"{self.batches.folds.root} now, or from other weights. "
                 "Delete that folder to start anew, or bring them back."
             )
+        self._compare_conditions(state.get("conditions", {}))
         self.learner.load(state)
         course.load(state)
         engine.load_state_dict({"iteration": state["iteration"], **self._length()})

@@ -44,7 +44,7 @@ class Pretraining:
     def __init__(self, config: PretrainConfig, reports: Reports, start_from: Path | None = None) -> None:
         """`start_from`: file of the weights that `config.warm_start` names."""
         check_network(config.model)
-        seed_everything(config.seed)
+        seed_everything(config.seed, config.reproducible)
         self.config, self.reports, self.stopped, self.evaluated = config, reports, "", -1
         self.device = device_of(config.device)
         self.batches = Batches(config, self.device)

@@ -46,6 +46,13 @@ def read_sides(config: DataConfig, seed: int) -> Sides:
     return Sides(root, train, validation, test, found.leaks)
 
 
+def leak_tags(leaks: Sequence[LeakKind], name: str) -> dict[str, str]:
+    """Tags that mark a run of this name in which leaks were let pass; none without."""
+    if not leaks:
+        return {}
+    return {"swath.leaks": ", ".join(leaks), "mlflow.runName": f"{name} (leaks allowed)"}
+
+
 def read_unlabelled(folder: str) -> tuple[Path, gpd.GeoDataFrame]:
     """(folder, its tiles), none of which has labels. Raises CatalogError for those that have."""
     root = absolute(folder)

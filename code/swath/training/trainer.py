@@ -45,7 +45,7 @@ def build_training(config: TrainingConfig, reports: Reports, start_from: Path | 
     Seeds the generators. Raises ConfigError for what does not fit together, before the first step.
     """
     check_network(config.model)
-    seed_everything(config.seed)
+    seed_everything(config.seed, config.reproducible)
     device = device_of(config.device)
     batches = Batches(config, device, list(config.tasks), config.unlabelled)
     model, losses = _fitted_model(config, batches, start_from), config.losses()

@@ -227,17 +227,6 @@ def test_c36_one_band_without_a_name_serves_one_task(tmp_path: Path) -> None:
         TileDataset(table, tmp_path, TWO_TASKS)
 
 
-def test_c36_a_tile_without_a_mask_among_labelled_ones_is_ignored_wherever_it_stands(tmp_path: Path) -> None:
-    table, truth = two_task_tiles(tmp_path)
-    table["mask"] = [None, table["mask"].iloc[1]]
-    data = TileDataset(table, tmp_path, TWO_TASKS, Crops(size=16))
-    assert (data[0]["target"]["SOD"] == IGNORE).all()
-    np.testing.assert_array_equal(data[1]["target"]["SOD"].numpy(), truth["b"]["SOD"])
-    batch = data.__getitems__([Draw(0, (1, 1)), Draw(1, (1, 2))])
-    assert (batch["target"]["SIC"][0] == IGNORE).all()
-    np.testing.assert_array_equal(batch["target"]["SIC"][1].numpy(), truth["b"]["SIC"][batch["window"][1].slices])
-
-
 def test_c14_tiles_need_their_statistics(tiles: Path) -> None:
     with pytest.raises(CatalogError, match=r"tile_stats\.parquet: no such table\. Run `generate_tiles_stats`"):
         read_tiles(tiles)

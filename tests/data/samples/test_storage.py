@@ -219,6 +219,17 @@ def test_c40_cache_knows_content_not_length(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in times} == times  # what was there is used, not written anew
 
 
+def test_c40_cache_does_not_serve_old_pixels_of_equal_size_and_time(tmp_path: Path) -> None:
+    tiles, path = write_pair(tmp_path / "a", 1.0), tmp_path / "a/i/1.tif"
+    seen = []
+    for value in (5.0, 9.0):
+        write_image(path, np.full((2, 20, 20), value, np.float32), grid((20, 20)))
+        os.utime(path, ns=(10**18, 10**18))
+        seen.append((path.stat().st_size, path.stat().st_mtime_ns))
+        assert first_values(tiles, tmp_path, tmp_path / "cache") == [1, value, 3]
+    assert seen[0] == seen[1]
+
+
 def test_c40_a_broken_write_leaves_nothing_and_a_cut_file_is_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -283,7 +283,7 @@ def test_c13_log_has_command_and_every_setting(cut: Callable[..., int], scenes: 
     log = json.loads((tmp_path / "tiles" / "generate_tiles.settings.json").read_text())
     assert log["settings"]["tiling.size"] == 48
     assert log["settings"]["tiling.min_overlap"] == 8
-    assert log["settings"]["input_path"] == str(tmp_path / "scenes")
+    assert log["sources"]["input_path"] == str(tmp_path / "scenes")
     assert "generate_tiles.py --config_path=configs/demo/generate_tiles.py" in log["command"]
     assert {"python", "rasterio", "gdal"} <= log["versions"].keys()
 

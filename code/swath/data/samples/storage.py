@@ -14,7 +14,7 @@ import resource
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from swath.contents import contents_of
 from swath.data.tables import Row, bands_of, mask_of, missing_of, place_of
 from swath.data.zones import zones_of
 from swath.errors import CatalogError, ConfigError
@@ -39,7 +40,7 @@ READERS = 8
 """Threads at most that fill the memory of cache="ram"."""
 MAPPED_FILES = 16_384
 """Files that a process keeps mapped; Linux allows 65,530 in all."""
-LAYOUT = 1
+LAYOUT = 2
 """Changes when cached files are written in another way."""
 
 
@@ -245,25 +246,29 @@ def _require_room(size: int) -> None:
 class Mapped(_Stored):
     """Each tile in a file of `folder`, written when it is first read, mapped from then on.
 
-    A file's name is a digest of what it was made from: path, size and time of the tile's rasters, its window, missing
-    zones, bands and tasks. So trainings share it, a changed tile gets another one, and files appear whole or not at all, whoever else
-    writes the same ones meanwhile. The folder may be deleted at any time when nothing runs.
+    A file's name is a digest of what it was made from: the contents of the tile's rasters, its window, missing zones,
+    bands and tasks. So trainings share it, a changed tile gets another one, and files appear whole or not at all,
+    whoever else writes the same ones meanwhile. The folder may be deleted at any time when nothing runs.
     """
 
     def __init__(self, files: Files, folder: Path) -> None:
         super().__init__(files)
         self.folder = folder
-        self.names = [self._name(row) for row in files.rows]
+        contents = contents_of(path for row in files.rows for path in self._paths(row))
+        self.names = [self._name(row, contents) for row in files.rows]
 
-    def _name(self, row: Row) -> str:
+    def _paths(self, row: Row) -> list[Path]:
+        return [self.files.root / name for name in (row["image"], mask_of(row)) if name]
+
+    def _name(self, row: Row, contents: Mapping[Path, str | None]) -> str:
         files = self.files
-        paths = [(files.root / name).resolve() for name in (row["image"], mask_of(row)) if name]
-        stamps = [[str(path), s.st_size, s.st_mtime_ns] for path in paths for s in [path.stat()]]
+        rasters = [contents[path] for path in self._paths(row)]
         place = place_of(row)
         window = [place.row, place.col, place.height, place.width]
         zones = zones_of(row)
         runs = zones.runs.tolist() if zones else []
-        made_from = [LAYOUT, stamps, window, list(missing_of(row)), list(files.bands), list(files.tasks), runs]
+        names = list(bands_of(row) or ())
+        made_from = [LAYOUT, rasters, window, list(missing_of(row)), names, list(files.bands), list(files.tasks), runs]
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
     def _content(self, tile: int) -> NDArray[np.uint8]:

@@ -125,7 +125,13 @@ class SceneTiles:
     @property
     def decided_by(self) -> Any:
         """What the table of tiles says of the tiles."""
-        return {"keys": list(self.keys), "places": list(self.places), "missing": list(self.missing)}
+        return {
+            "keys": list(self.keys),
+            "places": list(self.places),
+            "missing": list(self.missing),
+            "zones": [zones.runs.tolist() if zones else None for zones in self.zones],
+            "target": self.target,
+        }
 
     def run(self) -> dict[str, Any]:
         """Statistics of the scene's tiles and bands."""
