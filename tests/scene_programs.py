@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 import torch
@@ -90,15 +92,26 @@ def slowly(image: str, folder: str) -> None:
 
 
 def full_disk(image: str, folder: str) -> list[str]:
-    """What is said when no file may grow beyond so many bytes: less than a strip, and a strip but not the raster."""
+    """What is said when the disk is full at the first strip, and when all strips are there but not the raster."""
     said = []
-    for limit in (1_000, 9_500):
+    for limit, kind in ((1_000, ScenePredictor), (9_500, FullWhenJoining)):
         limit_file_size(limit)
+        predictor = work(tiny())
+        parts = {field.name: getattr(predictor, field.name) for field in dataclasses.fields(predictor)}
         try:
-            work(tiny())(Path(image), scene_output(Path(folder), "area", "scene"), "same")
+            kind(**parts)(Path(image), scene_output(Path(folder), "area", "scene"), "same")
         except SwathError as error:
             said.append(str(error))
+    limit_file_size(9_500)
     return said
+
+
+class FullWhenJoining(ScenePredictor):
+    """The disk is full when strips become a raster."""
+
+    def _join(self, *given: Any) -> None:
+        limit_file_size(300)
+        super()._join(*given)
 
 
 def peaks(folder: str, *images: str) -> list[float]:

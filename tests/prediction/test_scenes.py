@@ -30,6 +30,7 @@ from swath.data.tables import only_where, texts_of
 from swath.distributed import partition
 from swath.errors import CatalogError, RasterError
 from swath.files import remove_partial
+from swath.geo.block_cache import CACHE_BYTES
 from swath.geo.grid import Window
 from swath.geo.raster import read_image, read_labels
 from swath.geo.windows import blend_weights, constant_stride_offsets
@@ -386,7 +387,7 @@ def sparse(path: Path, height: int, width: int) -> Path:
 
 def test_c91_peak_memory_does_not_grow_with_the_height(report: tuple[dict[str, Any], Path]) -> None:
     low, high = report[0]["peaks"]
-    assert high - low < 50
+    assert high - low < 50 + CACHE_BYTES / 2**20  # which the low scene does not fill
 
 
 def test_c91_large_blocks_are_used_again_instead_of_being_cleared_anew(report: tuple[dict[str, Any], Path]) -> None:

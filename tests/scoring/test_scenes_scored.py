@@ -380,7 +380,7 @@ def test_c74_a_run_is_compared_with_an_earlier_one_on_the_same_ground(
     assert script("validate", CONFIG, **folders | {"preds_path": folders["gt_path"]}, compare_with=first) == 0
     said = capsys.readouterr().out
     assert re.search(
-        r"water iou_fg: 0\.\d{3} -> 1\.000, difference \+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\] over 10 blocks\n", said
+        r"water iou_fg: 0\.\d{3} -> 1\.000, difference \+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\]\* over 10 blocks\n", said
     )
     assert "comparison.csv" in {f.path for f in mlflow.MlflowClient().list_artifacts(last_run().info.run_id)}
     assert len(pair_predictions(folders["preds_path"], folders["gt_path"], ("vh", "3b")).found) == 10

@@ -9,9 +9,9 @@ from typing import Any
 
 from rasterio.env import get_gdal_config, set_gdal_config
 
-CACHE_BYTES = 128 * 2**20
+CACHE_BYTES = 32 * 2**20
 """GDAL's block cache while a process writes or streams: streams do not come back to a block, and a share of the machine's memory,
-its default, would be filled for nothing. Holds two rows of 256 px high blocks of float32, 60,000 px wide."""
+its default, would be filled for nothing. Holds two rows of 256 px high blocks of float32, 16,000 px wide."""
 
 
 class _CacheBound:

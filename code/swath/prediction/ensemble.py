@@ -86,7 +86,7 @@ def score_weights(scores: Sequence[float], between: tuple[float, float] | None) 
     low, high = min(scores), max(scores)
     if high == low:
         return (1.0,) * len(scores)
-    return tuple(between[0] + (between[1] - between[0]) * (s - low) / (high - low) for s in scores)
+    return tuple(between[0] + (between[1] - between[0]) * ((s - low) / (high - low)) for s in scores)
 
 
 # ------------------------------------------------------------------------------------------------------------- members

@@ -61,8 +61,7 @@ def infer(
     labels = {prefix: pair_masks(scenes, absolute(folder)) for prefix, folder in folders.items()}
     notes: tuple[str, ...] = ()
     if labels:
-        check = require_held_out(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
-        check = check.joined(require_not_tuned(scenes["key"], config.tuned_on, config.allow_selection_set))
+        check = _check(config, scenes, record)
         checked(check)
         notes = check.notes
     numbers = {key: number for number, key in enumerate(scenes["key"])}
@@ -78,6 +77,12 @@ def infer(
         settings = replace(config.scoring, grid=grid)
         tables[prefix] = scored_maps(scenes, masks, output, record, settings, notes)
     return Inferred(scenes=len(scenes), done_now=done_now, tables=tables)
+
+
+def _check(config: InferenceConfig, scenes: gpd.GeoDataFrame, record: ModelRecord) -> HeldOutCheck:
+    """What the scenes are to the model and to the threshold; LeakError when they must not be scored."""
+    check = require_held_out(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
+    return check.joined(require_not_tuned(scenes["key"], config.tuned_on, config.allow_selection_set))
 
 
 def scenes_to_predict(config: InferenceConfig) -> gpd.GeoDataFrame:

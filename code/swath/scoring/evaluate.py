@@ -94,10 +94,8 @@ def evaluate(
     def step(engine: Engine, batch: dict[str, Any]) -> None:
         with torch.inference_mode():
             image = batch["image"].to(device, non_blocking=True)
-            logits = model(image)
             targets = {task: target.to(device, non_blocking=True) for task, target in batch["target"].items()}
-            found = chain([probabilities(logits)], view_probabilities(model, image, turned))
-            predicted = predict_classes(merge_views(found, merge), tasks)
+            logits, predicted = _predicted(model, image, turned, merge, tasks)
             for key, unit in zip(batch["key"], _count(logits, predicted, targets, tasks, losses), strict=True):
                 _add(units, key, unit)
         for i, key in enumerate(batch["key"]):
@@ -111,6 +109,15 @@ def evaluate(
     drawn = {key: picture for part in all_gather(panels) for key, picture in part.items()}
     means = _means(together, losses.weights) if losses is not None else {}
     return Evaluation(_sums(together, tasks), means, drawn, together)
+
+
+def _predicted(
+    model: nn.Module, image: Tensor, turned: Sequence[Any], merge: Merge, tasks: Mapping[str, Task]
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """(logits of the image as it is, classes from the probabilities of all views)."""
+    logits = model(image)
+    found = chain([probabilities(logits)], view_probabilities(model, image, turned))
+    return logits, predict_classes(merge_views(found, merge), tasks)
 
 
 def _panels(

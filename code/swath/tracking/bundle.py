@@ -56,7 +56,6 @@ def machine() -> dict[str, Any]:
     found: dict[str, Any] = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }
     torch = sys.modules.get("torch")  # steps that do not compute with it do not import it
     if torch is not None:

@@ -147,7 +147,7 @@ def test_c09_tags_of_the_source_are_kept(tmp_path: Path) -> None:
         spec = RasterSpec(grid=grid((8, 8)), bands=(name,), dtype="float32", tags={"ORBIT": "72"})
         paths[name] = tmp_path / f"a_{name}_1.tif"
         write_raster(paths[name], backscatter((8, 8), bands=1), spec)
-    write_3b(Pair(vh=paths["vh"], vv=paths["vv"], area="a", output=tmp_path / "a_3b_1.tif"))
+    write_3b(Pair(vh=paths["vh"], vv=paths["vv"], area="a", output=tmp_path / "a_3b_1.tif", root=tmp_path))
     assert describe(tmp_path / "a_3b_1.tif").tags["ORBIT"] == "72"
 
 
@@ -208,7 +208,9 @@ def test_c09_pair_on_two_grids_names_both_files(
 
 
 def test_c09_two_bands_in_one_file_are_no_polarisation(tmp_path: Path) -> None:
-    pair = Pair(vh=tmp_path / "a_vh_1.tif", vv=tmp_path / "a_vv_1.tif", area="a", output=tmp_path / "o.tif")
+    pair = Pair(
+        vh=tmp_path / "a_vh_1.tif", vv=tmp_path / "a_vv_1.tif", area="a", output=tmp_path / "o.tif", root=tmp_path
+    )
     write_image(pair.vh, backscatter((4, 4), bands=2), grid((4, 4)))
     write_image(pair.vv, backscatter((4, 4), bands=1), grid((4, 4)))
     with pytest.raises(RasterError, match=r"a_vh_1\.tif: expected one band, found 2"):
@@ -377,7 +379,7 @@ def test_c13_other_settings_into_the_same_folder_are_an_error(
     assert step("rasterize") == 0
     assert step("rasterize", all_touched=False) == 1
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'masks'}: holds the result of rasterize with other settings" in said
+    assert f"{tmp_path / 'masks'}: holds results of rasterize with other settings" in said
     assert "all_touched: True before, False now" in said
     assert "Choose another output_path" in said
     assert times(tmp_path / "masks") == before

@@ -295,9 +295,9 @@ def test_c13_other_settings_are_an_error_that_says_which(
     before = times(tmp_path / "tiles", "*")
     assert cut(tiling__size=32) == 1
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'tiles'}: holds the result of generate_tiles with other settings" in said
+    assert f"{tmp_path / 'tiles'}: holds results of generate_tiles with other settings" in said
     assert "tiling.size: 48 before, 32 now" in said
-    assert "Choose another output_path; or delete generate_tiles.settings.json" in said
+    assert "Choose another output_path, or add -P replace=True" in said
     assert times(tmp_path / "tiles", "*") == before
 
 

@@ -209,11 +209,13 @@ def test_c13_statistics_are_not_done_twice_and_a_lost_tile_is_named(
     assert stats(tiles) == 0
     assert "0 of 3 items done now, 3 before" in capsys.readouterr().out
     assert ((tiles / TILE_STATS).read_bytes(), times(tiles)) == first
-    assert stats(tiles, min_valid_ratio=0.5) == 0  # other settings: done again in place, the tiles are not at risk
+    assert stats(tiles, min_valid_ratio=0.5) == 1
+    assert "other settings (min_valid_ratio: " in capsys.readouterr().err
+    assert stats(tiles, min_valid_ratio=0.5, replace=True) == 0
     assert "3 of 3 items done now" in capsys.readouterr().out
     lost = next((tiles / "images").rglob("tile_0_0.tif"))
     lost.unlink()
-    assert stats(tiles) == 1
+    assert stats(tiles, min_valid_ratio=0.5) == 1
     assert f"{lost}: no such file" in capsys.readouterr().err
 
 

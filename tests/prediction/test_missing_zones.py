@@ -66,7 +66,7 @@ def maps(record: ModelRecord, root: Path, zone_value: float) -> tuple[np.ndarray
         run_id="r", input_path=str(root / "scenes"), labels_path=str(masks), output_path=str(root / "maps"), device="cpu",
         sliding=SlidingConfig(window=32, overlap=8),
     )  # fmt: skip
-    found = infer(config, record, {}, lambda check: None, lambda number, row, path: None)
+    found = infer(config, record, {}, lambda check: None, lambda number, row, path, labels: None)
     soft, classes = (root / "maps" / kind / "west" / "far.tif" for kind in ("probabilities", "classes"))
     return read_image(soft), read_labels(classes)[0], found.tables["test"].metrics("test")
 
@@ -98,7 +98,7 @@ def test_c45_c88_labels_on_a_finer_grid_do_not_count_in_zones_either(record: Mod
         run_id="r", input_path=str(tmp_path / "scenes"), labels_path=str(masks), output_path=str(tmp_path / "maps"),
         also_score={"fine": str(masks.parent / "fine")}, device="cpu",
     )  # fmt: skip
-    tables = infer(config, record, {}, lambda check: None, lambda number, row, path: None).tables
+    tables = infer(config, record, {}, lambda check: None, lambda number, row, path, labels: None).tables
     coarse, finer = (table.totals()["water"] for table in (tables["test"], tables["fine"]))
     np.testing.assert_array_equal(finer, 4 * coarse)
     assert coarse.sum() == SHAPE[0] * SHAPE[1] - 200
