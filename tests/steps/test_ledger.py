@@ -115,6 +115,17 @@ def test_c13_replacing_forgets_nothing_before_the_first_new_result(tmp_path: Pat
     assert start(tmp_path, jobs[:2], {"factor": 3}) == []
 
 
+def test_c13_a_ledger_that_names_files_elsewhere_deletes_none(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path)
+    start(tmp_path, jobs, {})
+    other = tmp_path / "other.txt"
+    other.write_text("not of this step")
+    path = tmp_path / "out" / "copy.done.jsonl"
+    path.write_text(path.read_text().replace('"c.up"', '"../other.txt"'))
+    start(tmp_path, jobs[:2], {}, replace=True)
+    assert other.is_file()
+
+
 def test_c13_replacing_equal_settings_makes_all_again(tmp_path: Path) -> None:
     jobs = jobs_of(tmp_path)
     start(tmp_path, jobs, {})

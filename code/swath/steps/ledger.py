@@ -136,11 +136,16 @@ class Ledger:
         kept = {path.resolve() for job in jobs for path in job.outputs}
         for entry in self._entries().values():
             for name in entry.get("files", ()):
-                path = self.folder / name
-                if path.resolve() not in kept:
-                    path.unlink(missing_ok=True)
+                if (self.folder / name).resolve() not in kept:
+                    self._remove(name)
         self.done_path.unlink(missing_ok=True)
         self._record(provenance)
+
+    def _remove(self, name: str) -> None:
+        """Delete a file of the folder; a ledger that names others is not followed there."""
+        path = (self.folder / name).resolve()
+        if path.is_relative_to(self.folder.resolve()):
+            path.unlink(missing_ok=True)
 
     def _say_what_is_kept(self, jobs: Sequence[Job]) -> None:
         """Say what stays although a start from nothing would not leave it."""
@@ -178,7 +183,7 @@ class Ledger:
         completed = {"run_id": run_id, "items": self._items(jobs, about), "files": files}
         self._write(self._recorded() | {"completed": completed})
         for name in self._to_replace - set(files):
-            (self.folder / name).unlink(missing_ok=True)
+            self._remove(name)
 
     def add(self, job: Job, done: Done) -> None:
         """Note a job as done."""
