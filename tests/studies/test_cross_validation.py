@@ -206,7 +206,7 @@ def test_c104_a_second_start_does_only_what_is_missing(
         "data.tiles_path": str(tiles), "data.crop": "32", "data.samples_per_epoch": "16", "epochs": "1", "model":
         "tests.synthetic:TinyNet", "data.split.validation_areas": "south", "output_path": str(tmp_path / "training"),
     }  # fmt: skip
-    overrides = {"output_path": tmp_path / "out", "parameters": json.dumps(parameters), "seeds": "0"}
+    overrides = {"output_path": tmp_path / "out", "parameters": json.dumps(parameters), "seeds": "104"}
     assert script("label_fractions", "configs/demo/label_fractions.py", **overrides, fractions="1.0") == 0
     assert "done before" not in capsys.readouterr().out
     assert script("label_fractions", "configs/demo/label_fractions.py", **overrides, fractions="0.5,1.0") == 0

@@ -37,7 +37,12 @@ def cut(tmp_path: Path, script: Script) -> TilesConfig:
     raw = {"input_path": tmp_path / "raw", "output_path": tmp_path / "scenes"}
     assert script("generate_3b_images", "configs/demo/generate_3b_images.py", **raw) == 0
     paths = {"input_path": tmp_path / "scenes", "output_path": tmp_path / "tiles"}
-    sizes = {"tiling": "swath.geo.windows:ConstantSize", "tiling.size": 48, "tiling.min_overlap": 0}
+    sizes = {
+        "tiling": "swath.geo.windows:ConstantSize",
+        "tiling.size": 48,
+        "tiling.min_overlap": 0,
+        "missing_zones": None,
+    }
     assert script("generate_tiles", "configs/demo/generate_test_tiles.py", **paths, **sizes, executor="serial") == 0
     return TilesConfig(
         input_path=str(tmp_path / "scenes"),

@@ -42,9 +42,9 @@ def test_c106_every_entry_point_has_a_job_and_an_unknown_one_is_named(
     job = tmp_path / "job.sh"
     for name in ("rasterize", "training", "pipeline"):
         assert script("slurm", "configs/demo/slurm.py", entry_point=name, output_path=job) == 0
-        assert (
-            f"srun --kill-on-bad-exit=1 python code/{name}.py --config_path configs/demo/{name}.py &" in job.read_text()
-        )
+        command = f"srun --kill-on-bad-exit=1 python code/{name}.py --config_path configs/demo/{name}.py"
+        processes = " --num_gpus 1" if name == "training" else ""  # of each task, of which srun starts one per GPU
+        assert f"{command}{processes} &" in job.read_text()
     assert script("slurm", "configs/demo/slurm.py", entry_point="trainig", output_path=job) == 1
     assert "entry_point=trainig: not in MLproject" in capsys.readouterr().err
 
@@ -59,7 +59,7 @@ def test_c106_a_pattern_of_configs_is_a_job_for_each(
     jobs = [tmp_path / f"job_unosat_{name}.sh" for name in wanted]
     assert sorted(tmp_path.iterdir()) == jobs
     for name, job in zip(wanted, jobs, strict=True):
-        assert f" python code/training.py --config_path configs/unosat/{name}.py &" in job.read_text()
+        assert f" python code/training.py --config_path configs/unosat/{name}.py --num_gpus 1 &" in job.read_text()
         assert f"sbatch {job.name}\n" in job.read_text()
     told = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
     assert told == f'for job in {" ".join(map(str, jobs))}; do sbatch "$job"; done'
