@@ -5,21 +5,19 @@ from swath.config.help import answer
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
-from functools import partial
-
 from swath import config as configs
 from swath import tracking
 from swath.data.tables import read_scenes, texts_of
 from swath.scoring.report import UNITS
 from swath.studies.cross_validation import CrossValidationConfig, CrossValidationResults, Fold, folds
-from swath.studies.current import made_by
-from swath.studies.pipeline import PRELOAD, config_of
+from swath.studies.current import asking
+from swath.studies.pipeline import PRELOAD
 
 
 def step(run: tracking.Run, entry_point: str, name: str, parameters: dict[str, str]) -> str:
     """The run id of a step, done before or now."""
     child = tracking.ChildStep(entry_point=entry_point, parameters=parameters, name=name)
-    return tracking.ensure_step(run, child, partial(made_by, config_of(parameters["config_path"], parameters)))
+    return tracking.ensure_step(run, child, asking(parameters))
 
 
 def one_fold(run: tracking.Run, config: CrossValidationConfig, fold: Fold) -> tuple[str, dict[str, str]]:

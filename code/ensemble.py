@@ -12,7 +12,7 @@ from swath import config as configs
 from swath import tracking
 from swath.errors import TrackingError
 from swath.prediction.ensemble import EnsembleConfig, ensemble_jobs, member_weights
-from swath.scoring.decisions import DECISION, read_decision
+from swath.scoring.decisions import DECISION, decided
 from swath.scoring.lineage import origin_of, prediction_folders, require_elsewhere
 from swath.steps.config import ledger_of
 from swath.steps.run import run_step
@@ -25,8 +25,7 @@ def main() -> None:
     require_elsewhere(output, folders)
     with tracking.run(config, config_path, "ensemble") as run:
         weights = member_weights(config, len(folders), lambda metric: [score_of(folder, metric) for folder in folders])
-        decision = read_decision(config.threshold, lambda text: tracking.located(text, DECISION, run.scratch))
-        config = replace(config, threshold=decision.threshold, tuned_on=decision.tuned_on or config.tuned_on)
+        config = decided(config, lambda text: tracking.located(text, DECISION, run.scratch))
         jobs = ensemble_jobs(config, folders, weights, output)
         for folder, weight in zip(folders, weights, strict=True):
             print(f"weight {weight:.4f}: {configs.relative(folder)}")

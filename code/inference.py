@@ -17,7 +17,7 @@ from swath.distributed import is_main, process_group
 from swath.prediction import previews
 from swath.prediction.config import InferenceConfig
 from swath.prediction.scored import complete_inference, decides_scores, infer
-from swath.scoring.decisions import DECISION, read_decision
+from swath.scoring.decisions import DECISION, decided
 from swath.scoring.report import ScoreReport
 from swath.scoring.table import ScoreTable
 from swath.training.model_record import fetch_record
@@ -35,8 +35,7 @@ def main() -> None:
 def predict(run: tracking.Run, config: InferenceConfig, config_path: str, name: str) -> None:
     """Predict and score; log scores, and pictures of the first scenes, also of those predicted before."""
     config = replace(config, run_id=tracking.resolved_reference(config.run_id))
-    decision = read_decision(config.threshold, lambda text: tracking.located(text, DECISION, run.scratch))
-    config = replace(config, threshold=decision.threshold, tuned_on=decision.tuned_on or config.tuned_on)
+    config = decided(config, lambda text: tracking.located(text, DECISION, run.scratch))
     record = fetch_record(config.run_id, tracking.fetch, config.weights)
     run.set_tags({"swath.training_run": tracking.run_of_reference(config.run_id)})
 

@@ -8,15 +8,13 @@ from swath.config.help import answer
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
-from functools import partial
-
 from swath import config as configs
 from swath import tracking
 from swath.data.tables import read_table
 from swath.scoring.report import UNITS
-from swath.studies.current import made_by
+from swath.studies.current import asking
 from swath.studies.label_fractions import LabelFractionResults, LabelFractionsConfig, Part, parts
-from swath.studies.pipeline import PRELOAD, config_of
+from swath.studies.pipeline import PRELOAD
 from swath.training.model_record import fetch_tiles
 
 
@@ -24,7 +22,7 @@ def one_part(run: tracking.Run, config: LabelFractionsConfig, part: Part) -> str
     """The run id of the training on one part, done before or now."""
     parameters = part.parameters(config)
     step = tracking.ChildStep(entry_point="training", parameters=parameters, name=part.name)
-    return tracking.ensure_step(run, step, partial(made_by, config_of(config.training_config, parameters)))
+    return tracking.ensure_step(run, step, asking(parameters))
 
 
 def main() -> None:

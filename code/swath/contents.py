@@ -69,6 +69,12 @@ def contents_of(files: Iterable[Path]) -> dict[Path, str | None]:
     return {path: _joined([single[part] for part in those]) for path, those in parts.items()}
 
 
+def contents_in_order(files: Sequence[Path]) -> list[str | None]:
+    """`content_of` each of the files; one that stands there twice counts twice."""
+    known = contents_of(files)
+    return [known[path] for path in files]
+
+
 def contents_below(places: Iterable[Path], without: Iterable[Path] = ()) -> list[tuple[str, str | None]]:
     """(path below its folder, content) of every file in some folders, and of single files, in the order of both.
 

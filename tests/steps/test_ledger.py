@@ -81,6 +81,16 @@ def test_c13_an_input_that_is_replaced_during_the_work_is_not_taken_for_done(tmp
     assert (tmp_path / "out" / "a.up").read_text() == "NEWER"
 
 
+def test_c13_a_file_that_an_item_reads_twice_is_no_change(tmp_path: Path) -> None:
+    """Tiles that are windows of one scene name it once each."""
+    job = jobs_of(tmp_path, "a")[0]
+    twice = Call(
+        key=job.key, argument=job.argument, inputs=(*job.inputs, *job.inputs), outputs=job.outputs, function=copy
+    )  # fmt: skip
+    assert start(tmp_path, [twice], {}) == ["a"]
+    assert start(tmp_path, [twice], {}) == []
+
+
 def test_c13_what_a_table_says_of_an_item_decides(tmp_path: Path) -> None:
     class Row(Call):
         decided_by = "nodata 0"

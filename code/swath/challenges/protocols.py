@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from swath.config import NotDecisive, OutputPath, absolute, configclass, inputs_of
 from swath.contents import contents_below
 from swath.data.tables import SCENES, write_table
-from swath.errors import SwathError
 from swath.steps.config import Step, ledger_of
 from swath.steps.job import Job, Report
 from swath.steps.ledger import Ledger
@@ -99,10 +98,7 @@ class SubmissionWriter(ABC):
 
     def made_by(self) -> str | None:
         """The id of the run that wrote what these settings and inputs give, whole and unchanged; None where there is none."""
-        try:
-            return self.ledger().made_by([], self.decides())
-        except SwathError:
-            return None
+        return self.ledger().made_by([], self.decides())
 
     @abstractmethod
     def submit(self) -> Submission:

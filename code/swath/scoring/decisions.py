@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from swath.config import absolute
 from swath.errors import ConfigError, LeakError
@@ -14,6 +15,10 @@ from swath.scoring.held_out import HeldOutCheck
 
 DECISION = "threshold.json"
 """Name of the file, and of the artifact, that `threshold_search` leaves."""
+
+
+Decided = TypeVar("Decided", bound=Any)
+"""A config with the fields `threshold` and `tuned_on`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,12 @@ def read_decision(given: float | str | None, artifact: Callable[[str], Path]) ->
             f"threshold={given}: no decision of threshold_search at {path} ({error}). "
             "Give a number, the output_path of threshold_search, or runs:/<id of its run>."
         ) from error
+
+
+def decided(config: Decided, artifact: Callable[[str], Path]) -> Decided:
+    """A config with its threshold as a number, and the scenes that it was searched on where it names a search."""
+    decision = read_decision(config.threshold, artifact)
+    return replace(config, threshold=decision.threshold, tuned_on=decision.tuned_on or config.tuned_on)
 
 
 def require_not_tuned(scenes: Iterable[str], tuned_on: Iterable[str], allow_selection_set: bool) -> HeldOutCheck:

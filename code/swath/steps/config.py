@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from swath.config import NotDecisive, absolute, configclass, decisive, inputs_of, relative
-from swath.errors import SwathError
 from swath.steps.job import Job, Report
 from swath.steps.ledger import Ledger
 
@@ -42,11 +41,11 @@ class Step(StepConfig, ABC):
         return ledger_of(self.step_name, self, self.output)
 
     def made_by(self) -> str | None:
-        """The id of the run that left what these settings and inputs give, whole and unchanged; None where there is none."""
-        try:
-            return self.ledger().made_by(self.jobs())
-        except SwathError:
-            return None  # the step itself says what is wrong, when it runs
+        """The id of the run that left what these settings and inputs give, whole and unchanged; None where there is none.
+
+        Raises SwathError where the step could not run.
+        """
+        return self.ledger().made_by(self.jobs())
 
     @abstractmethod
     def jobs(self) -> Sequence[Job]:

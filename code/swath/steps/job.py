@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from swath.contents import contents_of
+from swath.contents import contents_in_order
 
 
 class Job(Protocol):
@@ -47,9 +47,9 @@ class Done:
 
 def run_job(job: Job) -> Done:
     """Do a job. The one function that executors hand to other processes."""
-    inputs = list(contents_of(job.inputs).values())
+    inputs = contents_in_order(job.inputs)
     result = job.run()
-    return Done(result, inputs, list(contents_of(job.outputs).values()))
+    return Done(result, inputs, contents_in_order(job.outputs))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from swath.config import digest
 from swath.config.moved import with_new_names
-from swath.contents import contents_of
+from swath.contents import contents_in_order, contents_of
 from swath.errors import StepError
 from swath.files import atomic_write
 from swath.steps.job import Done, Job
@@ -45,6 +45,7 @@ class Ledger:
         self._digest = digest(self.settings)
         self._take_over: Callable[[], None] | None = None
         self._to_replace: set[str] = set()
+        self._read: dict[str, dict[str, Any]] | None = None
 
     # ------------------------------------------------------------------------------------------------- what is current
 
@@ -66,7 +67,7 @@ class Ledger:
 
     def identity(self, job: Job) -> str:
         """Changes with the settings, the contents of any input, and what else decides the job's result."""
-        return self._identity(job, list(contents_of(job.inputs).values()))
+        return self._identity(job, contents_in_order(job.inputs))
 
     def _identity(self, job: Job, inputs: Sequence[str | None]) -> str:
         besides = getattr(job, "decided_by", None)
@@ -139,6 +140,8 @@ class Ledger:
                 if (self.folder / name).resolve() not in kept:
                     self._remove(name)
         self.done_path.unlink(missing_ok=True)
+        self._read = {}
+        self._take_over = None
         self._record(provenance)
 
     def _remove(self, name: str) -> None:
@@ -178,7 +181,6 @@ class Ledger:
         """After the work: `run_id` made what is here now, with the files `written` besides the outputs of the jobs."""
         if self._take_over:
             self._take_over()
-            self._take_over = None
         files = {os.path.relpath(path, self.folder): content for path, content in contents_of(written).items()}
         completed = {"run_id": run_id, "items": self._items(jobs, about), "files": files}
         self._write(self._recorded() | {"completed": completed})
@@ -189,7 +191,6 @@ class Ledger:
         """Note a job as done."""
         if self._take_over:
             self._take_over()
-            self._take_over = None
         entry = {
             "key": job.key,
             "identity": self._identity(job, done.inputs),
@@ -203,12 +204,15 @@ class Ledger:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             torn = file.read() not in (b"", b"\n")  # a crash cut the last line short
             file.write(("\n" + line if torn else line).encode())
+        self._entries()[job.key] = json.loads(line)
 
     def _entries(self) -> dict[str, dict[str, Any]]:
-        """The last line of each job by its key."""
-        lines = self.done_path.read_text().splitlines() if self.done_path.is_file() else []
-        entries = (entry for entry in map(_parse, lines) if entry)
-        return {entry["key"]: {"identity": None, "outputs": None} | entry for entry in entries}
+        """The last line of each job by its key; the file is read once, as it may hold the rows of many tiles."""
+        if self._read is None:
+            lines = self.done_path.read_text().splitlines() if self.done_path.is_file() else []
+            entries = (entry for entry in map(_parse, lines) if entry)
+            self._read = {entry["key"]: {"identity": None, "outputs": None} | entry for entry in entries}
+        return self._read
 
     def _recorded(self) -> dict[str, Any]:
         return dict(json.loads(self.settings_path.read_text())) if self.settings_path.is_file() else {}
