@@ -16,7 +16,7 @@ from swath import tracking
 from swath.distributed import is_main, process_group
 from swath.prediction import previews
 from swath.prediction.config import InferenceConfig
-from swath.prediction.scored import complete_inference, decides_scores, infer
+from swath.prediction.scored import complete_inference, infer
 from swath.scoring.decisions import DECISION, decided
 from swath.scoring.report import ScoreReport
 from swath.scoring.table import ScoreTable
@@ -49,7 +49,6 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, name: 
             run.log_picture(picture, f"previews/{row.key}.png")
 
     about = tracking.provenance(config_path)
-    decides = decides_scores(config) if is_main() else None
     found = infer(config, record, about, lambda check: run.set_tags(check.tags(name)), ready)
     run.log_metrics({"inference/scenes": found.scenes, "inference/done_now": found.done_now})
     written: list[Path] = []
@@ -59,8 +58,7 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, name: 
         else:
             print(f"\n{prefix}:")
             written += report(run, table, prefix, configs.absolute(config.output_path) / prefix, prefix)
-    if is_main():
-        complete_inference(config, decides, run.id, written)
+    complete_inference(config, found, run.id, written)
 
 
 def report(run: tracking.Run, table: ScoreTable, prefix: str, output: Path, folder: str = "") -> list[Path]:

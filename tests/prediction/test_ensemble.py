@@ -171,7 +171,7 @@ def unasked(metric: str) -> list[float]:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
+@given(st.lists(st.integers(0, 10**6).map(lambda n: n / 10**6), min_size=2, max_size=6))
 def test_c95_scores_become_weights_between_the_two_ends_in_their_order(scores: list[float]) -> None:
     weights = score_weights(scores, (0.2, 1.0))
     assert max(weights) == pytest.approx(1)

@@ -6,11 +6,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from swath.config import InputPath, absolute, configclass
 from swath.data.naming import area_of, listing
 from swath.data.tables import SCENES, read_scenes, texts_of
 from swath.errors import CatalogError
 
 DEFAULT_COLUMN = "area"
+
+
+@configclass
+class AreaFields:
+    """Fields of a config that say how the area of a raster is found."""
+
+    scenes_path: InputPath | None = None
+    """Folder with a scenes.parquet that names areas; None takes the first folder below input_path."""
+    area_column: str = DEFAULT_COLUMN
+    """Column of scenes.parquet that holds the area."""
+    area_pattern: str | None = None
+    """Regular expression that finds the area in a path below input_path, such as '38[A-Z]{3}'."""
+
+    @property
+    def area_rule(self) -> AreaRule:
+        """What these fields say."""
+        scenes = absolute(self.scenes_path) if self.scenes_path else None
+        return AreaRule(pattern=self.area_pattern, scenes=scenes, column=self.area_column)
 
 
 @dataclass(frozen=True, kw_only=True)

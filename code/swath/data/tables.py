@@ -239,6 +239,11 @@ def mask_of(row: Row) -> str | None:
     return mask if isinstance(mask, str) and mask else None
 
 
+def masks_of(tiles: pd.DataFrame) -> list[str | None]:
+    """`mask_of` each row of a table of tiles."""
+    return [mask_of({"mask": mask}) for mask in tiles["mask"]]
+
+
 def bands_of(row: Row) -> tuple[str, ...] | None:
     """Names of the bands of a row's image where the table gives them, else None."""
     bands = row.get("bands")

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.data.tables import bands_of, mask_of, missing_of, place_of
+from swath.data.tiles.statistics import first_task
 from swath.data.zones import zones_of
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader, describe
@@ -51,7 +52,7 @@ def draw_pixels(
     rng = np.random.default_rng(seed)
     usable = tiles[~tiles["no_data"]]
     bands = bands_of(tiles.iloc[0].to_dict()) or describe(root / tiles["image"].iloc[0]).bands
-    source = _Tiles(root, bands, _first_task(tiles, root))
+    source = _Tiles(root, bands, first_task(tiles, root))
     values, labels = _pixels(_drawn(usable, tile_count, rng), source, pixel_count, rng, only_target=False)
     with_target = _drawn(usable[usable["has_target"]], tile_count, rng)
     on_target, _ = _pixels(with_target, source, pixel_count, rng, only_target=True)
@@ -71,11 +72,6 @@ class _Tiles(NamedTuple):
     root: Path
     bands: Sequence[str]
     task: str | None
-
-
-def _first_task(tiles: pd.DataFrame, root: Path) -> str | None:
-    masks = [path for path in tiles["mask"] if isinstance(path, str)]
-    return describe(root / masks[0]).bands[0] if masks else None
 
 
 def _is_linear(anywhere: pd.Series, target: pd.Series, decibel: Sequence[str]) -> bool:

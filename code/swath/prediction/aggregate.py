@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swath.config import InputPath, OutputPath, absolute, configclass
-from swath.data.areas import DEFAULT_COLUMN, AreaRule
+from swath.data.areas import AreaFields
 from swath.data.pairing import AGGREGATED
 from swath.geo.mosaic import Rule, aggregate
 from swath.prediction.maps import dates_by_area, home_of
@@ -15,7 +15,7 @@ from swath.steps.config import Step
 
 
 @configclass
-class AggregateConfig(Step):
+class AggregateConfig(AreaFields, Step):
     """Predictions of several dates to one map per area."""
 
     step_name = "all_agg_by_city"
@@ -29,12 +29,6 @@ class AggregateConfig(Step):
     """How dates decide: mean probability, any, majority, or n-1 of the n dates that see the pixel."""
     threshold: float = 0.5
     """Probability from which on a pixel (or a date's vote) is class 1."""
-    scenes_path: InputPath | None = None
-    """Folder with a scenes.parquet that names areas; None takes the first folder below input_path."""
-    area_column: str = DEFAULT_COLUMN
-    """Column of scenes.parquet that holds the area."""
-    area_pattern: str | None = None
-    """Regular expression that finds the area in a path below input_path, such as '38[A-Z]{3}'."""
 
     @property
     def output(self) -> Path:
@@ -43,9 +37,7 @@ class AggregateConfig(Step):
 
     def jobs(self) -> list[AreaJob]:
         """A job per area. Raises CatalogError when there is no raster, or tiles have to be merged first."""
-        scenes = absolute(self.scenes_path) if self.scenes_path else None
-        rule = AreaRule(pattern=self.area_pattern, scenes=scenes, column=self.area_column)
-        dates = dates_by_area(absolute(self.input_path), rule)
+        dates = dates_by_area(absolute(self.input_path), self.area_rule)
         return area_jobs(dates, self.output, self.rule, self.threshold)
 
 

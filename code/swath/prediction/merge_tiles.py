@@ -11,7 +11,7 @@ from typing import Any
 from affine import Affine
 
 from swath.config import InputPath, OutputPath, absolute, configclass
-from swath.data.areas import DEFAULT_COLUMN, AreaRule
+from swath.data.areas import AreaFields, AreaRule
 from swath.data.naming import listing
 from swath.data.pairing import MERGED, by_key
 from swath.data.tables import TILE_COLUMNS, TILES, read_table
@@ -24,7 +24,7 @@ from swath.steps.config import Step
 
 
 @configclass
-class MergeTilesConfig(Step):
+class MergeTilesConfig(AreaFields, Step):
     """Rasters predicted per tile back to their scenes."""
 
     step_name = "merge_tiles"
@@ -39,12 +39,6 @@ class MergeTilesConfig(Step):
     are listed. None: tiles lie where their headers say, and padding beyond a scene stays as nodata."""
     overlap: Overlap = "last"
     """Which value holds where tiles overlap: last, max or mean."""
-    scenes_path: InputPath | None = None
-    """Folder with a scenes.parquet that names areas; None takes the first folder below input_path."""
-    area_column: str = DEFAULT_COLUMN
-    """Column of scenes.parquet that holds the area."""
-    area_pattern: str | None = None
-    """Regular expression that finds the area in a path below input_path, such as '38[A-Z]{3}'."""
 
     @property
     def output(self) -> Path:
@@ -56,9 +50,7 @@ class MergeTilesConfig(Step):
         if self.tiles_path is not None:
             return merge_jobs(self, soft_folder(absolute(self.input_path)), absolute(self.tiles_path), self.output)
         source, rasters = soft_predictions(absolute(self.input_path))
-        scenes = absolute(self.scenes_path) if self.scenes_path else None
-        rule = AreaRule(pattern=self.area_pattern, scenes=scenes, column=self.area_column)
-        return jobs_by_headers(rasters, source, self.output, self.overlap, rule)
+        return jobs_by_headers(rasters, source, self.output, self.overlap, self.area_rule)
 
 
 @dataclass(frozen=True, kw_only=True)

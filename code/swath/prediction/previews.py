@@ -17,7 +17,7 @@ from swath.geo.grid import Window
 from swath.geo.raster import RasterReader
 from swath.labels import IGNORE
 from swath.nn.model import Regression, Task
-from swath.scoring.scenes import NAME_TASKS
+from swath.scoring.scenes import task_positions
 
 STRIP_ROWS = 64
 """Rows of a picture that are read at once."""
@@ -97,8 +97,8 @@ def _read_both(
     found: RasterReader, truth: RasterReader, tasks: Sequence[str], step: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[Agreement]]:
     """Every `step`-th pixel of a map and of its labels, bands in the order of `tasks`, and the counts of all pixels."""
-    guess_bands = [found.info.position_of_task(name, NAME_TASKS) for name in tasks]
-    truth_bands = [truth.info.position_of_task(name, NAME_TASKS) for name in tasks]
+    guess_bands = task_positions(found.info, tasks)
+    truth_bands = task_positions(truth.info, tasks)
     height, width = truth.info.grid.shape
     agreements = [Agreement()] * len(tasks)
     guesses, truths = [], []

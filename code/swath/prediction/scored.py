@@ -15,7 +15,7 @@ from swath.contents import contents_below
 from swath.data.pairing import pair_masks
 from swath.data.tables import Row, bands_of, missing_of, only_areas, only_where, read_scenes
 from swath.distributed import is_main
-from swath.errors import ConfigError, SwathError
+from swath.errors import ConfigError
 from swath.geo.raster import RasterReader, describe
 from swath.geo.zones import Zones, find_zones
 from swath.prediction.config import InferenceConfig
@@ -37,6 +37,10 @@ class Inferred:
     scenes: int
     done_now: int
     tables: Mapping[str, ScoreTable] = field(default_factory=dict)
+    rows: gpd.GeoDataFrame | None = None
+    """The scenes, on the first process."""
+    decides: Any = None
+    """`decides_scores`, as it was before the work, on the first process."""
 
 
 def infer(
@@ -58,6 +62,7 @@ def infer(
     output = absolute(config.output_path)
     if not is_main():
         return Inferred(scenes=len(scenes), done_now=predict_scenes(config, record, scenes, output))
+    decides = decides_scores(config)
     labels = {prefix: pair_masks(scenes, absolute(folder)) for prefix, folder in folders.items()}
     notes: tuple[str, ...] = ()
     if labels:
@@ -76,7 +81,7 @@ def infer(
         grid = config.scoring.grid if prefix == config.score_prefix else "labels"
         settings = replace(config.scoring, grid=grid)
         tables[prefix] = scored_maps(scenes, masks, output, record, settings, notes)
-    return Inferred(scenes=len(scenes), done_now=done_now, tables=tables)
+    return Inferred(scenes=len(scenes), done_now=done_now, tables=tables, rows=scenes, decides=decides)
 
 
 def _check(config: InferenceConfig, scenes: gpd.GeoDataFrame, record: ModelRecord) -> HeldOutCheck:
@@ -92,20 +97,16 @@ def scenes_to_predict(config: InferenceConfig) -> gpd.GeoDataFrame:
 
 def inference_made_by(config: InferenceConfig) -> str | None:
     """The id of the run that left the maps and scores of these settings, whole and unchanged; None where there is none."""
-    try:
-        ledger = scene_ledger(config, absolute(config.output_path))
-        return ledger.made_by(prediction_jobs(config, scenes_to_predict(config)), decides_scores(config))
-    except SwathError:
-        return None  # the inference itself says what is wrong, when it runs
-
-
-def complete_inference(config: InferenceConfig, decides: Any, run_id: str, written: Sequence[Path]) -> None:
-    """Note in the ledger that `run_id` made all maps that are here now, with the reports `written` beside them.
-
-    `decides`: `decides_scores` as it was before the work.
-    """
     ledger = scene_ledger(config, absolute(config.output_path))
-    ledger.complete(prediction_jobs(config, scenes_to_predict(config)), run_id, written, decides)
+    return ledger.made_by(prediction_jobs(config, scenes_to_predict(config)), decides_scores(config))
+
+
+def complete_inference(config: InferenceConfig, found: Inferred, run_id: str, written: Sequence[Path]) -> None:
+    """Note in the ledger that `run_id` left what was `found`, with the reports `written` beside the maps."""
+    if found.rows is None:
+        return
+    ledger = scene_ledger(config, absolute(config.output_path))
+    ledger.complete(prediction_jobs(config, found.rows), run_id, written, found.decides)
 
 
 def decides_scores(config: InferenceConfig) -> Any:

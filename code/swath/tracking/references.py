@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from swath import config as configs
+from swath.contents import contents_below
 from swath.errors import TrackingError
 
 RUNS, MODELS, RECORD, DESCRIPTION = "runs:/", "models:/", "model", "model.json"
@@ -65,12 +65,7 @@ def unknown_model(uri: str, error: Exception) -> TrackingError:
 
 
 def digest_of_record(folder: Path, reference: str) -> str:
-    """Of the names and bytes of the files in the folder of a model record. Raises TrackingError when it is none."""
+    """Of the names and contents of the files in the folder of a model record. Raises TrackingError when it is none."""
     if not (folder / DESCRIPTION).is_file():
         raise TrackingError(f"run_id={reference}: holds no {DESCRIPTION}, so it is no model record. {FORMS}.")
-    found = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        found.update(path.name.encode() + b"\0")
-        with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()[:16]
+    return configs.digest(contents_below([folder]))

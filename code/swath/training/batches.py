@@ -17,7 +17,7 @@ from swath.config import absolute, digest
 from swath.data.samples.dataset import Crops, TileDataset
 from swath.data.samples.loader import Loader
 from swath.data.samples.samplers import Sampling, TrainingDraws, Uniform
-from swath.data.tables import mask_of
+from swath.data.tables import masks_of
 from swath.data.tiles.cutting import as_windows
 from swath.data.zones import rule_of
 from swath.errors import ConfigError, TrainingError
@@ -94,7 +94,7 @@ class Batches:
 
     def _require_labels(self, tiles: gpd.GeoDataFrame, side: str) -> None:
         """Raise TrainingError for tiles that are to teach or to judge and have no labels."""
-        unlabelled = [row["key"] for row in tiles[["key", "mask"]].to_dict("records") if mask_of(row) is None]
+        unlabelled = [key for key, mask in zip(tiles["key"], masks_of(tiles), strict=True) if mask is None]
         if unlabelled and self.tasks:
             raise TrainingError(
                 f"{len(unlabelled)} {side} tiles have no mask, the first: {unlabelled[0]}. Set masks_path in generate_tiles."
@@ -128,7 +128,7 @@ class Batches:
         files: list[Path] = []
         for root, side in sides:
             files += [root / image for image in side["image"]]
-            files += [root / mask for mask in map(mask_of, side[["mask"]].to_dict("records")) if mask]
+            files += [root / mask for mask in masks_of(side) if mask]
         stamps = [[f.name, s.st_size, s.st_mtime_ns] for f in files for s in [f.stat()]]
         return digest([[list(side["key"]) for _, side in sides], stamps])
 

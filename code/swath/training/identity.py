@@ -12,6 +12,7 @@ from pandas.api.types import is_numeric_dtype
 
 from swath.config import decisive, digest, inputs_of, references_of
 from swath.contents import contents_below, contents_of
+from swath.data.tables import masks_of
 from swath.training.config import LearningConfig
 from swath.training.sides import Sides, read_sides, read_unlabelled
 
@@ -53,7 +54,7 @@ def _tiles_digest(root: Path, tiles: gpd.GeoDataFrame) -> str:
             whole.update(column.to_numpy().tobytes())
         else:
             whole.update(json.dumps(list(column), default=_plain).encode())
-    files = [root / path if isinstance(path, str) else None for name in ("image", "mask") for path in tiles[name]]
+    files = [root / path if path else None for path in (*tiles["image"], *masks_of(tiles))]
     contents = contents_of(path for path in files if path is not None)
     whole.update(json.dumps([path and contents[path] for path in files], default=str).encode())
     return whole.hexdigest()

@@ -16,7 +16,7 @@ from swath.data.samples.dataset import Crops, TileDataset
 from swath.data.samples.samplers import Draw
 from swath.data.samples.tile_tables import read_folders, read_tiles
 from swath.data.splits.split import divide
-from swath.data.tables import mask_of
+from swath.data.tables import masks_of
 from swath.errors import CatalogError
 from swath.nn.model import SegmentationModel
 from swath.nn.networks.masked import MaskedModel
@@ -57,7 +57,7 @@ def read_unlabelled(folder: str) -> tuple[Path, gpd.GeoDataFrame]:
     """(folder, its tiles), none of which has labels. Raises CatalogError for those that have."""
     root = absolute(folder)
     tiles = read_tiles(root)
-    labelled = [row["key"] for row in tiles[["key", "mask"]].to_dict("records") if mask_of(row)]
+    labelled = [key for key, mask in zip(tiles["key"], masks_of(tiles), strict=True) if mask]
     if labelled:
         raise CatalogError(
             f"unlabelled.tiles_path={root}: {len(labelled)} tiles have a mask, the first: {labelled[0]}. Train on them as "

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from swath import config as configs
 from swath.challenges.protocols import Submission, SubmissionWriter
 from swath.config import InputPath, OutputPath, configclass
-from swath.data.areas import DEFAULT_COLUMN, AreaRule, images_by_area
+from swath.data.areas import AreaFields, AreaRule, images_by_area
 from swath.data.pairing import AGGREGATED, MERGED
 from swath.errors import CatalogError, ConfigError, VectorError
 from swath.figures.pictures import beside, draw_outlines, write_picture
@@ -40,7 +40,7 @@ from swath.prediction.polygonize import PolygonJob
 
 
 @configclass
-class SubmissionConfig(SubmissionWriter):
+class SubmissionConfig(AreaFields, SubmissionWriter):
     """Aggregate, polygonise and pack one shapefile per area."""
 
     input_path: InputPath
@@ -60,11 +60,6 @@ class SubmissionConfig(SubmissionWriter):
     """Which value holds where tiles overlap: last, max or mean."""
     scenes_path: InputPath | None = None
     """Folder of the scenes; map.png shows the polygons over them, and its scenes.parquet names their areas."""
-    area_column: str = DEFAULT_COLUMN
-    """Column of scenes.parquet that holds the area."""
-    area_pattern: str | None = None
-    """Regular expression that finds the area in a path below input_path, such as '38[A-Z]{3}'; None takes the scenes'
-    table, else the first folder below input_path."""
 
     @property
     def output(self) -> Path:
@@ -92,7 +87,7 @@ def submit_shapefiles(config: SubmissionConfig) -> Submission:
     """Merge dates by area, polygonise, pack, reopen and check."""
     source = configs.absolute(config.input_path)
     output = config.output
-    rule = _area_rule(config)
+    rule = config.area_rule
     dates = _dates(config, source, output, rule)
     stems = _stems(config.names or {}, list(dates))
     layers: dict[str, Layer] = {}
@@ -124,11 +119,6 @@ def _files(layers: Mapping[str, Layer], output: Path) -> list[Path]:
     rasters = [path for folder in (AGGREGATED, MERGED) for path in sorted((output / folder).rglob("*.tif"))]
     picture = output / "map.png"
     return [*shapefiles, *rasters, *([picture] if picture.is_file() else [])]
-
-
-def _area_rule(config: SubmissionConfig) -> AreaRule:
-    scenes = configs.absolute(config.scenes_path) if config.scenes_path else None
-    return AreaRule(pattern=config.area_pattern, scenes=scenes, column=config.area_column)
 
 
 def _dates(config: SubmissionConfig, source: Path, output: Path, rule: AreaRule) -> dict[str, list[Path]]:

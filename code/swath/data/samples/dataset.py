@@ -60,7 +60,6 @@ class TileDataset(Dataset[Sample]):
         self.rows: list[dict[str, Any]] = [
             row | {"mask": mask_of(row)} for row in tiles.drop(columns="geometry").to_dict("records")
         ]
-        self.masks = [row["mask"] for row in self.rows]
         self.root, self.crops = root, crops
         self._require_files()
         if tasks:
@@ -70,8 +69,7 @@ class TileDataset(Dataset[Sample]):
         self.source = source_of(self.rows, root, self.bands, self.tasks, cache, cache_path, threads)
 
     def _require_files(self) -> None:
-        named = [*(row["image"] for row in self.rows), *(mask for mask in self.masks if mask)]
-        paths = dict.fromkeys(self.root / name for name in named)
+        paths = dict.fromkeys(self.root / row[name] for row in self.rows for name in ("image", "mask") if row[name])
         missing = [str(path) for path in paths if not path.is_file()]
         if missing:
             listed = ", ".join(missing[:5])
@@ -79,7 +77,7 @@ class TileDataset(Dataset[Sample]):
 
     def _require_masks(self) -> None:
         """All tiles have a mask, or none."""
-        without = [row["key"] for row, mask in zip(self.rows, self.masks, strict=True) if mask is None]
+        without = [row["key"] for row in self.rows if row["mask"] is None]
         if without and len(without) < len(self.rows):
             raise CatalogError(
                 f"{self.root}: {len(without)} of {len(self.rows)} tiles have no mask, the first: {without[0]}. Set masks_path "
@@ -89,7 +87,7 @@ class TileDataset(Dataset[Sample]):
     def _tasks(self, tasks: Sequence[str]) -> tuple[str, ...]:
         """The tasks that samples have labels of: none where no tile has a mask. The first mask is looked at now, to fail
         before anything is read; each later one is read by its own names."""
-        masks = [mask for mask in self.masks if mask]
+        masks = [row["mask"] for row in self.rows if row["mask"]]
         if not masks:
             return ()
         describe(self.root / masks[0]).numbers_of_tasks(tasks, NAME_TASKS)
@@ -129,7 +127,7 @@ class TileDataset(Dataset[Sample]):
         """Raises CatalogError for a tile without a label where every crop has to have some."""
         assert self.crops is not None
         row, crops, dice = self.rows[draw.tile], self.crops, CounterRng(*draw.seed, 1)
-        if self.masks[draw.tile] is None:
+        if row["mask"] is None:
             return _crop(row, crops.size, dice)
         seeking = bool(crops.seek_target) and dice.share() < crops.seek_target
         if not seeking and not crops.min_labelled:
@@ -152,7 +150,7 @@ class TileDataset(Dataset[Sample]):
         labels = self.source.labels(tile, Window(0, 0, row["height"], row["width"]))
         places = np.flatnonzero((labels != IGNORE).any(axis=0))
         if not len(places):
-            raise CatalogError(f"{self.masks[tile]}: {row['key']} has no labelled pixel to train on. Leave it out.")
+            raise CatalogError(f"{row['mask']}: {row['key']} has no labelled pixel to train on. Leave it out.")
         at = divmod(int(places[dice.below(len(places))]), row["width"])
         corner = [
             (low := max(0, p - size + 1)) + dice.below(max(0, min(p, row[side] - size)) + 1 - low)

@@ -26,7 +26,7 @@ from swath.data.tables import (
     TILE_STATS,
     TILES,
     bands_of,
-    mask_of,
+    masks_of,
     missing_of,
     place_of,
     read_table,
@@ -145,12 +145,11 @@ def scene_jobs(
 
     Target shares are of the first task of the first mask, in all scenes, whatever the order of bands in the others.
     """
-    masks = [path for path in tiles["mask"] if isinstance(path, str)]
-    target = describe(root / masks[0]).bands[0] if masks else None
+    target = first_task(tiles, root)
     return [
         SceneTiles(
             key=str(scene), keys=list(group["key"]), images=[root / p for p in group["image"]],
-            masks=[root / mask if mask else None for mask in map(mask_of, group.to_dict("records"))],
+            masks=[root / mask if mask else None for mask in masks_of(group)],
             min_valid_ratio=min_valid_ratio,
             places=[place_of(row) for row in group.to_dict("records")],
             missing=[missing_of(row) for row in group.to_dict("records")], fingerprints=fingerprints,
@@ -158,6 +157,12 @@ def scene_jobs(
         )
         for scene, group in tiles.groupby("scene", sort=True)
     ]  # fmt: skip
+
+
+def first_task(tiles: pd.DataFrame, root: Path) -> str | None:
+    """The first band of the first mask of a table, which target shares are of; None without masks."""
+    first = next(filter(None, masks_of(tiles)), None)
+    return describe(root / first).bands[0] if first else None
 
 
 def summarise(
