@@ -8,7 +8,6 @@ used, files are read.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import time
@@ -17,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import xxhash
 
 from swath.config import paths
 from swath.files import files_below
@@ -54,9 +55,10 @@ class Stamp:
 
 
 def content_of(path: Path) -> str | None:
-    """40 hexadecimal digits that are equal for equal contents of a file, and its parts.
+    """32 hexadecimal digits that are equal for equal contents of a file, and its parts.
 
-    None where there is no file, or none that can be read. SHA-1, as processors compute it fastest.
+    None where there is no file, or none that can be read. XXH3 of 128 bits: it tells files apart at the
+    speed of memory, and is no defence against somebody who makes two files alike on purpose.
     """
     return contents_of([path])[path]
 
@@ -106,7 +108,7 @@ def _joined(digests: Sequence[str | None]) -> str | None:
 
 
 def _digest(data: bytes) -> str:
-    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    return str(xxhash.xxh3_128_hexdigest(data))
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -132,14 +134,14 @@ def _contents(files: Sequence[Path]) -> dict[Path, str | None]:
 
 
 def _read(path: Path) -> str | None:
-    whole = hashlib.sha1(usedforsecurity=False)
+    whole = xxhash.xxh3_128()
     try:
         with path.open("rb") as file:
             while part := file.read(CHUNK):
                 whole.update(part)
     except OSError:
         return None
-    return whole.hexdigest()
+    return str(whole.hexdigest())
 
 
 # --------------------------------------------------------------------------------------------------------------- store
@@ -154,7 +156,7 @@ def _store() -> Iterator[sqlite3.Connection | None]:
         path.parent.mkdir(exist_ok=True)
         connection = sqlite3.connect(path, timeout=WAIT)
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS contents "
+            "CREATE TABLE IF NOT EXISTS digests "
             "(path TEXT PRIMARY KEY, size INTEGER, modified INTEGER, changed INTEGER, inode INTEGER, content TEXT)"
         )
     if connection is None:
@@ -171,7 +173,7 @@ def _known(store: sqlite3.Connection, files: Mapping[Path, Stamp]) -> dict[Path,
     asked = list(names)
     for start in range(0, len(asked), AT_ONCE):
         some = asked[start : start + AT_ONCE]
-        query = f"SELECT * FROM contents WHERE path IN ({','.join('?' * len(some))})"
+        query = f"SELECT * FROM digests WHERE path IN ({','.join('?' * len(some))})"
         with suppress(sqlite3.Error):
             for name, size, modified, changed, inode, content in store.execute(query, some):
                 path = names[name]
@@ -187,4 +189,4 @@ def _remember(store: sqlite3.Connection, files: Mapping[Path, tuple[Stamp, str]]
         for path, (stamp, content) in files.items()
     ]
     with suppress(sqlite3.Error), store:
-        store.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?, ?)", rows)
+        store.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)", rows)
