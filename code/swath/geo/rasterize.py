@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio import features
 from shapely.geometry.base import BaseGeometry
 
+from swath.geo.block_cache import roomy_cache
 from swath.geo.grid import Grid, Window
 from swath.geo.windows import strips
 
@@ -41,7 +42,8 @@ def burn_strips(
     for strip in strips(grid.shape, BURN_PIXELS if math.prod(grid.shape) <= BURN_PIXELS else STRIP_PIXELS):
         wide = np.zeros((strip.height, strip.width + margin), np.uint8)
         if shapes:
-            features.rasterize(shapes, out=wide, transform=grid.at(strip).transform, all_touched=all_touched)
+            with roomy_cache(2 * wide.nbytes):
+                features.rasterize(shapes, out=wide, transform=grid.at(strip).transform, all_touched=all_touched)
         yield strip, wide[:, : strip.width]
 
 
