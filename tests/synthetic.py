@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from swath.geo.grid import Grid
 from swath.geo.layout import RasterSpec
-from swath.geo.raster import write_raster
+from swath.geo.raster_writer import write_raster
 
 UTM = CRS.from_epsg(32638)
 NODATA = -99999.0

@@ -15,7 +15,7 @@ from tests.capabilities import DOCUMENT, with_table
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ROOT / "code"
 FLOORS = (
-    ("errors", "labels", "version"), ("config", "files", "contents", "distributed"), ("geo",), ("steps",), ("figures",), ("data",), ("nn",),
+    ("errors", "labels", "notices", "version"), ("config", "files", "contents", "distributed"), ("geo",), ("steps",), ("figures",), ("data",), ("nn",),
     ("eda", "scoring"), ("training",), ("prediction",), ("studies",), ("baselines", "export"), ("challenges",), ("entry_point",),
 )  # fmt: skip
 """Packages and modules of swath from the lowest floor up. Imports go down; config, files and distributed also among each
@@ -23,7 +23,7 @@ other, packages of one floor never. `tracking` stands beside them and is for scr
 """
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "manager"}
-OPENERS = {"rasterio": "swath/geo/raster.py", "pyogrio": "swath/geo/vector.py", "h5netcdf": "swath/geo/netcdf.py"}
+OPENERS = {"pyogrio": "swath/geo/vector.py", "h5netcdf": "swath/geo/netcdf.py"}
 
 
 def modules() -> list[Path]:
@@ -119,10 +119,17 @@ def test_imports_have_no_circle() -> None:
 def test_one_module_opens_files_of_a_kind(path: Path) -> None:
     here = path.relative_to(CODE).as_posix()
     text = path.read_text()
-    assert here == OPENERS["rasterio"] or "rasterio.open(" not in text, f"{here}: rasters are opened in geo/raster.py"
+    opens = here in ("swath/geo/sources.py", "swath/geo/raster_writer.py")
+    assert opens or "rasterio.open(" not in text, (
+        f"{here}: rasters are opened in geo/sources.py and geo/raster_writer.py"
+    )
     for call in ("gpd.read_file(", "pyogrio.write", ".to_file("):
         assert here == OPENERS["pyogrio"] or call not in text, f"{here}: vectors are opened in geo/vector.py"
-    renames = here in ("swath/files.py", "swath/geo/vector.py", "swath/geo/raster.py")  # sets of files, a part's copy
+    renames = here in (
+        "swath/files.py",
+        "swath/geo/vector.py",
+        "swath/geo/raster_writer.py",
+    )  # sets of files, a part's copy
     assert renames or "os.replace(" not in text, f"{here}: files get their names by files.atomic_write"
     makes_figures = any(
         name.startswith(("matplotlib.figure", "matplotlib.backends", "matplotlib.pyplot")) for name in imports(path)

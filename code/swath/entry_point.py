@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swath.config import from_command_line
+from swath.notices import collected, note
 from swath.steps.config import Step
 
 
@@ -20,8 +21,10 @@ class Preparation:
         from swath import tracking
         from swath.steps.run import run_step
 
-        jobs, ledger = config.jobs(), config.ledger()
+        with collected() as left_out:
+            jobs, ledger = config.jobs(), config.ledger()
         with tracking.run(config, config_path, config.step_name) as run:
+            note(left_out)
             about = tracking.provenance(config_path)
             results = run_step(ledger, jobs, config, about, run.log_metrics)
             report = config.finish(results)

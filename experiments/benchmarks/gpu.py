@@ -74,7 +74,7 @@ def mapping(given: argparse.Namespace, config: Any) -> dict[str, Callable[[], fl
     from swath.distributed import device_of
     from swath.geo.grid import Grid
     from swath.geo.layout import RasterSpec
-    from swath.geo.raster import RasterWriter
+    from swath.geo.raster_writer import RasterWriter
     from swath.geo.windows import strips
     from swath.nn.model import build_model
     from swath.nn.tta import predictor

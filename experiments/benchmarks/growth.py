@@ -37,7 +37,7 @@ def make(side: int) -> None:
     import cv2
 
     from swath.geo.layout import RasterSpec
-    from swath.geo.raster import RasterWriter
+    from swath.geo.raster_writer import RasterWriter
     from swath.geo.windows import strips
 
     folder, rng = HOME / str(side), np.random.default_rng(0)

@@ -29,7 +29,7 @@ def make_tiles(count: int) -> Path:
 
     from swath.geo.grid import Grid
     from swath.geo.layout import RasterSpec
-    from swath.geo.raster import write_raster
+    from swath.geo.raster_writer import write_raster
 
     root, rng = CACHE / f"loader_{count}", np.random.default_rng(0)
     if (root / "ready").is_file():

@@ -29,7 +29,7 @@ def scene(path: Path) -> None:
 
     from swath.geo.grid import Grid
     from swath.geo.layout import RasterSpec
-    from swath.geo.raster import write_raster
+    from swath.geo.raster_writer import write_raster
 
     place = Grid(None, Affine(1, 0, 0, 0, -1, 0), (512, 512))
     write_raster(path, np.ones((1, 512, 512), np.float32), RasterSpec(grid=place, bands=("vh",), dtype="float32"))

@@ -40,7 +40,8 @@ def make_scene() -> None:
     from swath.geo.grid import Grid
     from swath.geo.layout import RasterSpec
     from swath.geo.polygons import PolygonRules, polygonize
-    from swath.geo.raster import RasterReader, write_raster
+    from swath.geo.raster import RasterReader
+    from swath.geo.raster_writer import write_raster
     from swath.geo.vector import write_vectors
 
     mask, place = water(), scene_grid()
@@ -104,7 +105,7 @@ def polygonise(classes: Sequence[int], target: Path) -> dict[str, float]:
 def rasterise(target: Path) -> dict[str, float]:
     """Ours: labels.shp to a mask on the scene's grid."""
     from swath.geo.layout import RasterSpec
-    from swath.geo.raster import RasterWriter
+    from swath.geo.raster_writer import RasterWriter
     from swath.geo.rasterize import burn_strips
     from swath.geo.vector import read_polygons
 

@@ -70,7 +70,8 @@ def test_c27_fill_values_become_nan_and_packed_values_are_unpacked(tmp_path: Pat
     with NetcdfReader(tmp_path / "a.nc") as reader:
         np.testing.assert_array_equal(reader.read("filled"), [1, np.nan, 2, 3])
         np.testing.assert_array_equal(reader.read("packed"), [100, 105, np.nan, 110])
-        np.testing.assert_array_equal(reader.read("counted"), np.array([0, 1, 255, 2], np.uint8))  # labels stay labels
+        np.testing.assert_array_equal(reader.read("counted"), [0, 1, np.nan, 2])
+        np.testing.assert_array_equal(reader.read("counted", slice(0, 2)), np.array([0, 1], np.uint8))
 
 
 def test_c27_a_missing_variable_names_the_file_and_what_there_is(tmp_path: Path) -> None:
@@ -116,3 +117,88 @@ def test_only_files_of_the_folder_itself_are_found(tmp_path: Path) -> None:
     assert [p.name for p in find_netcdf(tmp_path)] == ["a.nc", "b.nc"]
     with pytest.raises(RasterError, match="no such folder"):
         find_netcdf(tmp_path / "none")
+
+
+# ----------------------------------------------------------------------------------- what attributes say of the values
+
+
+def variable(path: Path, data: np.ndarray, **attributes: object) -> np.ndarray:
+    """What the reader makes of a variable that holds `data` under these attributes."""
+    with h5netcdf.File(path, "w") as file:
+        file.dimensions["x"] = len(data)
+        fill = attributes.pop("_FillValue", None)
+        made = file.create_variable("v", ("x",), data.dtype, fillvalue=fill)
+        made[...] = data
+        made.attrs.update(attributes)
+    with NetcdfReader(path) as reader:
+        return reader.read("v")
+
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes", "expected"),
+    [
+        (np.array([1, -5, 3], "i2"), {"_FillValue": np.int16(-5)}, [1, NAN, 3]),
+        (np.array([1, -5, 3], "i2"), {"missing_value": np.int16(-5)}, [1, NAN, 3]),
+        (np.array([1, -5, 7], "i2"), {"_FillValue": np.int16(-5), "missing_value": np.int16(7)}, [1, NAN, NAN]),
+        (np.array([1, -5, 7], "i2"), {"missing_value": np.array([-5, 7], "i2")}, [1, NAN, NAN]),
+        (np.array([1, 2, 3], "f4"), {"valid_range": np.array([1.5, 2.5], "f4")}, [NAN, 2, NAN]),
+        (np.array([1, 2, 3], "f4"), {"valid_min": np.float32(2)}, [NAN, 2, 3]),
+        (np.array([1, 2, 3], "f4"), {"valid_max": np.float32(2)}, [1, 2, NAN]),
+        (np.array([-1, 2, -2], "i1"), {"_Unsigned": "true"}, [255, 2, 254]),
+        (np.array([-1, 2, -2], "i1"), {"_Unsigned": "true", "_FillValue": np.int8(-1)}, [NAN, 2, 254]),
+        (np.array([-1, 2, -2], "i1"), {"_Unsigned": "true", "valid_range": np.array([0, -2], "i1")}, [NAN, 2, 254]),
+        (
+            np.array([1, 9, 3], "i2"),
+            {"_FillValue": np.int16(9), "scale_factor": 0.5, "add_offset": 1.0},
+            [1.5, NAN, 2.5],
+        ),
+        (
+            np.array([1, 9, 3], "i2"),
+            {"valid_max": np.int16(5), "scale_factor": 0.5},
+            [0.5, NAN, 1.5],
+        ),  # of packed values
+        (np.array([1, 9, 3], "i2"), {"_FillValue": np.int16(9), "missing_value": 1e20}, [1, NAN, 3]),
+        (np.array([1, np.inf, 1e20], "f8"), {"missing_value": 1e20}, [1, np.inf, NAN]),
+    ],
+)
+def test_c116_attributes_say_which_values_are_measurements(
+    tmp_path: Path, data: np.ndarray, attributes: dict[str, object], expected: list[float]
+) -> None:
+    found = variable(tmp_path / "a.nc", data, **attributes)
+    np.testing.assert_allclose(found.astype(float), expected)
+
+
+def test_c116_whole_numbers_stay_such_where_none_is_missing(tmp_path: Path) -> None:
+    assert variable(tmp_path / "a.nc", np.array([1, 2], "i8"), _FillValue=np.int64(-9)).dtype == np.int64
+
+
+def test_c116_a_range_that_is_no_number_names_the_variable(tmp_path: Path) -> None:
+    with pytest.raises(RasterError, match=r"a\.nc: variable 'v': its attributes of missing values .* valid_range,v,d"):
+        variable(tmp_path / "a.nc", np.array([1.0]), valid_range="none")
+
+
+def test_c130_values_of_other_files_are_refused(tmp_path: Path) -> None:
+    import h5py
+
+    (tmp_path / "secret.bin").write_bytes(bytes(64))
+    example(tmp_path / "other.nc")
+    with h5py.File(tmp_path / "raw.nc", "w") as file:
+        file.create_dataset("v", (16,), "f4", external=[(str(tmp_path / "secret.bin"), 0, 64)])
+    with h5py.File(tmp_path / "link.nc", "w") as file:
+        file["v"] = h5py.ExternalLink(str(tmp_path / "other.nc"), "image")
+    with h5py.File(tmp_path / "deep.nc", "w") as file:
+        file.create_group("a")["b"] = h5py.ExternalLink(str(tmp_path / "other.nc"), "image")
+        file["a/again"] = file["/"]
+    with h5py.File(tmp_path / "virtual.nc", "w") as file:
+        layout = h5py.VirtualLayout((5, 7), "f4")
+        layout[:] = h5py.VirtualSource(str(tmp_path / "other.nc"), "image", (5, 7))
+        file.create_virtual_dataset("v", layout)
+    for name in ("raw", "link", "deep", "virtual"):
+        with (
+            pytest.raises(RasterError, match=rf"{name}\.nc: takes values from other files .*nccopy"),
+            NetcdfReader(tmp_path / f"{name}.nc"),
+        ):
+            pass

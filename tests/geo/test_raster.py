@@ -25,16 +25,8 @@ from swath.files import part_of, remove_orphans, remove_partial
 from swath.geo.block_cache import CACHE_BYTES, bounded_cache
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterSpec
-from swath.geo.raster import (
-    RasterReader,
-    RasterWriter,
-    describe,
-    find_rasters,
-    read_image,
-    read_labels,
-    warped,
-    write_raster,
-)
+from swath.geo.raster import RasterReader, describe, find_rasters, read_image, read_labels, warped
+from swath.geo.raster_writer import RasterWriter, write_raster
 from swath.labels import IGNORE
 from tests.synthetic import NODATA, UTM, backscatter, blobs, cut_in_half, grid, write_image, write_mask
 
@@ -233,7 +225,8 @@ FULL_DISK = """
 import sys
 from pathlib import Path
 from swath.errors import RasterError
-from swath.geo.raster import RasterSpec, write_raster
+from swath.geo.layout import RasterSpec
+from swath.geo.raster_writer import write_raster
 from tests.limits import limit_file_size
 from tests.synthetic import backscatter, grid
 

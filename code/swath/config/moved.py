@@ -136,6 +136,8 @@ NAMES = {
 """Classes that a config can hold and that did not go where their module went."""
 
 ADDED_FIELDS: Mapping[str, Mapping[str, Any]] = {
+    "swath.challenges.unosat.labels:RasterizeConfig": {"layer": None},
+    "swath.prediction.postprocess:PostprocessConfig": {"mask_layer": None},
     "swath.training.config:DataConfig": {"echo": 1},
     "swath.training.config:LearningConfig": {"reproducible": False},
     "swath.training.config:TrainingConfig": {"reproducible": False},

@@ -15,10 +15,10 @@ from pyarrow import parquet
 from swath.data.naming import area_of, date_of, listing
 from swath.errors import CatalogError
 from swath.files import atomic_write
+from swath.geo.earth import footprint
 from swath.geo.grid import Window
 from swath.geo.layout import RasterInfo
 from swath.geo.raster import describe, find_rasters
-from swath.geo.vector import footprint
 
 SCENES = "scenes.parquet"
 LABELS = "labels.parquet"

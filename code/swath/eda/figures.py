@@ -118,7 +118,8 @@ def footprint_map(path: Path, tiles: gpd.GeoDataFrame, column: str) -> None:
     groups = list(shown.groupby(column, sort=True))
     with drawing(path, (8, 5)) as axes:
         for i, (name, group) in enumerate(groups):
-            rings = [shapely.get_coordinates(outline) for outline in group.geometry.exterior]
+            outlines = shapely.get_parts(group.geometry.to_numpy())  # two where 180 degrees are crossed
+            rings = [shapely.get_coordinates(outline.exterior) for outline in outlines]
             color = COLORS[i % len(COLORS)]
             axes.add_collection(PolyCollection(rings, facecolor=color, edgecolor=color, alpha=0.35, linewidth=1.5))
             axes.plot([], [], "s", color=color, label=str(name))

@@ -79,9 +79,26 @@ class Grid:
         t = self.transform
         return float(np.hypot(t.b, t.e)), float(np.hypot(t.a, t.d))
 
+    @property
+    def pixel_area(self) -> float:
+        """Of one pixel, in squared CRS units, of turned and sheared grids, too."""
+        return abs(float(self.transform.determinant))
+
     def at(self, window: Window) -> Grid:
         """The grid of a window; the window may lie partly or wholly outside."""
         return Grid(self.crs, self.transform @ Affine.translation(window.col, window.row), window.shape)
+
+    def turned_towards(self, other: Grid) -> Grid:
+        """The same ground with longitudes as near to those of `other` as whole turns of the earth bring them.
+
+        180.5 degrees east is 179.5 west: grids in longitude and latitude may count either way. Others stay as they are.
+        """
+        if self.crs is None or self.crs != other.crs or not self.crs.is_geographic:
+            return self
+        ours, theirs = (sum(grid.bounds[::2]) / 2 for grid in (self, other))
+        turns = round((theirs - ours) / 360)
+        moved = Affine.translation(360 * turns, 0) @ self.transform
+        return Grid(self.crs, moved, self.shape) if turns else self
 
     def difference(self, other: Grid) -> str | None:
         """What differs, as text for an error, or None. Origins may differ by a thousandth of a pixel."""

@@ -7,8 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from swath.errors import RasterError
-from swath.geo.grid import Grid
+from swath.geo.grid import Grid, Window
+
+FILL = -99999.0
+"""Stands for no measurement in files that swath writes, where a source has no value of its own for it."""
 
 UNNAMED = "band_{}"
 """Name of a band that has no description, by its number from 1."""
@@ -16,23 +21,82 @@ UNNAMED = "band_{}"
 
 @dataclass(frozen=True, kw_only=True)
 class RasterInfo:
-    """What a raster's header says. `bands` are the descriptions, or band_1, band_2, ... where there are none."""
+    """What a raster's header says. `bands` are the descriptions, or band_1, band_2, ... where there are none.
+
+    An alpha band is none of them: it says which pixels are valid.
+    """
 
     path: Path
     grid: Grid
     bands: tuple[str, ...]
     dtype: str
-    nodata: float | None
+    nodatas: tuple[float | None, ...]
+    """Nodata tag of each band, of the values as they are stored."""
     tags: Mapping[str, str]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    """Of each band: a measurement is the stored value times the scale, plus the offset."""
+    alpha: int | None = None
+    """Number of the alpha band, counted from 1: the last one of the file."""
+    masked: bool = False
+    """Whether a mask inside the file, or in its .msk file, says which pixels are valid."""
+
+    @property
+    def nodata(self) -> float | None:
+        """The nodata tag of the first band."""
+        return self.nodatas[0]
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether measurements are other numbers than the stored values."""
+        return any(scale != 1 for scale in self.scales) or any(offset != 0 for offset in self.offsets)
+
+    @property
+    def says_what_is_valid(self) -> bool:
+        """Whether a tag, a mask or an alpha band says which pixels are valid."""
+        return self.masked or self.alpha is not None or self.nodata is not None
+
+    @property
+    def fill(self) -> float:
+        """A value for no measurement in a float32 copy: the nodata tag if it can be that one, else -99999."""
+        tags = set(self.nodatas)
+        tag = self.nodata
+        kept = tag is not None and len(tags) == 1 and not self.is_scaled and np.isfinite(np.float32(tag))
+        return float(tag) if kept and tag is not None else FILL
 
     def with_names(self, bands: Sequence[str]) -> RasterInfo:
-        """The same with other names of bands. Raises RasterError when there are more or fewer names than bands."""
+        """The same with other names of bands; names for the alpha band, too, make it a band like the others.
+
+        Raises RasterError when there are more or fewer names than bands.
+        """
+        if self.alpha is not None and len(bands) == self.alpha:
+            nodatas = (*self.nodatas, self.nodata)
+            scales, offsets = (*self.scales, 1.0), (*self.offsets, 0.0)
+            return replace(self, bands=tuple(bands), nodatas=nodatas, scales=scales, offsets=offsets, alpha=None)
         if len(bands) != len(self.bands):
             raise RasterError(
                 f"{self.path}: has {len(self.bands)} bands, its table names {len(bands)} ({', '.join(bands)}). "
                 "Name each band of the file once."
             )
         return replace(self, bands=tuple(bands))
+
+    def require_inside(self, window: Window) -> None:
+        """Raise RasterError for a window that leaves the raster: a table that names it is of another file."""
+        if window.intersect(self.grid.window) != window:
+            height, width = self.grid.shape
+            raise RasterError(
+                f"{self.path}: has {width} x {height} px, and its table says that a tile of {window.width} x {window.height} px "
+                f"lies at row {window.row}, column {window.col}. Cut the tiles again: generate_tiles -P replace=True"
+            )
+
+    def require_distinct_names(self) -> None:
+        """Raise RasterError when two bands have one name: nobody could tell which is meant."""
+        twice = sorted({name for name in self.bands if self.bands.count(name) > 1})
+        if twice:
+            raise RasterError(
+                f"{self.path}: several of its bands are called {', '.join(twice)} ({', '.join(self.bands)}). Give each its "
+                "own description, or name them in the column `bands` of scenes.parquet."
+            )
 
     def numbers_of(self, bands: Sequence[str], remedy: str) -> list[int]:
         """Numbers of the bands with these names, counted from 1. Raises RasterError, which ends with `remedy`."""

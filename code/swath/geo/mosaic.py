@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from swath.errors import RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterInfo, RasterSpec
-from swath.geo.raster import RasterReader, RasterWriter, describe, warped
+from swath.geo.raster import RasterReader, describe, warped
+from swath.geo.raster_writer import RasterWriter
 from swath.geo.windows import strips
 from swath.labels import IGNORE
 
@@ -27,6 +28,12 @@ Overlap = Literal["last", "max", "mean"]
 Rule = Literal["mean", "any", "majority", "n-1"]
 
 STRIP_PIXELS = 4_000_000
+
+PROBABILITY_SLACK = 1e-3
+"""How far interpolation and rounding may bring a probability beyond 0 and 1."""
+
+SPREAD = 100
+"""A map of dates is refused from so many times the pixels that its dates have: they are of different places."""
 
 Index = tuple[slice, ...]
 
@@ -46,7 +53,8 @@ def merge_tiles(
     where they lie, if that is known: their headers need not be read for it first, which takes as long as their pixels.
     """
     first = describe(tiles[0])
-    nodata = first.nodata if first.nodata is not None else (IGNORE if first.dtype == "uint8" else math.nan)
+    soft_nodata = math.nan if first.nodata is None else first.fill
+    nodata = IGNORE if first.dtype == "uint8" else soft_nodata
     spec = RasterSpec(
         grid=grid, bands=first.bands, dtype="uint8" if first.dtype == "uint8" else "float32", nodata=nodata,
         compress=first.dtype == "uint8",
@@ -88,8 +96,8 @@ class _Tile:
         if not labels:
             image = reader.image(part.relative_to(self.window), order)
             return at, image, ~np.isnan(image)
-        values, nodata = reader.labels(part.relative_to(self.window), order), reader.info.nodata
-        return at, values, np.ones(values.shape, np.bool_) if nodata is None else values != nodata
+        values = reader.labels(part.relative_to(self.window), order)
+        return at, values, values != IGNORE
 
     def leave(self, strip: Window) -> None:
         """Close it where `strip` has its last row."""
@@ -138,17 +146,29 @@ def _combined(
 def common_grid(grids: Sequence[Grid]) -> Grid:
     """The grid that most of `grids` lie on, grown on its own pixels to the union of their extents.
 
-    Raises RasterError when the CRSs differ in kind: some rasters have one and some have none.
+    Grids in longitude and latitude may lie on both sides of 180 degrees, or count from 0 to 360. Raises RasterError when
+    some rasters have a CRS and some have none, and when they lie so far apart that hardly a pixel would be seen.
     """
     if len({grid.crs is None for grid in grids}) > 1:
         raise RasterError("some dates of the area have a CRS and some have none; give all of them one")
     lattice = Counter((g.crs, tuple(g.transform)) for g in grids).most_common(1)[0][0]
     base = next(g for g in grids if (g.crs, tuple(g.transform)) == lattice)
-    corners = np.concatenate([_corners_in(g, base) for g in grids])
+    corners = np.concatenate([_corners_in(g.turned_towards(base), base) for g in grids])
+    if not np.isfinite(corners).all():
+        raise RasterError(
+            f"some dates of the area lie where {base.crs} has no place; bring all to one CRS (gdalwarp -t_srs)"
+        )
     cols, rows = (~base.transform) @ _columns(corners)
     left, top = math.floor(cols.min() + 0.01), math.floor(rows.min() + 0.01)
     right, bottom = math.ceil(cols.max() - 0.01), math.ceil(rows.max() - 0.01)
-    return Grid(base.crs, base.transform @ Affine.translation(left, top), (bottom - top, right - left))
+    shape = (bottom - top, right - left)
+    seen = sum(math.prod(grid.shape) for grid in grids)
+    if math.prod(shape) > SPREAD * seen:
+        raise RasterError(
+            f"the dates of the area lie far apart: {shape[1]} x {shape[0]} px would hold them, {seen} px hold data. Put places "
+            "that do not meet into areas of their own"
+        )
+    return Grid(base.crs, base.transform @ Affine.translation(left, top), shape)
 
 
 def _columns(corners: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -191,15 +211,39 @@ def mean_probability(votes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32)
 
 
+def require_kind_of_votes(info: RasterInfo) -> None:
+    """Raise RasterError for a raster that holds neither probabilities (float) nor classes (uint8)."""
+    if info.dtype not in ("uint8", "float32", "float64"):
+        raise RasterError(
+            f"{info.path}: holds {info.dtype}; probabilities of class 1 (float32) or classes 0, 1, 255 (uint8) are due. Convert "
+            f"it: gdal_translate -ot Byte {info.path.name} classes.tif"
+        )
+
+
+def require_votes(vote_HW: NDArray[np.float32], info: RasterInfo) -> None:
+    """Raise RasterError, which names file and value, for classes but 0 and 1, and for probabilities beyond 0 to 1."""
+    if info.dtype == "uint8" and not info.is_scaled:
+        wrong = vote_HW[(vote_HW != 0) & (vote_HW != 1) & ~np.isnan(vote_HW)]
+        due = "classes 0 and 1 are due, 255 where nothing is known. Aggregate the probabilities of one class instead"
+    else:
+        wrong = vote_HW[(vote_HW < -PROBABILITY_SLACK) | (vote_HW > 1 + PROBABILITY_SLACK)]
+        due = "probabilities from 0 to 1 are due; percent are a hundred times as much"
+    if len(wrong):
+        raise RasterError(f"{info.path}: holds {wrong[0]:g} where {due}.")
+
+
 def aggregate(
     paths: Sequence[Path], classes: Path, probability: Path | None, rule: Rule, threshold: float = 0.5
 ) -> Grid:
     """Bring the dates of one area to their `common_grid` and `decide` each pixel; write classes and mean probability.
 
     Inputs hold the probability of class 1 (float) or classes 0, 1 with 255 as nodata (uint8). Probabilities are
-    interpolated bilinearly on the way, classes take the nearest pixel.
+    interpolated bilinearly on the way, classes take the nearest pixel. Raises RasterError, which names file and value,
+    for anything else.
     """
     infos = [describe(path) for path in paths]
+    for info in infos:
+        require_kind_of_votes(info)
     grid = common_grid([info.grid for info in infos])
     with ExitStack() as stack:
         kinds: list[Literal["nearest", "bilinear"]] = ["nearest" if i.dtype == "uint8" else "bilinear" for i in infos]
@@ -210,6 +254,8 @@ def aggregate(
         soft_writer = stack.enter_context(RasterWriter(probability, soft)) if probability else None
         for strip in strips(grid.shape, STRIP_PIXELS):
             votes = np.concatenate([view.image(strip, bands=[1]) for view in views])
+            for info, vote_HW in zip(infos, votes, strict=True):
+                require_votes(vote_HW, info)
             writer.write(decide(votes, rule, threshold)[None], strip)
             if soft_writer:
                 soft_writer.write(mean_probability(votes)[None], strip)

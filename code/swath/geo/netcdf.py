@@ -1,7 +1,8 @@
 """The one module that opens NetCDF files. Everything else speaks variables by name, arrays and their dimensions.
 
-NetCDF-4 files are HDF5 files. Values of floating-point variables come with NaN where the file says that nothing was
-measured; whole numbers come as they are stored. Files appear whole or not at all.
+NetCDF-4 files are HDF5 files. Values come with NaN where the file says that nothing was measured; whole numbers come as
+they are stored where none is missing. Files appear whole or not at all. What attributes mean is said by the CF conventions
+(1.11, sections 2.5.1 and 8.1) and, of ``_Unsigned``, by the NetCDF Users Guide.
 """
 
 from __future__ import annotations
@@ -47,7 +48,39 @@ class NetcdfReader:
             raise RasterError(f"{self.path}: no such file")
         with self._guard():
             self._file = h5netcdf.File(self.path, "r")
+        try:
+            self._require_own_values()
+        except BaseException:
+            self._file.close()
+            raise
         return self
+
+    def _require_own_values(self) -> None:
+        """Raise RasterError for a file that takes values, links or whole variables from other files."""
+        foreign: list[str] = []
+        seen: set[int] = set()  # groups may hold each other
+
+        def look(group: Any) -> None:
+            for name in group:
+                link = group.get(name, getlink=True)
+                if isinstance(link, h5py.ExternalLink):
+                    foreign.append(f"{group.name.rstrip('/')}/{name}: {link.filename}")
+                    continue
+                item = group.get(name)
+                place = h5py.h5o.get_info(item.id).addr if isinstance(link, h5py.HardLink) else None
+                if isinstance(item, h5py.Group) and place is not None and place not in seen:
+                    seen.add(place)
+                    look(item)
+                elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+                    foreign.append(item.name)
+
+        with self._guard():
+            look(self._file._h5file)
+        if foreign:
+            raise RasterError(
+                f"{self.path}: takes values from other files ({', '.join(foreign[:5])}). Write it out first: "
+                f"nccopy {self.path.name} whole_{self.path.name}"
+            )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,23 +127,52 @@ class NetcdfReader:
         return tuple(self._variable(name).dimensions)
 
     def read(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
-        """Values of a variable, of some `rows` of its first dimension; fill values of floats become NaN.
+        """Values of a variable, of some `rows` of its first dimension: NaN where they are missing or outside the valid range.
 
-        Packed values (scale_factor, add_offset) are unpacked. Raises RasterError that names file and variable.
+        Packed values (scale_factor, add_offset) are unpacked, and ``_Unsigned`` ones read as such. Floats and packed values
+        are floats; whole numbers stay such where none of those read is missing. Raises RasterError that names file and
+        variable, for complex numbers, too.
         """
         variable = self._variable(name)
         with self._guard():
             data = np.asarray(variable[rows])
+        if data.dtype.kind in "OSU":
+            return data
+        if data.dtype.kind not in "biuf":
+            raise RasterError(
+                f"{self.path}: variable {name!r} holds {data.dtype}, which is no measurement. Take it out of the list."
+            )
         about = self.variable_attributes(name)
+        if str(about.get("_Unsigned", "")).lower() == "true" and data.dtype.kind == "i":
+            data = data.view(data.dtype.str.replace("i", "u"))
+        gap = self._missing(data, about, name)
         packed = "scale_factor" in about or "add_offset" in about
-        if packed or np.issubdtype(data.dtype, np.floating):
-            missing = [about[key] for key in ("_FillValue", "missing_value") if key in about]
-            gap = np.isin(data, np.asarray(missing, data.dtype)) if missing else np.zeros(data.shape, bool)
+        if packed or data.dtype.kind == "f" or gap.any():
             data = data.astype(np.promote_types(data.dtype, np.float32), copy=False)
             if packed:
                 data = data * float(about.get("scale_factor", 1)) + float(about.get("add_offset", 0))
             data = np.where(gap, data.dtype.type(np.nan), data) if gap.any() else data
         return data
+
+    def _missing(self, data: NDArray[Any], about: Mapping[str, Any], name: str) -> NDArray[np.bool_]:
+        """Which stored values mean no measurement, by the variable's attributes."""
+        gap = np.zeros(data.shape, bool)
+        try:
+            for key in ("_FillValue", "missing_value"):
+                for value in np.ravel(about.get(key, [])):
+                    gap |= data == _as_stored(value, data.dtype)
+            low, high = np.ravel(about.get("valid_range", [None, None]))
+            low, high = about.get("valid_min", low), about.get("valid_max", high)
+            if low is not None:
+                gap |= data < _as_stored(low, data.dtype)
+            if high is not None:
+                gap |= data > _as_stored(high, data.dtype)
+        except (TypeError, ValueError) as error:
+            raise RasterError(
+                f"{self.path}: variable {name!r}: its attributes of missing values cannot be understood ({error}). Correct them, "
+                f"such as with ncatted -a valid_range,{name},d,,"
+            ) from error
+        return gap
 
     def texts(self, name: str) -> list[str]:
         """The texts of a variable of one dimension."""
@@ -120,6 +182,14 @@ class NetcdfReader:
         if name not in self._file.variables:
             raise RasterError(f"{self.path}: no variable {name!r}. It has: {', '.join(self.names) or 'none'}.")
         return self._file.variables[name]
+
+
+def _as_stored(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A number of an attribute as the variable stores it: of unsigned values written as signed ones, too."""
+    number = float(value)
+    if dtype.kind == "u" and number < 0:
+        return number + 2.0 ** (8 * dtype.itemsize)
+    return dtype.type(value) if dtype.kind == "f" else number
 
 
 def _plain(value: Any) -> Any:

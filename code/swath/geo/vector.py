@@ -14,35 +14,45 @@ import geopandas as gpd
 import pyogrio
 import shapely
 from pyogrio.errors import DataSourceError
-from shapely.geometry.base import BaseGeometry
+from pyproj.exceptions import CRSError
 
 from swath.errors import VectorError
 from swath.files import files_below
-from swath.geo.grid import Grid, Window
-
-DRIVERS = {".shp": "ESRI Shapefile", ".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON"}
-VECTOR_SUFFIXES = tuple(DRIVERS)
-"""Where labels are looked for; not in GeoParquet, which tables of scenes and tiles are, too."""
-PARQUET = ".parquet"
-FORMATS = (*DRIVERS, PARQUET)
+from swath.geo.earth import brought_to, only_polygons, require_places
+from swath.geo.grid import Grid
+from swath.geo.vector_files import DRIVERS, FORMATS, PARQUET, VECTOR_SUFFIXES, require_readable_vectors
+from swath.notices import leave_out
 
 SHAPEFILE_NAME = 10
 SHAPEFILE_BYTES = 2**31 - 1
 
-UNREADABLE = (DataSourceError, OSError, ValueError)
+UNREADABLE = (DataSourceError, pyogrio.errors.DataLayerError, CRSError, OSError, ValueError, shapely.GEOSException)
 UNWRITABLE = (
     DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError, OSError, RuntimeError,
 )  # fmt: skip
 
 
-def read_polygons(path: Path, attribute: str | None = None, need_crs: bool = True) -> gpd.GeoDataFrame:
-    """Polygons of a vector file, those without a geometry left out.
+def read_polygons(
+    path: Path,
+    attribute: str | None = None,
+    need_crs: bool = True,
+    layer: str | None = None,
+    layer_field: str = "layer",
+) -> gpd.GeoDataFrame:
+    """Polygons of a layer of a vector file, multipolygons too; those in collections as multipolygons. Features that are
+    no polygons are left out, and noted.
 
-    Raises VectorError when the file cannot be read, has no CRS (unless `need_crs` is off), has no polygon, or lacks
-    `attribute`.
+    Raises VectorError when the file is cut short, is not what its suffix says or cannot be read, when it has several
+    layers and `layer` names none of them (`layer_field` is the config's name of it), has no CRS (unless `need_crs` is off), has no polygon, lacks `attribute`, or has a
+    corner that is no place on earth.
     """
+    require_readable_vectors(path)
     try:
-        frame = gpd.read_parquet(path) if path.suffix == PARQUET else gpd.read_file(path)
+        frame = (
+            gpd.read_parquet(path)
+            if path.suffix.lower() == PARQUET
+            else gpd.read_file(path, layer=_layer(path, layer, layer_field))
+        )
     except UNREADABLE as error:
         raise VectorError(
             f"{path}: cannot be read as vectors ({error}). Copy the file again, with all its parts."
@@ -52,19 +62,53 @@ def read_polygons(path: Path, attribute: str | None = None, need_crs: bool = Tru
             f"{path}: no CRS. Add the .prj file, or assign the CRS with `ogr2ogr -a_srs EPSG:... out.shp {path.name}`."
         )
     if attribute is not None and attribute not in frame.columns:
-        have = ", ".join(c for c in frame.columns if c != "geometry")
+        have = ", ".join(str(c) for c in frame.columns if c != frame.geometry.name)
         raise VectorError(
             f"{path}: no attribute {attribute!r}. It has: {have}. Set `attribute` to the one that holds the class."
         )
-    frame = frame[~(frame.geometry.is_empty | frame.geometry.isna())]
-    polygons = frame[frame.geom_type.isin(["Polygon", "MultiPolygon"])]
+    polygons = _polygons_of(frame, path)
+    require_places(polygons.geometry.to_numpy(), frame.crs, str(path), polygons.index)
+    return polygons
+
+
+def _layer(path: Path, wanted: str | None, field: str) -> str | None:
+    """The layer to read. Raises VectorError that lists the layers with geometries when it is not clear which."""
+    layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    listed = ", ".join(layers) or "none"
+    if wanted is not None and wanted not in layers:
+        raise VectorError(f"{path}: no layer {wanted!r}. It has: {listed}. Set {field} to one of them.")
+    if wanted is None and len(layers) > 1:
+        raise VectorError(
+            f"{path}: has {len(layers)} layers ({listed}). Set {field} to the one that holds the polygons: -P {field}={layers[-1]}"
+        )
+    return wanted if wanted is not None else next(iter(layers), None)
+
+
+def _polygons_of(frame: gpd.GeoDataFrame, path: Path) -> gpd.GeoDataFrame:
+    """The features that are polygons, in their order with their numbers; others are noted by their kind."""
+    empty = frame.geometry.isna() | frame.geometry.is_empty
+    leave_out(int(empty.sum()), "features", path, "they have no geometry")
+    there = frame[~empty]
+    in_collections = there.geom_type == "GeometryCollection"
+    if in_collections.any():
+        parts = [shapely.MultiPolygon(only_polygons(shape)) for shape in there.geometry[in_collections]]
+        there = there.copy()
+        there.loc[in_collections, there.geometry.name] = gpd.GeoSeries(
+            parts, index=there.index[in_collections], crs=there.crs
+        )
+    kept = there.geom_type.isin(["Polygon", "MultiPolygon"]) & ~there.geometry.is_empty
+    for kind, count in there.geom_type[~kept].value_counts().items():
+        empty_collection = kind in ("Polygon", "MultiPolygon")
+        kind = "collections without polygons" if empty_collection else f"{kind} geometries, no polygons"
+        leave_out(int(count), "features", path, f"they are {kind}")
+    polygons = there[kept]
     if polygons.empty:
         raise VectorError(f"{path}: no polygons in it ({len(frame)} features). Remove the file or fill it.")
     return polygons
 
 
 def reprojected(frame: gpd.GeoDataFrame, grid: Grid, path: Path) -> gpd.GeoDataFrame:
-    """The polygons in the grid's CRS, those that touch the grid only.
+    """The polygons in the grid's CRS, those that touch the grid only; `brought_to` says how they are moved.
 
     Raises VectorError when the grid has no CRS or none of the polygons touches it.
     """
@@ -72,21 +116,23 @@ def reprojected(frame: gpd.GeoDataFrame, grid: Grid, path: Path) -> gpd.GeoDataF
         raise VectorError(
             f"{path}: the scene has no CRS, so its polygons have no place on it. Declare the scene's CRS."
         )
-    same = frame.crs.equals(grid.crs) or frame.crs.to_wkt() == grid.crs.to_wkt()
-    moved = frame if same else frame.to_crs(grid.crs.to_wkt())
+    moved = frame.set_geometry(
+        gpd.GeoSeries(brought_to(frame.geometry.to_numpy(), frame.crs, grid, str(path)), index=frame.index), crs=None
+    )
+    moved = moved.set_crs(grid.crs.to_wkt(), allow_override=True)
     x_min, y_min, x_max, y_max = grid.bounds
     inside = moved[moved.intersects(shapely.box(x_min, y_min, x_max, y_max))]
     if inside.empty:
         raise VectorError(
             f"{path}: none of its {len(frame)} polygons touches the scene. Polygons span "
-            f"{_bounds(moved.total_bounds)}, the scene {_bounds(grid.bounds)} in {grid.crs.to_string()}: "
-            "check the CRS of both, or remove the label file."
+            f"{_bounds(frame.total_bounds)} in {frame.crs.to_string()[:40]}, the scene {_bounds(grid.bounds)} in "
+            f"{grid.crs.to_string()}: check the CRS of both, or remove the label file."
         )
     return inside
 
 
 def _bounds(bounds: Sequence[float]) -> str:
-    return "({:.0f}, {:.0f}, {:.0f}, {:.0f})".format(*bounds)
+    return "({:.6g}, {:.6g}, {:.6g}, {:.6g})".format(*bounds)
 
 
 def write_vectors(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None) -> None:
@@ -105,7 +151,7 @@ def write_vectors(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None)
         if _write(fresh, frame, layer or path.stem) != len(frame):
             raise OSError("the written file holds fewer polygons than it should")
         _move_in(folder, path)
-    except UNWRITABLE as error:
+    except (*UNWRITABLE, VectorError) as error:
         raise VectorError(
             f"{path}: cannot be written ({error}). Free disk space and start the same command again."
         ) from error
@@ -126,7 +172,11 @@ def _write(path: Path, frame: gpd.GeoDataFrame, layer: str) -> int:
     pyogrio.write_dataframe(
         frame, path, driver=DRIVERS[path.suffix], layer=layer, geometry_type="Polygon", promote_to_multi=False
     )
-    return int(pyogrio.read_info(path, force_feature_count=True)["features"])
+    require_readable_vectors(path)
+    found = pyogrio.read_info(path, force_feature_count=True)
+    if path.suffix == ".gpkg" and len(frame) and not found["capabilities"]["fast_spatial_filter"]:
+        raise OSError("its spatial index is missing")  # made while the file is closed, where GDAL says nothing
+    return int(found["features"])
 
 
 def _require_fit_for_shapefile(path: Path, frame: gpd.GeoDataFrame) -> None:
@@ -159,18 +209,4 @@ def find_vectors(folder: Path) -> list[Path]:
     """Vector files below `folder`, sorted. Links are followed; hidden files are left out."""
     if not folder.is_dir():
         raise VectorError(f"{folder}: no such folder. Set input_path to the folder that holds the label polygons.")
-    return [p for p in files_below(folder) if p.suffix in VECTOR_SUFFIXES]
-
-
-def footprint(grid: Grid) -> tuple[BaseGeometry, str | None]:
-    """A grid's outline as a polygon in longitude and latitude (EPSG:4326), or in its own units when it has no CRS."""
-    outlines, crs = footprints(grid, [grid.window])
-    return outlines[0], crs
-
-
-def footprints(grid: Grid, windows: Sequence[Window]) -> tuple[list[BaseGeometry], str | None]:
-    """Outlines of windows of a grid, as `footprint` gives that of the whole."""
-    outlines = [shapely.Polygon(grid.at(window).corners) for window in windows]
-    if grid.crs is None:
-        return outlines, None
-    return list(gpd.GeoSeries(outlines, crs=grid.crs.to_wkt()).to_crs("EPSG:4326")), "EPSG:4326"
+    return [p for p in files_below(folder) if p.suffix.lower() in VECTOR_SUFFIXES]

@@ -14,7 +14,8 @@ from swath.config import InputPath, OutputPath, configclass
 from swath.data.pairing import by_key
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.mosaic import STRIP_PIXELS, Rule, decide
-from swath.geo.raster import RasterReader, RasterWriter
+from swath.geo.raster import RasterReader
+from swath.geo.raster_writer import RasterWriter
 from swath.geo.windows import strips
 from swath.nn.model import Task
 from swath.prediction.rasters import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +16,15 @@ from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.pairing import by_key
 from swath.errors import CatalogError, ConfigError, RasterError, VectorError
 from swath.geo import morphology
+from swath.geo.earth import brought_to
 from swath.geo.grid import Grid
 from swath.geo.morphology import Connectivity
 from swath.geo.mosaic import STRIP_PIXELS
-from swath.geo.raster import RasterReader, RasterWriter, warped
+from swath.geo.raster import RasterReader, require_clear_labels, warped
+from swath.geo.raster_writer import RasterWriter
 from swath.geo.rasterize import burn
-from swath.geo.vector import VECTOR_SUFFIXES, read_polygons
+from swath.geo.vector import read_polygons
+from swath.geo.vector_files import VECTOR_SUFFIXES
 from swath.geo.windows import strips
 from swath.labels import IGNORE
 from swath.nn.model import Classification
@@ -52,6 +54,8 @@ class PostprocessConfig(StepConfig):
     """Class to clean up; what a filter takes from it becomes class 0."""
     mask_path: InputPath | None = None
     """Where there is no such class (land, for example): a raster, a folder of rasters named as the scenes, or a vector file."""
+    mask_layer: str | None = None
+    """Layer of mask_path that holds the polygons; None takes the only one."""
     mask_values: tuple[int, ...] | None = None
     """Values of the raster that mask, as the flags of a quality band; None takes all but 0."""
     mask_keeps: bool = False
@@ -175,12 +179,16 @@ def square_metres(grid: Grid, path: Path) -> float:
             f"{path}: areas in m2 need a projected CRS, found {grid.crs.to_string() if grid.crs else 'none'}. "
             "Set area_unit=px, or bring the predictions to a projected CRS."
         )
-    return math.prod(grid.resolution) * float(grid.crs.linear_units_factor[1]) ** 2
+    return grid.pixel_area * float(grid.crs.linear_units_factor[1]) ** 2
 
 
 def read_mask(path: Path, grid: Grid, config: PostprocessConfig) -> NDArray[np.bool_]:
     """bool (height, width): what to mask out, from a raster on any grid or from polygons in any CRS."""
-    marked = _burnt(path, grid) if path.suffix in VECTOR_SUFFIXES else _flagged(path, grid, config.mask_values)
+    marked = (
+        _burnt(path, grid, config.mask_layer)
+        if path.suffix.lower() in VECTOR_SUFFIXES
+        else _flagged(path, grid, config.mask_values)
+    )
     return ~marked if config.mask_keeps else marked
 
 
@@ -193,13 +201,14 @@ def _flagged(path: Path, grid: Grid, values: Sequence[int] | None) -> NDArray[np
     return found
 
 
-def _burnt(path: Path, grid: Grid) -> NDArray[np.bool_]:
+def _burnt(path: Path, grid: Grid, layer: str | None) -> NDArray[np.bool_]:
     if grid.crs is None:
         raise VectorError(
             f"{path}: the predictions have no CRS, so its polygons have no place on them. Use a raster mask."
         )
-    moved = read_polygons(path).to_crs(grid.crs.to_wkt())
-    return burn(list(moved.geometry), [1] * len(moved), grid, grid.window, all_touched=False) == 1
+    polygons = read_polygons(path, layer=layer, layer_field="mask_layer")
+    moved = brought_to(polygons.geometry.to_numpy(), polygons.crs, grid, str(path))
+    return burn(list(moved), [1] * len(moved), grid, grid.window, all_touched=False) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- one scene
@@ -243,6 +252,7 @@ def _applied(classes_HW: NDArray[np.uint8], chain: Any) -> NDArray[np.uint8]:
 
 def _truth(job: PostprocessJob, grid: Grid, task: str) -> NDArray[np.uint8]:
     assert job.labels
+    require_clear_labels(job.labels)
     with RasterReader(job.labels) as reader:
         difference = reader.info.grid.difference(grid)
         if difference:

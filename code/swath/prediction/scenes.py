@@ -21,7 +21,8 @@ from swath.errors import SwathError
 from swath.files import remove_partial
 from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import RasterReader, RasterWriter, describe
+from swath.geo.raster import RasterReader, describe
+from swath.geo.raster_writer import RasterWriter
 from swath.geo.zones import MissingZones, without_zones
 from swath.nn.model import Task
 from swath.nn.tta import Predict, predictor

@@ -15,7 +15,8 @@ from swath.config import InputPath, OutputPath, configclass
 from swath.data.naming import area_of
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.figures.charts import Line, lines_figure
-from swath.geo.raster import RasterReader
+from swath.geo.mosaic import require_votes
+from swath.geo.raster import RasterReader, require_clear_labels
 from swath.geo.windows import strips
 from swath.labels import IGNORE
 from swath.prediction.rasters import tasks_of
@@ -139,9 +140,11 @@ def count_scene(job: CountJob) -> list[list[int]]:
             raise RasterError(
                 f"{job.probabilities}: holds classes; thresholds need probabilities. Set input_path to them."
             )
+        require_clear_labels(job.labels)
         band, label_band = _bands(found, truth, job.task)
         for strip in strips(found.info.grid.shape, STRIP_PIXELS):
             probability = found.image(strip, bands=[band + 1])[0]
+            require_votes(probability, found.info)
             counts += threshold_counts(probability, truth.labels(strip)[label_band], thresholds)
     return [[int(n) for n in row] for row in counts]
 

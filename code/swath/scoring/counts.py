@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from swath.data.naming import date_of
 from swath.errors import CatalogError
+from swath.geo.earth import footprints
 from swath.geo.grid import Window
-from swath.geo.vector import footprints
 from swath.scoring.evaluate import Evaluation
 from swath.scoring.metrics import score_arrays
 from swath.scoring.scenes import SceneScore

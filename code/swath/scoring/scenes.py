@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from swath.errors import ConfigError
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterInfo
-from swath.geo.raster import RasterReader, describe
+from swath.geo.raster import RasterReader, describe, require_clear_labels
 from swath.geo.windows import strips
 from swath.geo.zones import Zones
 from swath.labels import IGNORE
@@ -67,6 +67,8 @@ def score_scene(
     """
     if block < 1:
         raise ConfigError(f"scoring.block={block}: blocks need at least one pixel, such as 512")
+    for path in (classes, labels):
+        require_clear_labels(path)
     grid = describe(labels).grid
     at = align(classes, labels, on)
     counts = BlockCounts(grid.shape, block, tasks)
@@ -82,7 +84,10 @@ def score_scene(
             truth_THW = truth.labels(strip)[truth_bands]
             if missing is not None:
                 truth_THW = np.where(zones_at(missing, predicted.info.grid, strip, at), IGNORE, truth_THW)
-            counts.add(strip.row, guess_THW, truth_THW)
+            try:
+                counts.add(strip.row, guess_THW, truth_THW)
+            except ConfigError as error:
+                raise ConfigError(f"{labels}, {classes}: {error}") from None
             if source is not None:
                 add_histograms(histograms, source, strip, truth_THW[0])
     return SceneScore(counts.blocks, grid, block, histograms)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from swath.contents import contents_in_order
+from swath.notices import LeftOut, collected
 
 
 class Job(Protocol):
@@ -43,13 +44,16 @@ class Done:
     result: Any
     inputs: Sequence[str | None]
     outputs: Sequence[str | None]
+    left_out: Sequence[LeftOut] = ()
+    """What of its inputs it did not use."""
 
 
 def run_job(job: Job) -> Done:
     """Do a job. The one function that executors hand to other processes."""
     inputs = contents_in_order(job.inputs)
-    result = job.run()
-    return Done(result, inputs, contents_in_order(job.outputs))
+    with collected() as left_out:
+        result = job.run()
+    return Done(result, inputs, contents_in_order(job.outputs), left_out)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from swath.config.moved import with_new_names
 from swath.contents import contents_in_order, contents_of
 from swath.errors import StepError
 from swath.files import atomic_write
+from swath.notices import Notices, as_rows, from_rows
 from swath.steps.job import Done, Job
 from swath.version import version
 
@@ -198,13 +199,18 @@ class Ledger:
             "files": [os.path.relpath(path, self.folder) for path in job.outputs],
             "version": version(),
             "result": done.result,
-        }
+        } | ({"left_out": as_rows(done.left_out)} if done.left_out else {})
         line = json.dumps(entry) + "\n"
         with self._writable(), self.done_path.open("ab+") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             torn = file.read() not in (b"", b"\n")  # a crash cut the last line short
             file.write(("\n" + line if torn else line).encode())
         self._entries()[job.key] = json.loads(line)
+
+    def left_out(self, jobs: Sequence[Job]) -> Notices:
+        """What the jobs, whenever they were done, did not use of their inputs."""
+        entries = self._entries()
+        return [notice for job in jobs for notice in from_rows(entries.get(job.key, {}).get("left_out", []))]
 
     def _entries(self) -> dict[str, dict[str, Any]]:
         """The last line of each job by its key; the file is read once, as it may hold the rows of many tiles."""

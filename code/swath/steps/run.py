@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from swath.notices import note
 from swath.steps.config import StepConfig
 from swath.steps.executors import SerialExecutor, executor
 from swath.steps.job import Done, Job, run_job
@@ -35,6 +36,7 @@ def run_step(
     ledger.prepare(jobs, config.replace, provenance)
     with executor(config.executor, config.workers) as pool:
         outcome = run_jobs(jobs, ledger, pool, log)
+    note(ledger.left_out(jobs))
     counts = {"items": len(jobs), "done_now": outcome.done_now, "seconds": outcome.seconds}
     log({f"preparation/{name}": value for name, value in counts.items()}, 0)
     before = len(jobs) - outcome.done_now

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from swath import config as configs
 from swath.errors import TrackingError
+from swath.notices import Notices, as_csv, collected_from_all_threads
 from swath.tracking.bundle import git, provenance, untracked_sources
 from swath.tracking.delivery import Delivery, Nowhere, brief, safe_name
 from swath.tracking.store import default_store
@@ -27,6 +28,9 @@ from swath.tracking.store import default_store
 log = logging.getLogger("swath.tracking")
 
 BUNDLE = "bundle"
+LEFT_OUT = "left_out.csv"
+LINES = 20
+"""Of what was left out that are printed."""
 FLUSH_SECONDS = 120.0
 PARAM_LENGTH = 500
 
@@ -110,7 +114,9 @@ def run(config: Any, config_path: str, name: str | None = None, kind: str = "pre
         _log_bundle(handle, config, config_path, kind)
         if name:
             handle.set_tags({"mlflow.runName": name})
-        yield handle
+        with collected_from_all_threads() as left_out:
+            yield handle
+        _say_what_is_left_out(handle, left_out)
         status = "FINISHED"
     except KeyboardInterrupt:
         status, reason = "KILLED", "stopped by a signal"
@@ -120,6 +126,18 @@ def run(config: Any, config_path: str, name: str | None = None, kind: str = "pre
         raise
     finally:
         _finish(handle, status, reason)
+
+
+def _say_what_is_left_out(handle: Run, left_out: Notices) -> None:
+    """Print and record what the work did not use, and why."""
+    if not left_out:
+        return
+    for notice in left_out[:LINES]:
+        print(notice.line)
+    if len(left_out) > LINES:
+        print(f"left out: {len(left_out) - LINES} more of these, see {LEFT_OUT} of the run")
+    handle.log_metrics({"left_out": float(sum(notice.count for notice in left_out))})
+    handle.log_text(as_csv(left_out), LEFT_OUT)
 
 
 def _finish(handle: Run, status: str, reason: str) -> None:

@@ -29,7 +29,8 @@ from swath.data.tables import SCENES, read_scenes, write_table
 from swath.errors import CatalogError
 from swath.geo.layout import RasterSpec
 from swath.geo.netcdf import NetcdfReader
-from swath.geo.raster import describe, read_labels, write_raster
+from swath.geo.raster import describe, read_labels
+from swath.geo.raster_writer import write_raster
 from swath.nn.model import Classification, Regression, build_model
 from swath.nn.networks.unet import UNet
 from swath.scoring.baselines import constant_guesses, constant_metrics

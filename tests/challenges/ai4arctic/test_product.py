@@ -24,7 +24,8 @@ from swath.geo.grid import Window
 from swath.geo.layout import RasterSpec
 from swath.geo.netcdf import NetcdfReader, Variable, write_netcdf
 from swath.geo.polygons import PolygonRules, polygonize
-from swath.geo.raster import describe, read_image, read_labels, write_raster
+from swath.geo.raster import describe, read_image, read_labels
+from swath.geo.raster_writer import write_raster
 from tests.conftest import Script
 
 CIS = "S1A_EW_GRDM_1SDH_20190105T102726_20190105T102828_025341_02CE03_7680_icechart_cis_SGRDIEA_20190105T1023Z_pl_a.nc"

@@ -21,7 +21,8 @@ from swath.data.tables import SCENE_COLUMNS, SCENES, read_scenes, read_table
 from swath.errors import CatalogError, RasterError, VectorError
 from swath.geo.grid import Grid
 from swath.geo.layout import RasterSpec
-from swath.geo.raster import describe, read_image, read_labels, write_raster
+from swath.geo.raster import describe, read_image, read_labels
+from swath.geo.raster_writer import write_raster
 from swath.geo.rasterize import burn
 from swath.geo.vector import write_vectors
 from swath.labels import IGNORE

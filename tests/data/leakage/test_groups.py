@@ -25,7 +25,8 @@ from swath.data.leakage.fingerprints import (
 from swath.data.leakage.groups import NEAR_DUPLICATE, Grouping, best_matches, components, group_tiles, similar_pairs
 from swath.errors import CatalogError
 from swath.geo.layout import RasterSpec
-from swath.geo.raster import read_image, write_raster
+from swath.geo.raster import read_image
+from swath.geo.raster_writer import write_raster
 from tests.synthetic import grid, texture, tile_table, write_image
 
 LAW = settings(max_examples=50, deadline=None)

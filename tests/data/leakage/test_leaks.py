@@ -27,7 +27,8 @@ from swath.data.tiles.cutting import cut_jobs, cut_scene
 from swath.data.tiles.statistics import StatsConfig, scene_jobs, scene_statistics, summarise
 from swath.errors import LeakError
 from swath.geo.layout import RasterSpec
-from swath.geo.raster import read_image, write_raster
+from swath.geo.raster import read_image
+from swath.geo.raster_writer import write_raster
 from swath.geo.windows import ConstantSize
 from tests.synthetic import grid, texture, tile_table, write_image
 

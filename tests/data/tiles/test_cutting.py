@@ -18,7 +18,8 @@ from swath.data.zones import rule_of
 from swath.errors import CatalogError
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterSpec
-from swath.geo.raster import describe, read_image, read_labels, write_raster
+from swath.geo.raster import describe, read_image, read_labels
+from swath.geo.raster_writer import write_raster
 from swath.geo.zones import MissingZones
 from swath.labels import IGNORE
 from tests.conftest import Script

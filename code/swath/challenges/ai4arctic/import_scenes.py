@@ -24,7 +24,7 @@ from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterSpec
 from swath.geo.netcdf import NetcdfReader, find_netcdf
-from swath.geo.raster import RasterWriter, write_raster
+from swath.geo.raster_writer import RasterWriter, write_raster
 from swath.geo.tie_points import nearest_cells
 from swath.geo.windows import strips
 from swath.labels import IGNORE

@@ -16,10 +16,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from swath.errors import RasterError
+from swath.geo.earth import outline_on_earth
 from swath.geo.grid import Window
 from swath.geo.netcdf import NetcdfReader
 from swath.geo.tie_points import TiePoints, area_means, cells_at, even_tie_points, shrunk_length, tie_points
@@ -215,10 +216,10 @@ class Product:
         return math.sin(2 * math.pi * turn) if function == "sin" else math.cos(2 * math.pi * turn)
 
     @cached_property
-    def footprint(self) -> shapely.Polygon:
-        """The ring of the outer tie points, in longitude and latitude."""
-        rings = [self.tie_points(name).ring for name in ("longitude", "latitude")]
-        return shapely.Polygon(np.stack(rings, axis=1))
+    def footprint(self) -> BaseGeometry:
+        """What the outer tie points enclose, in longitude and latitude."""
+        ring = np.stack([self.tie_points(name).ring for name in ("longitude", "latitude")], axis=1)
+        return outline_on_earth(np.vstack([ring, ring[:1]]), str(self.reader.path))
 
 
 def _unwrapped(longitude: NDArray[np.float64]) -> NDArray[np.float64]:

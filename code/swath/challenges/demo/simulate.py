@@ -17,7 +17,7 @@ from swath.config import NotDecisive, OutputPath, configclass
 from swath.geo.grid import Grid
 from swath.geo.layout import RasterSpec
 from swath.geo.polygons import polygonize
-from swath.geo.raster import write_raster
+from swath.geo.raster_writer import write_raster
 from swath.geo.vector import write_vectors
 
 PIXEL = 10.0

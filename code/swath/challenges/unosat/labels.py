@@ -16,7 +16,8 @@ from swath.data.naming import area_of
 from swath.data.tables import LABELS, label_row, write_table
 from swath.errors import VectorError
 from swath.geo.layout import RasterSpec
-from swath.geo.raster import RasterReader, RasterWriter
+from swath.geo.raster import RasterReader
+from swath.geo.raster_writer import RasterWriter
 from swath.geo.rasterize import burn_strips
 from swath.geo.vector import find_vectors, read_polygons, reprojected
 from swath.geo.windows import strips
@@ -41,7 +42,9 @@ class RasterizeConfig(Step):
     labels_path: InputPath | None = None
     """Folder of label files named by area, when they do not lie in input_path."""
     attribute: str = "DN"
-    """Attribute of the polygons whose value is burnt; 255 becomes class 1."""
+    """Attribute of the polygons whose value is burnt; 255, where it is the only one beside 0, becomes class 1."""
+    layer: str | None = None
+    """Layer of the label files that holds the polygons; None takes the only one."""
     all_touched: bool = True
     """Burn every pixel that a polygon touches, not only those whose centre lies inside."""
     ignore_nodata: bool = True
@@ -77,6 +80,7 @@ class LabelJob:
     labels: Path
     pair: Pair
     attribute: str
+    layer: str | None
     all_touched: bool
     ignore_nodata: bool
     task: str
@@ -106,7 +110,7 @@ class LabelJob:
 def label_job(labels: Path, pair: Pair, config: RasterizeConfig) -> LabelJob:
     """The job of one mask under a step's config."""
     return LabelJob(
-        labels=labels, pair=pair, attribute=config.attribute, all_touched=config.all_touched,
+        labels=labels, pair=pair, attribute=config.attribute, layer=config.layer, all_touched=config.all_touched,
         ignore_nodata=config.ignore_nodata, task=config.task,
     )  # fmt: skip
 
@@ -148,7 +152,7 @@ def write_mask(job: LabelJob) -> dict[str, Any]:
     Attribute values 0 and 255 mean class 0 and 1, others stand for themselves. Raises VectorError or RasterError.
     """
     vh, _ = require_same_grid(job.pair)
-    polygons = reprojected(read_polygons(job.labels, job.attribute), vh.grid, job.labels)
+    polygons = reprojected(read_polygons(job.labels, job.attribute, layer=job.layer), vh.grid, job.labels)
     values = _class_values(polygons, job)
     shapes = list(polygons.geometry)
     spec = RasterSpec(grid=vh.grid, bands=(job.task,), dtype="uint8", nodata=IGNORE, compress=True)
@@ -178,5 +182,11 @@ def _class_values(polygons: gpd.GeoDataFrame, job: LabelJob) -> list[int]:
         raise VectorError(
             f"{job.labels}: attribute {job.attribute!r} must hold whole numbers from 0 to 255, found {list(raw[:3])}. "
             "Set `attribute` to the one that holds the class."
+        )
+    classes = sorted({int(value) for value in values})
+    if 255 in classes and set(classes) - {0, 255}:
+        raise VectorError(
+            f"{job.labels}: attribute {job.attribute!r} holds {', '.join(map(str, classes))}. 255 stands for class 1 where it is "
+            "the only one beside 0; here it would become one class with others. Give it a number of its own, 1 to 254."
         )
     return [1 if value == 255 else int(value) for value in values]

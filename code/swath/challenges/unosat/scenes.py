@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swath.config import InputPath, OutputPath, absolute, configclass
-from swath.data.naming import area_of, without_parts
+from swath.data.naming import area_of, listing, without_parts
 from swath.data.tables import SCENES, scene_row, write_table
 from swath.errors import CatalogError, RasterError
 from swath.geo.grid import Window
 from swath.geo.layout import RasterInfo, RasterSpec
-from swath.geo.raster import RasterReader, RasterWriter, describe, find_rasters
+from swath.geo.raster import RasterReader, describe, find_rasters
+from swath.geo.raster_writer import RasterWriter
 from swath.geo.windows import bricks
 from swath.geo.zones import MissingZones, Zones, find_zones, zones_from
+from swath.notices import leave_out
 from swath.steps.config import Step
 from swath.steps.job import Report
 
@@ -158,18 +160,19 @@ def find_pairs(
     collide get the parent folder as a prefix. `missing_values` of the rasters mean no measurement, and `zones` of both.
     Raises CatalogError when there is no pair, or when twins are missing.
     """
-    vh_paths = find_rasters(root, "*_vh_*")
-    if not vh_paths:
+    rasters = find_rasters(root)
+    twins, missing = _twins(rasters)
+    if not twins and not missing:
         raise CatalogError(
             f"{root}: no scene found: no GeoTIFF with _vh_ in its name. Set input_path to the folder of areas."
         )
-    twins = {path: path.with_name(path.name.replace("_vh_", "_vv_")) for path in vh_paths}
-    missing = [f"{vh} has no twin {vv.name}" for vh, vv in twins.items() if not vv.is_file()]
-    vv_paths = sorted(set(find_rasters(root, "*_vv_*")) - set(twins.values()))
-    missing += [f"{vv} has no twin {vv.name.replace('_vv_', '_vh_')}" for vv in vv_paths]
+    others = sorted({*rasters} - {path for pair in twins.items() for path in pair})
     if missing:
         raise CatalogError("; ".join(missing[:5]) + ". Download the other raster, or take this one out of the folder.")
-    areas = {path: area_of(path, root, area_pattern) for path in vh_paths}
+    leave_out(
+        len(others), "rasters", root, f"neither _vh_ nor _vv_ is in their names ({listing(p.name for p in others)})"
+    )
+    areas = {path: area_of(path, root, area_pattern) for path in twins}
     names = _output_names(areas, token)
     pairs = [
         Pair(
@@ -187,6 +190,31 @@ def find_pairs(
     return pairs
 
 
+def _twins(rasters: Sequence[Path]) -> tuple[dict[Path, Path], list[str]]:
+    """(VH raster to the VV raster beside it, what lacks its twin, as text); letter case does not matter."""
+    by_name = {(path.parent, path.name.lower()): path for path in rasters}
+    found, missing = {}, []
+    for path in rasters:
+        for own, other in (("vh", "vv"), ("vv", "vh")):
+            if f"_{own}_" not in path.name.lower():
+                continue
+            twin = by_name.get((path.parent, path.name.lower().replace(f"_{own}_", f"_{other}_")))
+            if twin is None:
+                missing.append(f"{path} has no twin {with_token(path.name, own, other)}")
+            elif own == "vh":
+                found[path] = twin
+    return found, missing
+
+
+def with_token(name: str, old: str, new: str) -> str:
+    """A file's name with the part ``_old_``, in any letter case, as ``_new_``, in capitals where the old one was."""
+
+    def like(match: re.Match[str]) -> str:
+        return match[0].replace(match[1], new.upper() if match[1].isupper() else new)
+
+    return re.sub(f"_({old})_", like, name, flags=re.IGNORECASE)
+
+
 def _require_own_keys(pairs: Sequence[Pair]) -> None:
     """Scenes are joined by key everywhere, so two areas cannot hold scenes of one name."""
     uses = Counter(pair.key for pair in pairs)
@@ -196,7 +224,7 @@ def _require_own_keys(pairs: Sequence[Pair]) -> None:
 
 
 def _output_names(areas: Mapping[Path, str], token: str) -> dict[Path, Path]:
-    short = {path: Path(area) / path.name.replace("_vh_", f"_{token}_") for path, area in areas.items()}
+    short = {path: Path(area) / with_token(path.name, "vh", token) for path, area in areas.items()}
     uses = Counter(short.values())
     named = {p: s if uses[s] == 1 else s.with_name(f"{p.parent.name}_{s.name}") for p, s in short.items()}
     twice = [str(p) for p, s in named.items() if Counter(named.values())[s] > 1]

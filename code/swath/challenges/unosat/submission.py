@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 import zipfile
@@ -21,6 +20,7 @@ from swath.data.pairing import AGGREGATED, MERGED
 from swath.errors import CatalogError, ConfigError, VectorError
 from swath.figures.pictures import beside, draw_outlines, write_picture
 from swath.files import atomic_write
+from swath.geo.earth import area_km2
 from swath.geo.mosaic import STRIP_PIXELS, Overlap, Rule
 from swath.geo.polygons import PolygonRules
 from swath.geo.raster import RasterReader, describe
@@ -105,12 +105,16 @@ def submit_shapefiles(config: SubmissionConfig) -> Submission:
         archive=archive,
         metrics={f"{name}_{area}": value for area, values in found.items() for name, value in values.items()},
         lines=[
-            f"{layers[area].shapefile}: {values['polygons']:.0f} polygons, {values['area_km2']:.2f} km2, checked"
+            f"{layers[area].shapefile}: {values['polygons']:.0f} polygons{_ground(values)}, checked"
             for area, values in found.items()
         ],
         picture=_picture(layers, rule, output),
         written=[*_files(layers, output), archive],
     )
+
+
+def _ground(values: Mapping[str, float]) -> str:
+    return f", {values['area_km2']:.2f} km2" if "area_km2" in values else ""
 
 
 def _files(layers: Mapping[str, Layer], output: Path) -> list[Path]:
@@ -168,25 +172,28 @@ def pack(layers: Sequence[Layer], archive: Path) -> None:
         zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file,
     ):
         for layer in layers:
-            for path in sorted(layer.shapefile.parent.glob(f"{layer.shapefile.stem}.*")):
-                if path.suffix in (".shp", ".shx", ".dbf", ".prj", ".cpg"):
+            for suffix in (".cpg", ".dbf", ".prj", ".shp", ".shx"):
+                path = layer.shapefile.with_name(
+                    f"{layer.shapefile.stem}{suffix}"
+                )  # no pattern: names may hold * and [
+                if path.is_file():
                     file.write(path, path.name)
 
 
 def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float]:
-    """Reopen a packed shapefile and compare it with its raster; return polygons and area in km2 (of metric CRSs).
+    """Reopen a packed shapefile and compare it with its raster; return polygons and, where the raster has a CRS, km2.
 
     Raises VectorError when a part is missing, the CRS or `id` is wrong, a geometry is invalid, or the polygons do not
     cover exactly the class-1 pixels (unless small ones were left out).
     """
     if layer.polygons == 0:
-        return {"polygons": 0, "area_km2": 0.0}
+        return {"polygons": 0.0, "area_km2": 0.0}
     info = describe(layer.raster)
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(folder)
         frame = read_polygons(Path(folder) / layer.shapefile.name, "id", need_crs=info.grid.crs is not None)
-    expected = _pixels_of_class_one(layer.raster) * math.prod(info.grid.resolution)
+    expected = _pixels_of_class_one(layer.raster) * info.grid.pixel_area
     covered = float(frame.area.sum())
     faults = [
         text
@@ -210,7 +217,8 @@ def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float
     if faults:
         archive.unlink()
         raise VectorError(f"{archive}: {layer.shapefile.name} has {'; '.join(faults)}. Run to_submission again.")
-    return {"polygons": float(len(frame)), "area_km2": covered / 1e6}
+    ground = area_km2(frame.geometry.to_numpy(), info.grid.crs)
+    return {"polygons": float(len(frame))} | ({} if ground is None else {"area_km2": ground})
 
 
 def _pixels_of_class_one(raster: Path) -> int:

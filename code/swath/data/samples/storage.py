@@ -40,7 +40,7 @@ READERS = 8
 """Threads at most that fill the memory of cache="ram"."""
 MAPPED_FILES = 16_384
 """Files that a process keeps mapped; Linux allows 65,530 in all."""
-LAYOUT = 2
+LAYOUT = 3
 """Changes when cached files are written in another way."""
 
 
@@ -101,6 +101,7 @@ class Files:
         row = self.rows[tile]
         reader = self._reader(row["image"], missing_of(row), bands_of(row))
         order, place = _order(reader, self.bands), place_of(row)
+        reader.info.require_inside(place)
         inside = window.intersect(Window(0, 0, *place.shape))
         here, zones = inside.within(place), zones_of(row)
         read = reader.image(here, order)
@@ -114,6 +115,7 @@ class Files:
         if mask is None:
             raise CatalogError(f"{row['key']}: has no mask. Set masks_path in generate_tiles, or leave the tile out.")
         reader = self._reader(mask)
+        reader.info.require_inside(place)
         numbers = reader.info.numbers_of_tasks(self.tasks, NAME_TASKS)
         here, zones = inside.within(place), zones_of(row)
         read = reader.labels(here, numbers)

@@ -19,10 +19,11 @@ from swath.data.tables import TILES, bands_of, missing_of, place_of, read_scenes
 from swath.data.zones import ZONES, zone_columns, zone_summary
 from swath.errors import RasterError
 from swath.files import remove_orphans
+from swath.geo.earth import footprints
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterInfo, RasterSpec
-from swath.geo.raster import RasterReader, describe, write_raster
-from swath.geo.vector import footprints
+from swath.geo.raster import RasterReader, describe, require_clear_labels
+from swath.geo.raster_writer import write_raster
 from swath.geo.windows import ConstantSize, Tiling, windows
 from swath.geo.zones import MissingZones, Zones, find_zones
 from swath.labels import IGNORE
@@ -143,6 +144,7 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
         grid = image.info.grid
         if job.mask is not None:
             _same_grid(job.image, grid, job.mask)
+            require_clear_labels(job.mask)
         places = list(windows(grid.shape, job.tiling))
         for folder in {path.parent for path in _files(job, places[:1])}:
             remove_orphans(folder)
@@ -181,13 +183,12 @@ def _cut_tiles(
 ) -> list[dict[str, Any]]:
     """The next tile is read while one is written."""
     info, rows = image.info, []
-    nodata = -99999.0 if info.nodata is None or not np.isfinite(np.float32(info.nodata)) else info.nodata
     with RasterReader(job.mask) if job.mask else nullcontext() as mask, write_behind(write_raster) as write:
         made = prefetch(_pixels(image, mask, window, zones) for window, _ in places)
         with closing(made) as pixels:  # done before its readers close
             for (window, core), (data, labels) in zip(places, pixels, strict=True):
                 spec = RasterSpec(
-                    grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=nodata, block=None
+                    grid=info.grid.at(window), bands=info.bands, dtype="float32", nodata=info.fill, block=None
                 )
                 image_path = tile_path(job.output / "images", job.image, f"tile_{window.col}_{window.row}")
                 write(image_path, data, spec)

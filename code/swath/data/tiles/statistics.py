@@ -36,7 +36,7 @@ from swath.data.tiles.quality import skip_reasons
 from swath.data.zones import zones_of
 from swath.files import write_json
 from swath.geo.grid import Window
-from swath.geo.raster import RasterReader, describe, read_image
+from swath.geo.raster import RasterReader, describe
 from swath.geo.zones import Zones
 from swath.labels import IGNORE
 from swath.steps.config import Step
@@ -220,7 +220,10 @@ def scene_statistics(job: SceneTiles) -> dict[str, Any]:
 
 def _tile(job: SceneTiles, number: int) -> tuple[dict[str, Any], Moments]:
     place, mask_path = job.places[number], job.masks[number]
-    image, zones = read_image(job.images[number], place, job.missing[number]), job.zones[number]
+    zones = job.zones[number]
+    with RasterReader(job.images[number], job.missing[number]) as reader:
+        reader.info.require_inside(place)
+        image = reader.image(place)
     image = zones.hide(image, place, np.nan) if zones else image
     moments = band_moments(image)
     labels = read_target_first(mask_path, place, job.target) if mask_path and job.target else {}
