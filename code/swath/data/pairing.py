@@ -13,6 +13,7 @@ from swath.data.naming import listing, without_parts
 from swath.data.tables import LABELS, SCENES, TILES
 from swath.errors import CatalogError
 from swath.geo.raster import find_rasters
+from swath.notices import leave_out
 
 MERGED, AGGREGATED = "merged", "aggregated"
 """Folders in which steps leave scenes made of tiles, and areas made of dates, beside the rasters they are made of."""
@@ -83,4 +84,6 @@ def pair_masks(scenes: gpd.GeoDataFrame, masks_path: Path | None) -> dict[str, P
     missing = sorted(set(scenes["key"]) - set(masks))
     if missing:
         raise CatalogError(f"{where}: no mask for {listing(missing)}. Make masks for these scenes, or leave them out.")
+    unused = sorted(set(masks) - set(scenes["key"]))
+    leave_out(len(unused), "masks", where, f"no scene has their names ({listing(unused)})")
     return {key: masks[key] for key in scenes["key"]}

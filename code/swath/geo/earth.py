@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import PurePath
 
 import numpy as np
 import pyproj
@@ -133,10 +134,17 @@ def only_polygons(shape: BaseGeometry) -> list[BaseGeometry]:
 # --------------------------------------------------------------------------------------------------- polygons to a grid
 
 
-def require_places(shapes: Shapes, crs: pyproj.CRS | None, name: str, numbers: Sequence[int]) -> None:
+def require_places(
+    shapes: Shapes,
+    crs: pyproj.CRS | None,
+    name: str,
+    numbers: Sequence[int],
+    layer: str | None = None,
+    first_row: int = 1,
+) -> None:
     """Raise VectorError, which names the file and a feature, for coordinates that are no place on earth.
 
-    `numbers`: those of the features in the file, counted from 0.
+    `numbers`: those of the features in the file, counted from 0; GDAL's SQL counts rows of `layer` from `first_row`.
     """
     points, index = shapely.get_coordinates(shapes, return_index=True)
     limit = np.full(2, LARGEST)
@@ -146,11 +154,14 @@ def require_places(shapes: Shapes, crs: pyproj.CRS | None, name: str, numbers: S
     if not bad.any():
         return
     feature, (x, y) = int(numbers[index[bad.argmax()]]), points[bad.argmax()]
+    row = feature + first_row
     swapped = " Longitude comes first." if crs is not None and crs.is_geographic and 90 < abs(y) <= 180 else ""
+    where = f" in {crs.name}" if crs is not None else ""
+    file = PurePath(name)
     raise VectorError(
-        f"{name}: feature {feature} has a corner at ({x:g}, {y:g}), which is no place on earth"
-        f"{f' in {crs.name}' if crs is not None else ''}.{swapped} Mend it, or take the feature out: "
-        f'ogr2ogr -dialect SQLite -sql "SELECT * FROM <layer> WHERE rowid <> {feature + 1}" mended.gpkg {name.rpartition("/")[2]}'
+        f"{name}: feature {feature} has a corner at ({x:g}, {y:g}), which is no place on earth{where}.{swapped} Mend it, or take "
+        f"the feature out: ogr2ogr -dialect SQLite -sql \"SELECT * FROM '{layer or file.stem}' WHERE rowid <> {row}\" "
+        f"mended_{file.stem}.gpkg {file.name}"
     )
 
 

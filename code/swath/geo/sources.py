@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -155,16 +156,20 @@ def _require_transform(dataset: Any, path: Path) -> None:
     transform = dataset.transform
     if transform.is_identity and dataset.crs is None:
         points, crs = dataset.gcps
-        fix = "Correct its terrain and geometry first (SNAP, or gdalwarp -t_srs EPSG:<code of its UTM zone>"
         if points:
+            middle = float(np.mean([p.x for p in points])), float(np.mean([p.y for p in points]))
+            target = utm_zone(*middle) if crs is not None and crs.is_geographic else "EPSG:<code of its UTM zone>"
             raise RasterError(
                 f"{path}: its place is given by {len(points)} ground control points ({crs}) and no transform, as in a product "
-                f"that was not terrain-corrected. {fix} -tps {path.name} corrected_{path.stem}.tif)."
+                "that was not terrain-corrected. Correct it first (SNAP), or, on flat ground: gdalwarp -tps -t_srs "
+                f"{target} {path.name} placed_{path.name}"
             )
-        if dataset.rpcs is not None:
+        rpcs = dataset.rpcs
+        if rpcs is not None:
             raise RasterError(
-                f"{path}: its place is given by rational polynomials (RPC) and no transform. {fix} -rpc {path.name} "
-                f"corrected_{path.stem}.tif)."
+                f"{path}: its place is given by rational polynomials (RPC) and no transform. Place it first, with a terrain "
+                f"model (-to RPC_DEM=<file>) where the ground is not flat: gdalwarp -rpc -t_srs "
+                f"{utm_zone(rpcs.long_off, rpcs.lat_off)} {path.name} placed_{path.name}"
             )
     coefficients = tuple(transform)[:6]
     if not all(abs(value) < 1e15 for value in coefficients) or transform.determinant == 0:
@@ -172,6 +177,12 @@ def _require_transform(dataset: Any, path: Path) -> None:
             f"{path}: its transform {coefficients} maps pixels to no place. Give it another: gdal_edit.py -a_ullr <left> <top> "
             f"<right> <bottom> {path.name}"
         )
+
+
+def utm_zone(longitude: float, latitude: float) -> str:
+    """EPSG code of the UTM zone of a place in degrees."""
+    zone = int((longitude + 180) % 360 // 6) + 1
+    return f"EPSG:{(32600 if latitude >= 0 else 32700) + zone}"
 
 
 def _copy(path: Path, options: str = "") -> str:

@@ -132,7 +132,8 @@ class Validity:
             raise RasterError(
                 f"{path}: its nodata tag is 0, and 0 is also the first class. If 0 is a class, take the tag out: "
                 f"gdal_edit.py -unsetnodata {path.name}. If 0 means no label, make it 255: "
-                f'gdal_calc.py -A {path.name} --calc="where(A==0,255,A)" --NoDataValue=255 --outfile=labels.tif'
+                f'gdal_calc.py -A {path.name} --calc="where(A==0,255,A)" --hideNoData --NoDataValue=255 --type=Byte '
+                f"--outfile=labels_{path.name}"
             )
 
 

@@ -47,12 +47,10 @@ def read_polygons(
     corner that is no place on earth.
     """
     require_readable_vectors(path)
+    is_table = path.suffix.lower() == PARQUET
     try:
-        frame = (
-            gpd.read_parquet(path)
-            if path.suffix.lower() == PARQUET
-            else gpd.read_file(path, layer=_layer(path, layer, layer_field))
-        )
+        chosen = None if is_table else _layer(path, layer, layer_field)
+        frame = gpd.read_parquet(path) if is_table else gpd.read_file(path, layer=chosen)
     except UNREADABLE as error:
         raise VectorError(
             f"{path}: cannot be read as vectors ({error}). Copy the file again, with all its parts."
@@ -67,7 +65,8 @@ def read_polygons(
             f"{path}: no attribute {attribute!r}. It has: {have}. Set `attribute` to the one that holds the class."
         )
     polygons = _polygons_of(frame, path)
-    require_places(polygons.geometry.to_numpy(), frame.crs, str(path), polygons.index)
+    first_row = 1 if path.suffix.lower() == ".gpkg" else 0
+    require_places(polygons.geometry.to_numpy(), frame.crs, str(path), polygons.index, chosen, first_row)
     return polygons
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from swath.challenges.unosat.scenes import Pair, find_pairs, pair_zones, require_same_grid, zone_report
 from swath.config import InputPath, OutputPath, absolute, configclass
-from swath.data.naming import area_of
+from swath.data.naming import area_of, listing
 from swath.data.tables import LABELS, label_row, write_table
 from swath.errors import VectorError
 from swath.geo.layout import RasterSpec
@@ -23,6 +23,7 @@ from swath.geo.vector import find_vectors, read_polygons, reprojected
 from swath.geo.windows import strips
 from swath.geo.zones import MissingZones, zones_from
 from swath.labels import IGNORE
+from swath.notices import leave_out
 from swath.steps.config import Step
 from swath.steps.job import Report
 
@@ -126,6 +127,7 @@ def find_labels(pairs: Sequence[Pair], root: Path, apart: bool = False) -> Itera
         raise VectorError(
             f"{root}: no label polygons found (.shp, .gpkg, .fgb, .geojson). Set input_path to the labelled areas."
         )
+    used: set[Path] = set()
     for pair in pairs:
         found = _labels_apart(files, root, pair) if apart else _nearest_labels(files, pair)
         if len(found) != 1:
@@ -134,7 +136,10 @@ def find_labels(pairs: Sequence[Pair], root: Path, apart: bool = False) -> Itera
                 f"{pair.vh}: needs one label file for its area {pair.area}, found {names} in {root}. "
                 "Keep exactly one beside or above the scenes, or point labels_path at files named by area."
             )
+        used.add(found[0])
         yield found[0], pair
+    others = sorted(path.name for path in set(files) - used)
+    leave_out(len(others), "label files", root, f"no acquisition has them as its nearest ({listing(others)})")
 
 
 def _nearest_labels(files: Sequence[Path], pair: Pair) -> list[Path]:
