@@ -61,7 +61,8 @@ def footprints(grid: Grid, windows: Sequence[Window]) -> tuple[list[BaseGeometry
     placed = np.stack([lon, lat], axis=-1)
     simple = np.isfinite(placed).all() and (np.ptp(lon, axis=1) < 180).all() and np.abs(lon).max() <= 180
     if simple:
-        return list(shapely.polygons(placed)), LONLAT
+        with np.errstate(invalid="ignore"):  # flags that the projection has left, which shapely would report as its own
+            return list(shapely.polygons(placed)), LONLAT
     return [outline_on_earth(ring, f"a raster in {grid.crs.to_string()}") for ring in placed], LONLAT
 
 
