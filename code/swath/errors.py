@@ -35,3 +35,10 @@ class TrackingError(SwathError):
 
 class StepError(SwathError):
     """A preparation step could not finish all of its items."""
+
+
+def reason(error: BaseException) -> str:
+    """What a library says of a failure, on one line, with the name of its error."""
+    said = " ".join(str(error).split())
+    name = type(error).__name__
+    return f"{name}: {said}" if said else name

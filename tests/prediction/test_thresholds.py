@@ -252,6 +252,31 @@ def test_c83_maps_decided_by_a_searched_threshold_are_not_judged_on_the_same_sce
     assert "no decision of threshold_search at" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is not JSON"),
+        ("[0.5]", "should be a valid dictionary"),
+        ('{"tuned_on": []}', "`threshold` is missing"),
+        ('{"threshold": 0.5}', "`tuned_on` is missing"),
+        ('{"threshold": "half", "tuned_on": []}', "`threshold`: input should be a valid number, got 'half'"),
+        ('{"threshold": true, "tuned_on": []}', "`threshold`: input should be a valid number, got True"),
+        ('{"threshold": NaN, "tuned_on": []}', "`threshold`: input should be"),
+        ('{"threshold": -0.5, "tuned_on": []}', "`threshold`: input should be greater than or equal to 0, got -0.5"),
+        ('{"threshold": 1e999, "tuned_on": []}', "`threshold`: input should be"),
+        ('{"threshold": 0.5, "tuned_on": "scene"}', "`tuned_on`: input should be a valid list, got 'scene'"),
+        ('{"threshold": 0.5, "tuned_on": [5]}', "`tuned_on.0`: input should be a valid string, got 5"),
+    ],
+)
+def test_c129_a_damaged_decision_is_named_with_the_remedy(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "threshold.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as error:
+        read_decision(str(tmp_path), Path)
+    for word in (str(path), said, "Start threshold_search again. Give a number"):
+        assert word in str(error.value)
+
+
 def run_of(folder: Path) -> str:
     import json
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from swath.errors import RasterError, StepError
 from swath.steps import ledger as ledgers
 from swath.steps.executors import SerialExecutor
-from swath.steps.ledger import Ledger
+from swath.steps.ledger import Ledger, ledger_line
 from swath.steps.run import run_jobs
 from swath.version import version
 from tests.jobs import Call
@@ -131,7 +134,10 @@ def test_c13_a_ledger_that_names_files_elsewhere_deletes_none(tmp_path: Path) ->
     other = tmp_path / "other.txt"
     other.write_text("not of this step")
     path = tmp_path / "out" / "copy.done.jsonl"
-    path.write_text(path.read_text().replace('"c.up"', '"../other.txt"'))
+    entries = [json.loads(line) for line in path.read_text().replace('"c.up"', '"../other.txt"').splitlines()]
+    for entry in entries:
+        del entry["checksum"]
+    path.write_bytes(b"".join(map(ledger_line, entries)))
     start(tmp_path, jobs[:2], {}, replace=True)
     assert other.is_file()
 
@@ -187,3 +193,89 @@ def test_c13_complete_is_what_all_jobs_and_written_files_are(tmp_path: Path) -> 
     assert ledger.made_by(jobs[:2], "labels 1") is None
     table.write_text("2")
     assert ledger.made_by(jobs, "labels 1") is None
+
+
+# ------------------------------------------------------------------------------------------------------------- damaged
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"result": "b.up"', b'"result": "c.up"'),  # right JSON, of the right types
+        (b'"result": "b.up"', b'"result": 7'),
+        (b'"key": "b"', b'"key": ["b"]'),
+        (b'{"key": "b"', b'[{"key": "b"'),
+        (b'"b.up"', b'"\xff\xfe"'),
+        (b'"version"', b'"versio'),
+    ],
+)
+def test_c129_a_damaged_line_of_a_ledger_is_made_again_and_said(
+    tmp_path: Path, old: bytes, new: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = jobs_of(tmp_path)
+    start(tmp_path, jobs, {})
+    path = tmp_path / "out" / "copy.done.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert old in lines[1]
+    lines[1] = lines[1].replace(old, new)
+    path.write_bytes(b"".join(lines))
+    with caplog.at_level(logging.WARNING):
+        assert start(tmp_path, jobs, {}) == ["b"]
+    assert f"{path}: 1 of 3 lines are damaged" in caplog.text
+    assert start(tmp_path, jobs, {}) == []
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_c129_no_flipped_bit_of_a_ledger_passes(tmp_path: Path, data: st.DataObject) -> None:
+    jobs = jobs_of(tmp_path, "a")
+    path = tmp_path / "out" / "copy.done.jsonl"
+    path.unlink(missing_ok=True)
+    start(tmp_path, jobs, {})
+    line = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(line) - 2))  # the last byte ends the line
+    line[place] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(line)
+    assert start(tmp_path, jobs, {}) == ["a"]
+
+
+@pytest.mark.parametrize("content", [b"[1]\n5\nnull\n", b"[" * 100_000, b"\x00\xff" * 100, b'{"a": 1}\n{"key": 3}\n'])
+def test_c129_a_ledger_of_anything_is_a_ledger_of_nothing(tmp_path: Path, content: bytes) -> None:
+    jobs = jobs_of(tmp_path, "a")
+    start(tmp_path, jobs, {})
+    (tmp_path / "out" / "copy.done.jsonl").write_bytes(content)
+    assert start(tmp_path, jobs, {}) == ["a"]
+    assert start(tmp_path, jobs, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is not JSON"),
+        (b"[]", "should be a valid dictionary"),
+        (b"{}", "`settings` is missing"),
+        (b'{"settings": [1]}', "`settings`: input should be a valid dictionary"),
+        (b'{"settings": {}, "sources": null}', "`sources`: input should be a valid dictionary"),
+        (b'{"settings": {}, "completed": 5}', "`completed`: input should be a valid dictionary"),
+        (b'{"settings": {}, "completed": {"run_id": "r", "items": "i"}}', "`completed.files` is missing"),
+        (b'{"settings": {}, "completed": {"run_id": "r", "items": "i", "files": {"a": 1}}}', "`completed.files.a`"),
+    ],
+)
+def test_c129_damaged_settings_are_named_with_the_remedy(tmp_path: Path, content: bytes, said: str) -> None:
+    jobs = jobs_of(tmp_path)
+    start(tmp_path, jobs, {})
+    path = tmp_path / "out" / "copy.settings.json"
+    path.write_bytes(content)
+    with pytest.raises(StepError) as error:
+        start(tmp_path, jobs, {})
+    for word in (str(path), said, "Delete it and start copy again with the same command: what is done is kept."):
+        assert word in str(error.value)
+    path.unlink()
+    assert start(tmp_path, jobs, {}) == []
+
+
+def test_c129_a_folder_in_the_place_of_a_ledger_is_an_error(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path)
+    (tmp_path / "out" / "copy.done.jsonl").mkdir(parents=True)
+    with pytest.raises(StepError, match=r"copy\.done\.jsonl: cannot be read.*Delete it and start the same command"):
+        start(tmp_path, jobs, {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gc
 import html
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +15,7 @@ import geopandas as gpd
 import pandas as pd
 
 from swath.config import absolute
+from swath.config.json_files import read_json
 from swath.data.splits.shift import shift_table, shift_weights
 from swath.data.tables import SCENE_COLUMNS, SCENES, read_table
 from swath.eda import overview
@@ -31,6 +31,7 @@ from swath.eda.figures import (
 )
 from swath.eda.overview import EdaConfig
 from swath.eda.pixel_sample import PixelSample, draw_pixels
+from swath.errors import CatalogError
 from swath.files import atomic_write
 
 REPORT, ROWS = "report.html", 100
@@ -167,7 +168,10 @@ def _tables(found: Findings, output: Path) -> Iterator[Path]:
 
 def _band_statistics(source: Path) -> dict[str, Any]:
     path = source / "band_stats.json"
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    remedy = "Delete it and start generate_tiles_stats again."
+    return dict(read_json(path, dict[str, dict[str, float | None]], CatalogError, remedy))
 
 
 # ------------------------------------------------------------------------------------------------------------ the page

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
 
 from swath.config import absolute
+from swath.config.json_files import Shape, read_json
 from swath.errors import ConfigError, LeakError
 from swath.files import write_json
 from swath.scoring.held_out import HeldOutCheck
@@ -29,6 +31,13 @@ class Decision:
     tuned_on: tuple[str, ...] = ()
 
 
+class _Written(Shape):
+    """What the file of a decision holds."""
+
+    threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    tuned_on: list[str]
+
+
 def write_decision(path: Path, decision: Decision) -> None:
     """Write a decision as JSON; whole or not at all."""
     write_json(path, {"threshold": decision.threshold, "tuned_on": list(decision.tuned_on)})
@@ -43,14 +52,11 @@ def read_decision(given: float | str | None, artifact: Callable[[str], Path]) ->
         return Decision(given)
     place = artifact(given) if given.startswith("runs:/") else absolute(given)
     path = place / DECISION if place.is_dir() else place
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return Decision(float(found["threshold"]), tuple(map(str, found["tuned_on"])))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"threshold={given}: no decision of threshold_search at {path} ({error}). "
-            "Give a number, the output_path of threshold_search, or runs:/<id of its run>."
-        ) from error
+    give = "Give a number, the output_path of threshold_search, or runs:/<id of its run>"
+    if not path.is_file():
+        raise ConfigError(f"threshold={given}: no decision of threshold_search at {path}. {give}.")
+    found = read_json(path, _Written, ConfigError, f"Start threshold_search again. {give} as threshold.")
+    return Decision(float(found["threshold"]), tuple(found["tuned_on"]))
 
 
 def decided(config: Decided, artifact: Callable[[str], Path]) -> Decided:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import geopandas as gpd
 
 from swath.config import absolute, relative
-from swath.errors import ConfigError, TrackingError
+from swath.config.json_files import Shape, check_shape
+from swath.errors import ConfigError, StepError, TrackingError
 from swath.scoring.decisions import require_not_tuned
 from swath.scoring.held_out import HeldOutCheck, footprints_of, require_held_out, unchecked
 from swath.scoring.pairs import Pairs
+from swath.steps.ledger import read_settings
 
 Kind = Literal["classes", "probabilities"]
 PRODUCTS: tuple[Kind, ...] = ("classes", "probabilities")
@@ -59,11 +60,27 @@ class Origin:
     """Keys of the scenes that a threshold on the way was searched on."""
 
 
+class _Lineage(Shape):
+    """Settings that say what predictions were made from."""
+
+    run_id: str | None = None
+    input_path: str | None = None
+    input_paths: str | None = None
+    tuned_on: list[str] | None = None
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """Settings and inputs of the step that left this file."""
+    record = read_settings(path)
+    found = record["settings"] | record.get("sources", {})
+    check_shape(found, _Lineage, StepError, str(path), "Delete it, and make the predictions again.")
+    return found
+
+
 def origin_of(folder: Path, asked: frozenset[Path] = frozenset()) -> Origin:
     """Follow the settings of inference, ensemble, postprocess and the like back to training runs; once per folder."""
     home = folder.parent if folder.name in PRODUCTS else folder
-    records = [json.loads(path.read_text()) for path in sorted(home.glob("*.settings.json"))]
-    found = [record["settings"] | record.get("sources", {}) for record in records]
+    found = [_settings(path) for path in sorted(home.glob("*.settings.json"))]
     own = frozenset(settings["run_id"] for settings in found if settings.get("run_id"))
     made = [settings for settings in found if not settings.get("run_id")]  # the inputs of inference are scenes
     given = [p for s in made for p in (s.get("input_paths") or s.get("input_path") or "").split(";") if p]

@@ -1,21 +1,27 @@
 """What a step has finished: a ledger in its output folder, the one place that knows what is current there.
 
 ``<step>.settings.json`` holds the settings, who made the results, and, after a start that ended well, the run that did.
-``<step>.done.jsonl`` has a line per finished job: its settings, and the contents of its inputs and outputs.
+``<step>.done.jsonl`` has a line per finished job: its settings, and the contents of its inputs and outputs. A line ends
+with a checksum: what a crash cut short or a disk damaged is not done, and is made again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from swath.config import digest
+from swath.config.json_files import Shape, read_json
 from swath.config.moved import with_new_names
 from swath.contents import contents_in_order, contents_of
 from swath.errors import StepError
@@ -25,6 +31,24 @@ from swath.steps.job import Done, Job
 from swath.version import version
 
 log = logging.getLogger("swath.steps")
+
+_CHECKED = re.compile(rb'(\{.*), "checksum": "([0-9a-f]{16})"\}')
+
+
+class _Completed(Shape):
+    """What the last start that ended well left."""
+
+    run_id: str
+    items: str
+    files: dict[str, str | None]
+
+
+class _Record(Shape):
+    """What ``<step>.settings.json`` holds, besides who made the results."""
+
+    settings: dict[str, Any]
+    sources: dict[str, str] = Field(default_factory=dict)
+    completed: _Completed | None = None
 
 
 class Ledger:
@@ -200,11 +224,11 @@ class Ledger:
             "version": version(),
             "result": done.result,
         } | ({"left_out": as_rows(done.left_out)} if done.left_out else {})
-        line = json.dumps(entry) + "\n"
+        line = ledger_line(entry)
         with self._writable(), self.done_path.open("ab+") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
             torn = file.read() not in (b"", b"\n")  # a crash cut the last line short
-            file.write(("\n" + line if torn else line).encode())
+            file.write(b"\n" + line if torn else line)
         self._entries()[job.key] = json.loads(line)
 
     def left_out(self, jobs: Sequence[Job]) -> Notices:
@@ -215,13 +239,30 @@ class Ledger:
     def _entries(self) -> dict[str, dict[str, Any]]:
         """The last line of each job by its key; the file is read once, as it may hold the rows of many tiles."""
         if self._read is None:
-            lines = self.done_path.read_text().splitlines() if self.done_path.is_file() else []
-            entries = (entry for entry in map(_parse, lines) if entry)
-            self._read = {entry["key"]: {"identity": None, "outputs": None} | entry for entry in entries}
+            lines = self._lines()
+            parsed = [_parse(line) for line in lines]
+            damaged = sum(entry is None for entry in parsed)
+            if damaged:
+                log.warning(
+                    "%s: %d of %d lines are damaged or were edited; what they noted is made again.",
+                    self.done_path, damaged, len(lines),
+                )  # fmt: skip
+            self._read = {entry["key"]: entry for entry in parsed if entry is not None}
         return self._read
 
+    def _lines(self) -> list[bytes]:
+        if not self.done_path.exists():
+            return []
+        try:
+            return self.done_path.read_bytes().splitlines()
+        except OSError as error:
+            raise StepError(
+                f"{self.done_path}: cannot be read ({error}). "
+                "Delete it and start the same command again: all is then made again."
+            ) from error
+
     def _recorded(self) -> dict[str, Any]:
-        return dict(json.loads(self.settings_path.read_text())) if self.settings_path.is_file() else {}
+        return read_settings(self.settings_path) if self.settings_path.exists() else {}
 
     def _write(self, record: Mapping[str, Any]) -> None:
         text = json.dumps(record, indent=2, default=str) + "\n"
@@ -248,9 +289,31 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    """A ledger's line; None for one that a crash cut short."""
+def read_settings(path: Path) -> dict[str, Any]:
+    """A step's ``<step>.settings.json``: `settings`, and what else it holds. Raises StepError when it is damaged."""
+    step = path.name.removesuffix(".settings.json")
+    remedy = f"Delete it and start {step} again with the same command: what is done is kept."
+    return dict(read_json(path, _Record, StepError, remedy))
+
+
+def ledger_line(entry: Mapping[str, Any]) -> bytes:
+    """A finished job's line of ``<step>.done.jsonl``, with its checksum."""
+    body = json.dumps(dict(entry))[:-1].encode()
+    return body + f', "checksum": "{_checksum(body)}"}}\n'.encode()
+
+
+def _checksum(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:16]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """A ledger's line; None for one that is not as it was written."""
+    found = _CHECKED.fullmatch(line)
+    if found and _checksum(found[1]) == found[2].decode():
+        return dict(json.loads(found[1] + b"}"))
     try:
-        return dict(json.loads(line))
-    except json.JSONDecodeError:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
         return None
+    of_older_version = isinstance(entry, dict) and isinstance(entry.get("key"), str) and "identity" not in entry
+    return {"key": entry["key"], "identity": None, "outputs": None} if of_older_version else None

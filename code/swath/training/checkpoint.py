@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from swath.config.json_files import parse_json
 from swath.errors import ConfigError, TrainingError
 from swath.files import atomic_write
 from swath.nn.model import SegmentationModel
@@ -99,11 +98,18 @@ def _for_channels_of(
         notes = file.metadata() or {}
     if CHANNELS not in notes or STEM not in notes:
         return tensors
-    given, wanted = json.loads(notes[CHANNELS]), model.preprocess.channels.names
+    given = _note(path, notes, CHANNELS, list[str])
+    stem = _note(path, notes, STEM, list[str])
+    wanted = model.preprocess.channels.names
     if list(given) != list(wanted):
         new = ", ".join(name for name in wanted if name not in given) or "none"
         log.info("warm start: channels are found by name; the mean of all filters for those that are new: %s", new)
-    return for_channels(tensors, json.loads(notes[STEM]), given, wanted)
+    return for_channels(tensors, stem, given, wanted)
+
+
+def _note(path: Path, notes: Mapping[str, str], name: str, shape: Any) -> Any:
+    remedy = "Fetch the weights of the pretraining again."
+    return parse_json(notes[name], shape, ConfigError, f"{path}: note `{name}`", remedy)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -116,7 +122,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged pickle or archive fails in any way that it likes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"{path}: cannot be read as weights ({reason}). Give a safetensors file, or a PyTorch file of tensors only."

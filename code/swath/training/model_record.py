@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import geopandas as gpd
+from pydantic import Field
 
 from swath import config as configs
+from swath.config.json_files import Shape, read_json
 from swath.data.tables import CLASSES, read_table, write_table
 from swath.data.zones import ZONE_RULE
-from swath.errors import TrackingError
+from swath.errors import SwathError, TrackingError, reason
 from swath.geo.zones import MissingZones
 from swath.nn.model import SegmentationModel, Task, build_model
 from swath.nn.networks.pretrained import without_weights
@@ -36,6 +39,28 @@ TILE_RECORD = (
 
 ZONES = "missing_zones"
 """Entry of the description that says which zones were missing in the training's tiles; null: none were looked for."""
+
+REMEDY = "Pass a training's run id, or fetch the record of the run again."
+
+
+class _Described(Shape):
+    """What the description of a model holds."""
+
+    channels: dict[str, Any]
+    fill: dict[str, Any]
+    normaliser: dict[str, Any]
+    model: dict[str, Any]
+    tasks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    rgb: list[str | None] | None
+    bands: Annotated[list[str], Field(min_length=1)]
+    missing_zones: dict[str, Any] | None = None
+
+
+class _Kept(Shape):
+    """What the index of weights says of one of them."""
+
+    file: str
+
 
 PARTS = ("channels", "fill", "normaliser", "model", "tasks", "rgb")
 
@@ -90,19 +115,25 @@ def read_record(folder: Path, weights: str = "best") -> ModelRecord:
     description cannot be understood, or, listing the names, when there are no such weights.
     """
     folder = _home_of_record(folder)
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text())
+    description = read_json(folder / DESCRIPTION, _Described, TrackingError, REMEDY)
+    bands = tuple(description["bands"])
+    with _described_by(folder / DESCRIPTION):
         parts: dict[str, Any] = {name: configs.build(description[name]) for name in PARTS}
         zones = configs.build(description.get(ZONES))  # version 0.2.0 and before do not say
-    except (OSError, ValueError, KeyError) as error:
-        raise TrackingError(
-            f"{folder / DESCRIPTION}: not the description of a model ({error}). Pass a training's run id."
-        ) from error
-    bands = tuple(description["bands"])
-    network = without_weights(parts["model"])  # those of the record are loaded below
-    model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
+        network = without_weights(parts["model"])  # those of the record are loaded below
+        model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
     load_weights(folder / _file_of(folder, weights), model)
     return ModelRecord(model.eval(), parts["tasks"], bands, read_used_tiles(folder / TILES), zones)
+
+
+@contextmanager
+def _described_by(path: Path) -> Iterator[None]:
+    """Whatever goes wrong when a model is built from its description becomes a TrackingError that names the file."""
+    try:
+        yield
+    except Exception as error:  # networks of any library refuse their arguments in their own ways
+        said = str(error).rstrip(".") if isinstance(error, SwathError) else reason(error)
+        raise TrackingError(f"{path}: no model can be built from this description: {said}. {REMEDY}") from error
 
 
 def _home_of_record(folder: Path) -> Path:
@@ -138,7 +169,11 @@ def _file_of(folder: Path, weights: str) -> str:
         return WEIGHTS
     if weights.endswith(Path(WEIGHTS).suffix) and (folder / weights).is_file():
         return weights
-    index = json.loads((folder / INDEX).read_text()) if (folder / INDEX).is_file() else {}
+    path = folder / INDEX
+    index = read_json(path, dict[str, _Kept], TrackingError, REMEDY) if path.is_file() else {}
     if weights not in index:
         raise TrackingError(f"weights={weights}: this training kept {', '.join(['best', *index])}. Choose one of them.")
-    return str(index[weights]["file"])
+    name = str(index[weights]["file"])
+    if Path(name).name != name:
+        raise TrackingError(f"{path}: {name!r} is no name of a file beside it. {REMEDY}")
+    return name

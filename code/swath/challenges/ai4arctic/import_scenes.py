@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from swath.challenges.ai4arctic.charts import CHARTS, charts_of, polygon_classes
 from swath.challenges.ai4arctic.product import CHANNELS, OFFICIAL_PIXEL, RAW_PIXEL, SAR, Product, SceneName, parse_name
 from swath.challenges.protocols import SceneImport
 from swath.config import InputPath, OutputPath, configclass
+from swath.config.json_files import read_json
 from swath.data.tables import scene_row
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.grid import Grid, Window
@@ -165,10 +165,8 @@ def _listed(names_path: str | None) -> dict[str, SceneName]:
     if names_path is None:
         return {}
     path = configs.absolute(names_path)
-    try:
-        names = [str(name) for name in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError) as error:
-        raise CatalogError(f"{path}: cannot be read as a JSON list of file names ({error}).") from error
+    remedy = 'Give a JSON list of file names, such as ["S1A_EW_GRDM_1SDH_....nc"].'
+    names = read_json(path, list[str], CatalogError, remedy)
     parsed = {name: parse_name(name) for name in names}
     bad = [name for name, found in parsed.items() if found is None]
     if bad:
