@@ -7,11 +7,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import geopandas as gpd
+import pandas as pd
 from pyarrow import parquet
 
+from swath.data.columns import require_values_of_columns
 from swath.data.naming import listing, without_parts
 from swath.data.tables import LABELS, SCENES, TILES
-from swath.errors import CatalogError
+from swath.errors import CatalogError, reason
 from swath.geo.raster import find_rasters
 from swath.notices import leave_out
 
@@ -52,14 +54,29 @@ def _keys_in_tables(folder: Path) -> Iterator[tuple[str, str]]:
     for home in (folder.parent, folder):
         for name, columns in _LISTED.items():
             path = home / name
-            names = parquet.read_schema(path).names if path.is_file() else []
-            if "at_row" in names:  # windows of scenes: a file is no tile's own
+            if not path.is_file():
                 continue
-            for column in set(columns) & set(names):
-                table = parquet.read_table(path, columns=["key", column]).to_pydict()
-                for key, file in zip(table["key"], table[column], strict=True):
-                    if file:
+            table = _columns_of(path, ("key", "at_row", *columns))
+            if "at_row" in table:  # windows of scenes: a file is no tile's own
+                continue
+            for column in columns:
+                for key, file in zip(table["key"], table.get(column, ()), strict=column in table):
+                    if isinstance(file, str) and file:
                         yield os.path.abspath(home / file), key  # noqa: PTH100
+
+
+def _columns_of(path: Path, wanted: Collection[str]) -> pd.DataFrame:
+    """Those of the wanted columns that a table of the steps has; CatalogError when it is damaged, or has no keys."""
+    remedy = "Delete it and run the step that makes it again."
+    try:
+        names = parquet.read_schema(path).names
+        table = pd.read_parquet(path, columns=[name for name in wanted if name in names])
+    except Exception as error:  # readers of Parquet have many ways to fail on damaged bytes
+        raise CatalogError(f"{path}: cannot be read as a table ({reason(error)}). {remedy}") from error
+    if "key" not in table:
+        raise CatalogError(f"{path}: lacks the column key. {remedy}")
+    require_values_of_columns(table, path, remedy)
+    return table
 
 
 def _key_by_name(path: Path, parts: Collection[str]) -> str:

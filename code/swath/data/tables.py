@@ -12,8 +12,9 @@ import pandas as pd
 import shapely
 from pyarrow import parquet
 
+from swath.data.columns import require_values_of_columns
 from swath.data.naming import area_of, date_of, listing
-from swath.errors import CatalogError
+from swath.errors import CatalogError, reason
 from swath.files import atomic_write
 from swath.geo.earth import footprint
 from swath.geo.grid import Window
@@ -89,7 +90,8 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> gpd.GeoDataFrame:
 def read_table(
     path: Path, columns: Iterable[str], made_by: str, optional: Iterable[str] | None = None
 ) -> gpd.GeoDataFrame:
-    """Read a table that the step `made_by` writes; CatalogError when it is missing, unreadable, empty or lacks columns.
+    """Read a table that the step `made_by` writes; CatalogError when it is missing, unreadable, empty, lacks columns or
+    holds values that its columns cannot hold (`swath.data.columns`).
 
     With `optional`, only `columns`, the geometry, and the optional columns that it has are read: large tables hold
     much that not everybody needs.
@@ -101,12 +103,15 @@ def read_table(
         wanted = {*columns, *(optional or ()), "geometry"}
         taken = None if optional is None else [c for c in parquet.read_schema(path).names if c in wanted]
         frame = gpd.read_parquet(path, columns=taken)
-    except (OSError, ValueError) as error:
-        raise CatalogError(f"{path}: cannot be read ({error}). Delete it and run {step} again.") from error
+    except Exception as error:  # readers of Parquet, WKB and CRS each have their own ways to fail on damaged bytes
+        raise CatalogError(
+            f"{path}: cannot be read as a table ({reason(error)}). Delete it and run {step} again."
+        ) from error
     missing = [c for c in columns if c not in frame.columns]
     if missing or frame.empty:
         what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
         raise CatalogError(f"{path}: {what}. Run {step} again.")
+    require_values_of_columns(frame, path, f"Correct it, or delete the table and run {step} again.")
     return frame
 
 
