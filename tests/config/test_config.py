@@ -146,6 +146,82 @@ def test_c03_a_file_that_is_no_config_says_what_it_is(write: Write, text: str, w
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"\x7fELF\x02\x01\x01\x00\x00\xff", ["cannot be imported"]),
+        (b"# coding: no_such_coding\n", ["SyntaxError"]),
+        (b"x = '\xff'\n", ["SyntaxError"]),
+        (b"x = 1 / 0\n", ["line 1", "ZeroDivisionError"]),
+        (b"x = {}\nx['y']\n", ["line 2", "KeyError: 'y'"]),
+        (b"open('no_such_file')\n", ["line 1", "FileNotFoundError", "no_such_file"]),
+        (b"def f(): f()\nf()\n", ["line 1", "RecursionError"]),
+        (b"import runpy\nrunpy.run_path(__file__)\n", ["line 2", "RecursionError"]),
+        (b"import sys\nsys.exit(3)\n", ["line 2", "SystemExit: 3"]),
+        (b"raise Exception\n", ["line 1", "Exception"]),
+        (b"x = " + b"(" * 5000 + b")" * 5000, ["cannot be imported"]),
+        (HEAD.encode() + b"config = InferenceConfig(run_id='r', input_path='in', output_path='o', threshold=[])", ["`threshold"]),
+    ],
+)  # fmt: skip
+def test_c129_a_config_file_that_fails_in_any_way_is_named(write: Write, text: bytes, words: list[str]) -> None:
+    path = write("")
+    path.write_bytes(text)
+    with pytest.raises(ConfigError) as error:
+        load(path, InferenceConfig)
+    for word in [str(path), *words]:
+        assert word in str(error.value)
+
+
+def test_c129_a_config_file_that_imports_itself_is_named(write: Write) -> None:
+    path = write("")
+    path.write_text(f"from {path.parent.name}.{path.stem} import config\n")
+    with pytest.raises(ConfigError, match=r"inference\.py: cannot be imported \(line 1\): ImportError"):
+        load(path, InferenceConfig)
+
+
+def test_c129_what_is_no_python_file_is_no_config(write: Write) -> None:
+    path = write(GOOD)
+    beside = path.with_suffix(".txt")
+    beside.write_text("not the config of that name")
+    with pytest.raises(ConfigError, match=r"inference\.txt: no Python file. Name a config file, which ends in \.py"):
+        load(beside, InferenceConfig)
+    with pytest.raises(ConfigError, match=rf"config_path={path.parent}: is a folder. Name a config file"):
+        load(path.parent, InferenceConfig)
+    dotted = write(GOOD, "inference.v2.py")
+    assert load(dotted, InferenceConfig).run_id == "r"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a\0b", "no file can be called so"),
+        ("~nobody_of_this_name/x", "no file can be called so"),
+        ("x/" + "y" * 300, "a name of 300 bytes; file systems take 255"),
+    ],
+)
+def test_c129_a_path_that_no_file_system_takes_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        absolute(text)
+
+
+def test_c129_a_circle_of_links_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ConfigError, match="no file can be called so"):
+        absolute(tmp_path / "a")
+
+
+def test_c129_a_module_that_fails_when_it_is_imported_names_what_was_typed(write: Write) -> None:
+    path = write("raise SystemExit(3)\n", "leaving.py")
+    name = f"{path.parent.name}.leaving:Net"
+    with pytest.raises(ConfigError, match=f"{name}: cannot be imported: 3. Write it as `module:Class`"):
+        locate(name)
+
+
+def test_c129_a_class_that_does_not_tell_its_parameters_takes_any_keyword() -> None:
+    assert override(TRAINING, "model", "builtins:dict").model.func is dict
+
+
 def test_c03_a_missing_file_names_the_nearest_one(write: Write) -> None:
     path = write(GOOD)
     with pytest.raises(ConfigError, match=r"no such file.*Did you mean inference.py"):
@@ -508,7 +584,7 @@ def test_c03_help_lists_every_field_with_its_default_and_meaning(capsys: pytest.
     shown = capsys.readouterr().out
     for field in dataclasses.fields(InferenceConfig):
         assert f"--{field.name} " in shown
-    assert "--sliding.overlap  int [128]" in shown
+    assert "--sliding.overlap  int >= 0 [128]" in shown
     assert "--run_id  str [required]" in shown
     assert "Pixels that neighbouring windows share." in shown
 

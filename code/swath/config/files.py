@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +20,7 @@ from swath.config.messages import explain
 from swath.config.moved import MODULES
 from swath.config.partials import check_factories
 from swath.config.paths import absolute
-from swath.errors import ConfigError
+from swath.errors import ConfigError, SwathError
 
 # ---------------------------------------------------------------------------------------------------- loading
 
@@ -35,7 +36,10 @@ def load(path: str | Path, kind: type[T]) -> T:
             file.name, [p.name for p in file.parent.glob("*.py")] if file.parent.is_dir() else [], n=1
         )
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"config_path={path}: no such file (looked for {file}).{hint}")
+        what = "is a folder" if file.is_dir() else f"no such file (looked for {file})"
+        raise ConfigError(f"config_path={path}: {what}. Name a config file, which ends in .py.{hint}")
+    if file.suffix != ".py":
+        raise ConfigError(f"config_path={path}: no Python file. Name a config file, which ends in .py.")
     config = getattr(_import_file(file), "config", None)
     if not isinstance(config, kind):
         found = "nothing" if config is None else type(config).__name__
@@ -49,7 +53,7 @@ def load(path: str | Path, kind: type[T]) -> T:
 def _import_file(file: Path) -> ModuleType:
     """Import under the dotted name from the project root, so that relative imports and pickling work."""
     try:
-        if file.is_relative_to(paths.PROJECT_ROOT):
+        if file.is_relative_to(paths.PROJECT_ROOT) and "." not in file.stem:
             if str(paths.PROJECT_ROOT) not in sys.path:
                 sys.path.insert(0, str(paths.PROJECT_ROOT))
             return importlib.import_module(".".join(file.relative_to(paths.PROJECT_ROOT).with_suffix("").parts))
@@ -63,10 +67,21 @@ def _import_file(file: Path) -> ModuleType:
         return module
     except pydantic.ValidationError as error:
         raise ConfigError(f"{file}: {explain(error)}") from None
-    except (SyntaxError, ImportError, AttributeError, TypeError, NameError) as error:
+    except SwathError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    except (Exception, SystemExit) as error:  # it is a program, and may fail as any other
         moved = MODULES.get(getattr(error, "name", None) or "")
         hint = f". {error.name} moved: import from {moved}, or see config/moved.py" if moved else ""  # type: ignore[union-attr]
-        raise ConfigError(f"{file}: cannot be imported: {type(error).__name__}: {error}{hint}") from error
+        raise ConfigError(
+            f"{file}: cannot be imported{_line_of(error, file)}: {type(error).__name__}: {error}{hint}"
+        ) from error
+
+
+def _line_of(error: BaseException, file: Path) -> str:
+    """Where in a config file an error came up, as far as its traceback says."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 def sources(config_path: str | Path) -> list[Path]:

@@ -16,8 +16,11 @@ from swath.errors import ConfigError
 
 
 def signature(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters of a callable by name."""
-    return dict(inspect.signature(function).parameters)
+    """The parameters of a callable by name; one that does not tell them, such as `dict`, takes any keyword."""
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (ValueError, TypeError):
+        return {"keywords": inspect.Parameter("keywords", inspect.Parameter.VAR_KEYWORD)}
 
 
 def takes_any_keyword(parameters: Mapping[str, inspect.Parameter]) -> bool:
@@ -83,6 +86,8 @@ def locate(name: str) -> Any:
         found: Any = importlib.import_module(module_name)
         for part in qualified.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ConfigError(f"{name}: cannot be imported: {error}. Write it as `module:Class`.") from None
+    except (Exception, SystemExit) as error:  # a module may do anything when it is imported
+        raise ConfigError(
+            f"{name}: cannot be imported: {str(error) or type(error).__name__}. Write it as `module:Class`."
+        ) from error
     return found
