@@ -62,8 +62,8 @@ def test_c03_help_shows_the_values_of_a_config_file_through_its_bases(tmp_path: 
     shown = page(ROOT / "code" / "generate_tiles.py", variant)
     assert "--input_path  path ['in']" in shown
     assert "--output_path  path ['other']" in shown
-    assert "--tiling.size  int [64] (ConstantSize)" in shown
-    assert "--tiling.stride  int [2048] (ConstantStride)" in shown
+    assert "--tiling.size  int 1..65536 [64] (ConstantSize)" in shown
+    assert "--tiling.stride  int 1..65536 [2048] (ConstantStride)" in shown
     assert "--executor  str ['threads']" in shown
 
 

@@ -12,6 +12,7 @@ from swath.config.help import class_help, say
 from swath.config.overrides import override
 from swath.config.partials import check_factories
 from swath.config.processes import NAME as NUM_GPUS
+from swath.config.ranges import check_ranges
 from swath.errors import ConfigError
 
 # --------------------------------------------------------------------------------------------------- command line
@@ -43,6 +44,7 @@ def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple
         elif name not in NOT_FIELDS:
             config = override(config, name, value)
     check_factories(config, "command line")
+    check_ranges(config)
     return config, paths[-1]
 
 
@@ -59,9 +61,9 @@ def _pairs(arguments: list[str]) -> list[tuple[str, str]]:
     pairs, rest = [], list(arguments)
     while rest:
         name = rest.pop(0)
-        if not name.startswith("--"):
-            raise ConfigError(f"{name!r}: expected `--field value`")
         key, equals, value = name[2:].partition("=")
+        if not name.startswith("--") or not key:
+            raise ConfigError(f"{name!r}: expected `--field value`")
         if not equals and not rest:
             raise ConfigError(f"--{key} has no value")
         pairs.append((key, value if equals else rest.pop(0)))

@@ -21,6 +21,10 @@ HINT = (
     "Set any field with --field value (-P field=value under mlflow run), parts of a partial(...) by their names, too:"
 )
 WIDTH = 90
+_RANGES = {
+    "Count": "int >= 0", "PositiveCount": "int >= 1", "Pixels": "int 1..65536", "Amount": "float >= 0", "Share": "float 0..1",
+}  # fmt: skip
+"""Types of `swath.config.ranges` as text."""
 
 
 def answer(script: str, argv: Sequence[str] | None = None) -> None:
@@ -187,7 +191,8 @@ def _type_shown(annotation: ast.expr) -> str:
     """A type as text, without what it says of the field's role (`swath.config.roles`)."""
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "NotDecisive":
         annotation = annotation.slice
-    return re.sub(r"\b(InputPath|OutputPath)\b", "path", ast.unparse(annotation))
+    shown = re.sub(r"\b(InputPath|OutputPath)\b", "path", ast.unparse(annotation))
+    return re.sub(r"\b(PositiveCount|Count|Pixels|Amount|Share)\b", lambda found: _RANGES[found[0]], shown)
 
 
 def _text(node: ast.stmt | None) -> str:

@@ -74,7 +74,7 @@ def references_of(config: Any) -> dict[str, str]:
 
 def _fields_with_roles(value: Any, where: str = "") -> Iterator[tuple[str, Role, Any]]:
     """(name of the leaf, role, value) of every field that has one, in whatever stands below `value`."""
-    for name, child, kind in _children(value):
+    for name, child, kind in fields_of(value):
         full = f"{where}.{name}" if where else name
         role = _role(kind)
         if role is None:
@@ -83,7 +83,7 @@ def _fields_with_roles(value: Any, where: str = "") -> Iterator[tuple[str, Role,
             yield full, role, child
 
 
-def _children(value: Any) -> list[tuple[str, Any, Any]]:
+def fields_of(value: Any) -> list[tuple[str, Any, Any]]:
     """(name, value, declared type) of what stands directly below a value of a config."""
     if isinstance(value, partial):
         hints = _hints(value.func)

@@ -12,6 +12,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from swath.config import InputPath, OutputPath, configclass
+from swath.config.ranges import Count, Share
 from swath.data.naming import date_of
 from swath.data.tables import TILE_COLUMNS, TILE_STATS, read_table
 from swath.data.tiles.quality import HIGH_TARGET, tile_flags
@@ -46,18 +47,18 @@ class EdaConfig:
     """Columns of both tables of scenes by which they are compared."""
     validation_fold: int | None = None
     """Fold whose scenes are the validation set of that comparison."""
-    high_target: float = HIGH_TARGET
+    high_target: Share = HIGH_TARGET
     """Target share above which a tile is listed as suspicious."""
-    low_target: float = 0.01
+    low_target: Share = 0.01
     """Target share below which an area is said to have little target."""
     decibel: tuple[str, ...] = ()
     """Bands of linear power, such as radar backscatter, to show as 10 log10; those with negative values are shown as they
     are. Empty: none."""
-    sample_tiles: int = 200
+    sample_tiles: Count = 200
     """So many tiles, and as many with target, are drawn to look at pixels."""
-    sample_pixels: int = 500_000
+    sample_pixels: Count = 500_000
     """About so many pixels of them are drawn, and as many of the target."""
-    seed: int = 0
+    seed: Count = 0
     """Seed of the draws."""
 
     def __post_init__(self) -> None:

@@ -9,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from swath.config.ranges import Count, Pixels
+from swath.errors import ConfigError
 from swath.geo.grid import Window
 
 Edge = Literal["pad", "shift"]
@@ -51,8 +53,16 @@ def constant_stride_offsets(length: int, size: int, stride: int, edge: Edge = "p
 class ConstantSize:
     """Windows of exactly `size` px square that share at least `min_overlap` px with their neighbours."""
 
-    size: int = 512
-    min_overlap: int = 32
+    size: Pixels = 512
+    min_overlap: Count = 32
+
+    def require_consistent(self, where: str) -> None:
+        """Raise ConfigError for an overlap that leaves no step."""
+        if self.min_overlap >= self.size:
+            raise ConfigError(
+                f"{where}.min_overlap={self.min_overlap}: has to be smaller than {where}.size={self.size}. "
+                f"Set both, such as -P {where}.size=512 -P {where}.min_overlap=32."
+            )
 
     def offsets(self, length: int) -> list[int]:
         return constant_size_offsets(length, self.size, self.min_overlap)
@@ -65,9 +75,17 @@ class ConstantSize:
 class ConstantStride:
     """Windows of `size` px square every `stride` px; the last one is padded or shifted inside (`edge`)."""
 
-    size: int = 2048
-    stride: int = 2048
+    size: Pixels = 2048
+    stride: Pixels = 2048
     edge: Edge = "pad"
+
+    def require_consistent(self, where: str) -> None:
+        """Raise ConfigError for a step that leaves pixels out."""
+        if self.stride > self.size:
+            raise ConfigError(
+                f"{where}.stride={self.stride}: has to be {where}.size={self.size} at most. "
+                f"Set both, such as -P {where}.size=2048 -P {where}.stride=2048."
+            )
 
     def offsets(self, length: int) -> list[int]:
         return constant_stride_offsets(length, self.size, self.stride, self.edge)

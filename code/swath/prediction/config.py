@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 
 from swath.config import InputPath, NotDecisive, OutputPath, configclass
+from swath.config.ranges import Count
 from swath.data.leakage.leaks import LeakKind
 from swath.distributed import Launcher
 from swath.nn.tta import Precision
@@ -41,7 +42,7 @@ class InferenceConfig:
     as their test."""
     tuned_on: tuple[str, ...] = ()
     """Keys of the scenes that the threshold was searched on; known by itself when `threshold` names a search."""
-    previews: int = 8
+    previews: Count = 8
     """Pictures to log of the first so many scenes: image with the map's outline, or, with labels of the scene's size, image,
     image + prediction, prediction, image + label and label, with the score and a legend."""
     score_prefix: str = "test"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from swath.config import InputPath, OutputPath, absolute, configclass
+from swath.config.ranges import Amount
 from swath.errors import CatalogError
 from swath.geo.polygons import PolygonRules, polygonize_raster
 from swath.geo.vector import write_vectors
@@ -32,9 +33,9 @@ class PolygonizeConfig(Step):
     """Band of the rasters; None takes the first."""
     classes: tuple[int, ...] = (1,)
     """Classes that become polygons; their number is the attribute `id`."""
-    min_area: float = 0.0
+    min_area: Amount = 0.0
     """Smallest polygon to keep, in squared units of the CRS (m2); needs a projected CRS."""
-    simplify: float | None = None
+    simplify: Amount | None = None
     """Cut corners up to about this size, in units of the CRS (m), after small polygons are dropped; shared borders stay
     shared. None keeps the pixels' outlines."""
     format: Literal["shp", "gpkg", "parquet", "fgb", "geojson"] = "shp"

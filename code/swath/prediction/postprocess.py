@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import InputPath, OutputPath, absolute, configclass
+from swath.config.ranges import Amount, Count
 from swath.data.pairing import by_key
 from swath.errors import CatalogError, ConfigError, RasterError, VectorError
 from swath.geo import morphology
@@ -50,7 +51,7 @@ class PostprocessConfig(StepConfig):
     """Folder for classes/<area>/<scene>.tif."""
     task: str | None = None
     """Band to filter; None takes the first. Other bands are copied."""
-    target: int = 1
+    target: Count = 1
     """Class to clean up; what a filter takes from it becomes class 0."""
     mask_path: InputPath | None = None
     """Where there is no such class (land, for example): a raster, a folder of rasters named as the scenes, or a vector file."""
@@ -62,13 +63,13 @@ class PostprocessConfig(StepConfig):
     """The mask marks what to keep, not what to mask out."""
     masked_as: Literal["background", "nodata"] = "background"
     """What masked pixels become: class 0 or nodata."""
-    opening: int = 0
+    opening: Count = 0
     """Radius in pixels of a morphological opening; takes away what is narrower than the disk."""
-    closing: int = 0
+    closing: Count = 0
     """Radius in pixels of a morphological closing; fills what is narrower than the disk."""
-    min_object: float = 0.0
+    min_object: Amount = 0.0
     """Smallest area of an object; smaller ones become class 0."""
-    max_hole: float = 0.0
+    max_hole: Amount = 0.0
     """Largest area of a hole that is filled."""
     area_unit: Literal["px", "m2"] = "px"
     """Unit of the two areas: pixels or square metres."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from swath.config import configclass
+from swath.config.ranges import Count, Pixels, PositiveCount
 from swath.errors import ConfigError
 from swath.geo.grid import Window
 from swath.geo.windows import blend_weights, constant_stride_offsets
@@ -38,9 +39,9 @@ Strip = tuple[Window, NDArray[np.float32]]
 class SlidingConfig:
     """How windows slide, blend and are turned."""
 
-    window: int = 512
+    window: Pixels = 512
     """Side of the windows in pixels."""
-    overlap: int = 128
+    overlap: Count = 128
     """Pixels that neighbouring windows share."""
     blend: Literal["uniform", "linear", "gaussian"] = "linear"
     """Weights of a window's pixels where windows overlap."""
@@ -48,7 +49,7 @@ class SlidingConfig:
     """Test-time augmentation, one prediction per view: off, flips (4 views), rotations (4 quarter turns) or d4 (all 8)."""
     merge: Merge = "mean"
     """How the views' probabilities become one: mean, gmean (geometric mean), max or min (of two classes: of the second)."""
-    batch: int | None = None
+    batch: PositiveCount | None = None
     """Windows per forward pass; None takes about a million pixels."""
 
 

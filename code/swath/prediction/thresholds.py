@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import InputPath, OutputPath, configclass
+from swath.config.ranges import Share
 from swath.data.naming import area_of
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.figures.charts import Line, lines_figure
@@ -40,11 +41,11 @@ class ThresholdSearchConfig(StepConfig):
     """Folder for thresholds.csv and thresholds.png."""
     task: str | None = None
     """Task of two classes to search for; None takes the first."""
-    start: float = 0.3
+    start: Share = 0.3
     """Lowest threshold."""
-    stop: float = 0.7
+    stop: Share = 0.7
     """Highest threshold."""
-    step: float = 0.01
+    step: Share = 0.01
     """Distance of thresholds."""
     score: Literal["iou_fg", "f1_fg", "iou_macro_bg", "f1_macro_bg", "accuracy"] = "iou_fg"
     """Score to maximise; of equal ones the threshold nearest one half wins."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 
 from swath.config import InputPath, configclass
+from swath.config.ranges import Count, PositiveCount, Share
 from swath.nn.model import Task
 from swath.scoring.alignment import Where
 
@@ -13,21 +14,21 @@ from swath.scoring.alignment import Where
 class ScoringConfig:
     """How scores are broken down, and how their intervals are found."""
 
-    block: int = 512
+    block: PositiveCount = 512
     """Side of the blocks of a scene in pixels, each a unit of its own. Larger than what varies in a scene: blocks that
     are alike make intervals too narrow, and few blocks make them uncertain."""
-    confidence: float = 0.95
+    confidence: Share = 0.95
     """Share of the resamples that a bootstrap interval holds. The chance that it holds the truth is smaller with few units:
     in simulation 86 % of 95 % intervals over 6 units do, 91 % over 16, 93 % over 40; reports mark those over fewer than 20."""
-    resamples: int = 2000
+    resamples: Count = 2000
     """Number of resamples of the bootstrap."""
-    seed: int = 0
+    seed: Count = 0
     """Seed of the bootstrap."""
-    scenes_needed: int = 10
+    scenes_needed: Count = 10
     """Resample scenes when there are at least so many; with fewer, resample blocks or tiles."""
     conditions: tuple[str, ...] = ("area", "date", "target_share")
     """Columns to break the scores down by: any of `swath.scoring.counts.COLUMNS` or of the table of scenes or tiles."""
-    bins: int = 4
+    bins: PositiveCount = 4
     """Numeric columns are cut into so many quantiles."""
     grid: Where = "same"
     """Where maps and labels meet: "same", on the one grid that both have to have, or "labels", on that of the labels,

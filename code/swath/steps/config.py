@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from swath.config import NotDecisive, absolute, configclass, decisive, inputs_of, relative
+from swath.config.ranges import Count
 from swath.steps.job import Job, Report
 from swath.steps.ledger import Ledger
 
@@ -18,7 +19,7 @@ class StepConfig:
 
     executor: NotDecisive[str] = "threads"
     """Where the work is done: threads, processes, serial, or a cluster: dask://<host>:<port> of its scheduler."""
-    workers: NotDecisive[int | None] = None
+    workers: NotDecisive[Count | None] = None
     """Number of threads or processes; None takes one per core. A cluster works with all that it has."""
     replace: NotDecisive[bool] = False
     """Make everything again in place, also where output_path holds results of other settings, which is an error else."""

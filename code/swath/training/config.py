@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from swath.config import Factory, InputPath, NotDecisive, OutputPath, configclass
+from swath.config.ranges import Amount, Count, Pixels, PositiveCount, Share
 from swath.data.leakage.leaks import LeakKind
 from swath.data.samples.samplers import Sampling, Uniform
 from swath.data.samples.storage import Cache
@@ -41,23 +42,23 @@ class DataConfig:
     """Part of the training side that is learned from, such as Subset(fraction=0.4, by="scene"); who judges stays."""
     allow_leaks: bool | tuple[LeakKind, ...] = False
     """Go on although evaluation tiles leak from the training: all kinds, or those named; the run is then marked."""
-    crop: int | None = 256
+    crop: Pixels | None = 256
     """Side of the random crops in pixels; None trains on whole tiles."""
-    batch: int = 8
+    batch: PositiveCount = 8
     """Samples per optimiser step and accumulation part, over all ranks: each of n processes takes an n-th of them, so
     that trainings on one and on many devices take the same steps on the same samples. Draws of augmentation and dropout
     are each process's own, and losses are means of the processes' means, so results are alike, not equal."""
-    validation_batch: int = 4
+    validation_batch: PositiveCount = 4
     """Whole tiles per validation batch."""
-    samples_per_epoch: int | None = None
+    samples_per_epoch: PositiveCount | None = None
     """Samples drawn per epoch; None takes as many as there are training tiles."""
-    echo: int = 1
+    echo: PositiveCount = 1
     """Steps in a row with each loaded batch (data echoing, Choi et al. 2019), for tiles that are read more slowly than they
     are learned from. Each step augments anew, while crops are part of what is loaded. An epoch reads the same samples
     and has so many times as many steps."""
-    seek_target: float = 0.0
+    seek_target: Share = 0.0
     """Share of the crops that are drawn anew until they hold some of the target."""
-    min_labelled: float = 0.0
+    min_labelled: Share = 0.0
     """Share of pixels with a label that every crop has to have, for whole scenes of which only a part is labelled;
     above 0, no crop is without a label."""
     validation_tiling: Tiling | None = None
@@ -72,10 +73,10 @@ class DataConfig:
     fields=...) or InverseSize(by=...)."""
     augmentation: tuple[Factory, ...] = ()
     """Transforms of training batches, in order: partial(D4), partial(RandomAffine, degrees=10), ..."""
-    workers: NotDecisive[int | None] = None
+    workers: NotDecisive[Count | None] = None
     """Threads that make batches ahead of their use; samples are the same for any number. None: 4 beside a GPU, and none on
     a CPU, whose cores have enough to do."""
-    limit: int | None = None
+    limit: PositiveCount | None = None
     """Take only so many training and validation tiles, drawn by the seed: a quick trial of the whole chain."""
 
 
@@ -89,9 +90,9 @@ class Unlabelled:
     """partial(TurnConsistency, ...) or partial(PseudoLabels, threshold=...)."""
     ramp: Factory = partial(LinearRamp)
     """Weight by iteration: partial(LinearRamp, low=0.001, high=1.0, share=0.25)."""
-    batch: int = 8
+    batch: PositiveCount = 8
     """Unlabelled samples per step, over all ranks."""
-    own_steps: int = 0
+    own_steps: Count = 0
     """0 adds the unlabelled gradients to those of the labelled batch. More: so many optimiser steps of their own on each
     unlabelled batch, after the labelled one, each with new draws; the rate is that of the labelled step."""
 
@@ -120,9 +121,9 @@ class WarmStart:
 class EarlyStopping:
     """End a training that no longer improves."""
 
-    patience: int = 10
+    patience: Count = 10
     """Evaluations without an improvement that are waited for."""
-    min_delta: float = 0.0
+    min_delta: Amount = 0.0
     """Smallest change that counts as an improvement."""
     metric: str | None = None
     """Logged metric; None takes the one that selects the weights. Losses count as better when they fall."""
@@ -132,13 +133,13 @@ class EarlyStopping:
 class Plateau:
     """Multiply the learning rate by `factor`, on top of the schedule, when a metric stops improving."""
 
-    factor: float = 0.5
+    factor: Share = 0.5
     """What the rate is multiplied by."""
-    patience: int = 3
+    patience: Count = 3
     """Evaluations without an improvement that are waited for."""
-    min_delta: float = 0.0
+    min_delta: Amount = 0.0
     """Smallest change that counts as an improvement."""
-    lowest: float = 1e-3
+    lowest: Share = 1e-3
     """Smallest product of all reductions."""
     metric: str | None = None
     """Logged metric; None takes the one that selects the weights. Losses count as better when they fall."""
@@ -148,7 +149,7 @@ class Plateau:
 class ValidationConfig:
     """When to evaluate, what decides, and what to show."""
 
-    every: int = 1
+    every: PositiveCount = 1
     """Evaluate every so many epochs or iterations (`unit`); the end of the training is always evaluated."""
     unit: Literal["epochs", "iterations"] = "epochs"
     """Unit of `every`."""
@@ -158,7 +159,7 @@ class ValidationConfig:
     """Logged metric whose highest value marks the best weights; None keeps the last ones."""
     also: tuple[str, ...] = ()
     """Further logged metrics that each keep their own best weights, beside `metric`; those with losses keep the lowest."""
-    top: int = 1
+    top: PositiveCount = 1
     """How many of the best weights by each metric are kept."""
     keep_last: bool = False
     """Keep the weights at the end of the training, too."""
@@ -175,7 +176,7 @@ class ValidationConfig:
     """When to end early; None trains all epochs."""
     scoring: ScoringConfig = ScoringConfig()
     """Intervals and conditions of the scores that the best weights reach."""
-    panels: int = 4
+    panels: Count = 4
     """Validation tiles drawn at every evaluation: those with most labelled foreground."""
 
 
@@ -201,9 +202,9 @@ class LearningConfig:
     """Exempt biases and normalisation weights from weight decay, and what a network of timm names: positions, tokens."""
     schedule: Factory = partial(Poly)
     """Learning-rate factor by iteration, e.g. partial(OneCycle, warm_up=0.1)."""
-    epochs: int = 20
+    epochs: PositiveCount = 20
     """Number of epochs."""
-    accumulation: int = 1
+    accumulation: PositiveCount = 1
     """Parts of `data.batch` samples whose gradients make one optimiser step."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass: bf16 on GPUs that have it (Ampere and newer), where it is up to twice as fast;
@@ -213,16 +214,16 @@ class LearningConfig:
     GPUs with bf16 or fp16."""
     compile: bool = False
     """Compile the network with `torch.compile` for training: a minute or two at the start, faster steps after it."""
-    clip_norm: float | None = None
+    clip_norm: Amount | None = None
     """Largest gradient norm."""
-    log_every: NotDecisive[int] = 10
+    log_every: NotDecisive[PositiveCount] = 10
     """Steps between two values of the losses in the run, each the mean of these steps. The device is waited for then
     only, and then only a loss that is not finite is seen. Every evaluation and every state is preceded by one."""
-    checkpoint_every: NotDecisive[int] = 200
+    checkpoint_every: NotDecisive[PositiveCount] = 200
     """Iterations between states from which a killed training goes on; the end of an epoch always leaves one."""
     output_path: OutputPath = "output/training"
     """Folder for the state of unfinished trainings."""
-    seed: int = 0
+    seed: Count = 0
     """Seed of weights, draws and augmentation."""
     device: NotDecisive[str | None] = None
     """Device such as cpu or cuda; None takes the GPU when there is one, or each process its own."""
@@ -249,9 +250,9 @@ class TrainingConfig(LearningConfig):
     """Tiles without labels to learn from."""
     plateau: Plateau | None = None
     """Reductions of the learning rate on a plateau of a metric."""
-    ema_decay: float | None = None
+    ema_decay: Share | None = None
     """Evaluate and keep an exponential moving average of the weights with this decay per step."""
-    swa_from: float | None = None
+    swa_from: Share | None = None
     """Share of the epochs after which the weights of each epoch's end are averaged, e.g. 0.75; the average, with
     renewed batch-norm statistics, is kept beside the best weights."""
     validation: ValidationConfig = ValidationConfig()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from swath.config import Factory, configclass
+from swath.config.ranges import Count, PositiveCount, Share
 from swath.nn.networks.masked import MaskedPyramid, Reconstruction
 from swath.training.config import LearningConfig
 
@@ -18,13 +19,13 @@ class PretrainConfig(LearningConfig):
     method: Factory = partial(MaskedPyramid)
     """What hides and guesses: partial(MaskedPyramid, patch=32) for convolutional encoders, or
     partial(MaskedTransformer, width=256, depth=4) for a ViT, which sees nothing but what is left."""
-    ratio: float = 0.6
+    ratio: Share = 0.6
     """Share of the patches that are hidden in every sample: 0.75 for a ViT, 0.6 for others are usual."""
     normalise_patches: bool = True
     """Guess each patch with mean 0 and variance 1: texture counts, not brightness."""
-    evaluate_every: int = 1
+    evaluate_every: PositiveCount = 1
     """Epochs between evaluations on the tiles that are held out (`data.split`), and between panels."""
-    panels: int = 4
+    panels: Count = 4
     """Tiles drawn at every evaluation: held out ones, or training tiles when none is."""
 
     def losses(self) -> Reconstruction:

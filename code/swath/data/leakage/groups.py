@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from swath.config import configclass
+from swath.config.ranges import Count
 from swath.data.leakage.fingerprints import CONTENT, thumbnails
 from swath.data.leakage.footprints import overlaps
 from swath.errors import CatalogError
@@ -43,7 +44,7 @@ class Grouping:
     """Tiles that share ground belong together, as dates of one place do."""
     similarity: float = NEAR_DUPLICATE
     """Cosine of thumbnails from which tiles belong together as near-duplicates; above 1 none do."""
-    explode_above: int | None = None
+    explode_above: Count | None = None
     """Take near-duplicates apart in groups of more tiles than this (all-water tiles, say); None never does."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from swath.config import configclass
+from swath.config.ranges import Count, PositiveCount
 from swath.errors import CatalogError
 
 NO_FOLD = -1
@@ -20,13 +21,13 @@ NO_FOLD = -1
 class GroupFolds:
     """K folds that take no group apart and hold every stratum in equal parts."""
 
-    folds: int = 5
+    folds: PositiveCount = 5
     """Number of folds."""
     by: str = "group"
     """Column whose equal values stay in one fold."""
     strata: tuple[str, ...] = ("target_ratio",)
     """Columns that make a tile's stratum together; of a fraction only counts whether it is above 0."""
-    seed: int = 42
+    seed: Count = 42
     """Seed of the draw."""
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from swath.config import configclass
+from swath.config.ranges import Amount, Count, PositiveCount
 from swath.data.leakage.footprints import Geometries, too_near
 from swath.data.leakage.leaks import KINDS, LeakKind, require_disjoint
 from swath.data.splits.blocks import Unit, boxes_of, folds_of_blocks, frames_of
@@ -107,7 +108,7 @@ class RandomSplit:
 
     fractions: tuple[float, float, float] = (0.8, 0.2, 0.0)
     """Shares of the names that train, judge and test."""
-    seed: int = 0
+    seed: Count = 0
     """Seed of the draw."""
     by: str = "scene"
     """Column that holds the names: tiles of one scene (area, group) stay together."""
@@ -161,19 +162,19 @@ class BlockFolds:
     A tile follows its centre. Each tile judges for exactly one `validation_fold` when no fold tests.
     """
 
-    block: float
+    block: Amount
     """Side of the blocks: several tiles, and more than the distance at which pixels still resemble each other."""
-    buffer: float = 0.0
+    buffer: Amount = 0.0
     """Least distance between a training and an evaluation tile; with 0 they may touch, but never overlap."""
     unit: Unit = "pixels"
     """Unit of `block` and `buffer`; metres need a projected CRS."""
-    folds: int = 5
+    folds: PositiveCount = 5
     """Number of folds that share the blocks."""
     validation_fold: int | None = 0
     """Fold that judges."""
     test_fold: int | None = None
     """Fold that neither trains nor selects weights."""
-    seed: int = 0
+    seed: Count = 0
     """Seed of the pattern."""
 
     def __post_init__(self) -> None:

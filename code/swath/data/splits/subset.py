@@ -7,6 +7,7 @@ import hashlib
 import geopandas as gpd
 
 from swath.config import configclass
+from swath.config.ranges import Count, Share
 from swath.errors import CatalogError, ConfigError
 
 
@@ -14,11 +15,11 @@ from swath.errors import CatalogError, ConfigError
 class Subset:
     """A share of the training tiles by name. For one seed, smaller shares lie within larger ones."""
 
-    fraction: float = 1.0
+    fraction: Share = 1.0
     """Share of the names; 1 takes all, and at least one is always taken."""
     by: str = "scene"
     """Column that holds the names: all tiles of one scene (area, group) are taken or none; key: single tiles."""
-    seed: int = 0
+    seed: Count = 0
     """Seed of the order in which names are taken."""
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from swath.config import InputPath, OutputPath, absolute, configclass
+from swath.config.ranges import Share
 from swath.data.leakage.fingerprints import fingerprint
 from swath.data.leakage.groups import Grouping, group_tiles
 from swath.data.running_statistics import Moments, RunningMoments, band_moments, band_statistics, merge_moments
@@ -59,9 +60,9 @@ class StatsConfig(Step):
     """Which tiles hang together: the column `group`."""
     fingerprints: bool = True
     """Digest and thumbnail of each tile, by which copies are found, in splits as well. They take half of the time."""
-    min_valid_ratio: float = 1.0
+    min_valid_ratio: Share = 1.0
     """Tiles with a smaller share of valid pixels are skipped (1.0: any nodata pixel skips, as in the UNOSAT pipeline)."""
-    max_target_ratio: float | None = None
+    max_target_ratio: Share | None = None
     """Tiles with a larger target share are skipped, as their labels are doubtful: 0.4 for rare targets. None: none is."""
 
     @property
@@ -110,7 +111,7 @@ class SceneTiles:
     places: Sequence[Window]
     missing: Sequence[tuple[float, ...]]
     zones: Sequence[Zones | None]
-    min_valid_ratio: float
+    min_valid_ratio: Share
     fingerprints: bool
     target: str | None
 
