@@ -4,13 +4,14 @@ VENV := .venv
 PORT ?= 5000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-all check bench ui lock clean
+.PHONY: demo test test-all fuzz check bench ui lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      the whole chain on generated scenes: maps, shapefiles, scores, a run to look at"
 	@echo "make ui        the dashboard on http://127.0.0.1:$(PORT)"
 	@echo "make test      the tests; make test-all: with the slow ones"
+	@echo "make fuzz      ten thousand damaged inputs, into docs/reliability.md; COUNT=1000 for fewer, SEED=1 for others"
 	@echo "make check     ruff, mypy and the house test"
 	@echo "make bench     side by side with peers; make bench ROWS=\"tiles loader\" for some rows; needs gdal-bin"
 
@@ -27,10 +28,15 @@ demo: $(VENV)/.installed
 
 # One process per core, each with one thread: threads of several processes would wait for each other.
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not slow and not fuzz"
 
 test-all: $(VENV)/.installed
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not fuzz"
+
+COUNT ?= 10000
+SEED ?= 0
+fuzz: $(VENV)/.installed
+	PYTHONPATH=code python -m tests.fuzz.run --count $(COUNT) --seed $(SEED) --report docs/reliability.md
 
 check: $(VENV)/.installed
 	ruff check .
