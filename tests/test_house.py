@@ -15,7 +15,7 @@ from tests.capabilities import DOCUMENT, with_table
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ROOT / "code"
 FLOORS = (
-    ("errors", "labels", "notices", "version"), ("config", "files", "contents", "distributed"), ("geo",), ("steps",), ("figures",), ("data",), ("nn",),
+    ("errors", "interrupt", "labels", "notices", "version"), ("config", "files", "contents", "distributed"), ("geo",), ("steps",), ("figures",), ("data",), ("nn",),
     ("eda", "scoring"), ("training",), ("prediction",), ("studies",), ("baselines", "export"), ("challenges",), ("entry_point",),
 )  # fmt: skip
 """Packages and modules of swath from the lowest floor up. Imports go down; config, files and distributed also among each

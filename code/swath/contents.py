@@ -21,6 +21,7 @@ import xxhash
 
 from swath.config import paths
 from swath.files import files_below
+from swath.interrupt import check_stop
 
 CHUNK = 1 << 20
 TICK = 0.1
@@ -138,6 +139,7 @@ def _read(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             while part := file.read(CHUNK):
+                check_stop()
                 whole.update(part)
     except OSError:
         return None

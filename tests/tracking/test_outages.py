@@ -177,6 +177,39 @@ def test_c86_status_in_a_real_store_says_how_the_real_process_ended(
     assert {name for name, file in files.items() if has_state(file)} == {"interrupted", "terminated", "failing"}
 
 
+@pytest.mark.parametrize(
+    "attempt", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
+def test_c86_c88_a_training_that_a_signal_stops_has_lost_no_step_and_ends_as_if_it_had_not_been(
+    tiles: Path, tmp_path: Path, shared: Server, attempt: int
+) -> None:
+    """It writes no state of itself before the end of an epoch: what there is was written on the way out."""
+    whole, stopped = (training_file(tmp_path / name, tiles, "SlowNet") for name in ("whole", "stopped"))
+    settings = ["--checkpoint_every", "1000", "--epochs", "2", "--model.seconds", "0.1"]
+    straight = start(whole, shared.uri, *settings)
+    process = start(stopped, shared.uri, *settings)
+    client = MlflowClient(shared.uri)
+
+    def steps() -> int:
+        runs = [r for r in client.search_runs(["0"]) if r.data.tags.get("swath.config") == str(stopped)]
+        return len(client.get_metric_history(runs[0].info.run_id, "training/loss")) if runs else 0
+
+    wait_for(lambda: steps() >= 2, process)
+    time.sleep(0.03 * attempt)
+    process.send_signal(signal.SIGTERM)
+    printed = ended(process)
+    assert process.returncode == 130, printed
+    assert iteration(stopped) % STEPS, "stopped at the end of an epoch, which shows nothing"
+    assert run_of(shared.uri, stopped).info.status == "KILLED"
+    again = start(stopped, shared.uri, *settings)
+    printed = ended(again)
+    assert again.returncode == 0, printed
+    assert "going on at iteration" in printed
+    assert straight.wait(240) == 0
+    first, second = (weights(shared, file, tmp_path / file.parent.name) for file in (whole, stopped))
+    assert same(first, second)
+
+
 TORN = """
 import os, signal, sys, torch
 whole, number = torch.save, [0]

@@ -18,6 +18,7 @@ from swath.config.ranges import Count, Pixels, PositiveCount
 from swath.errors import ConfigError
 from swath.geo.grid import Window
 from swath.geo.windows import blend_weights, constant_stride_offsets
+from swath.interrupt import check_stop
 from swath.nn.model import Task
 from swath.nn.tta import Merge, Predict, Views
 from swath.steps.prefetch import prefetch
@@ -159,6 +160,7 @@ def _predict_windows(
 ) -> Iterator[tuple[Window, Tensor]]:
     """Each window of the row of windows at pixel row `row`, with its probabilities (K of all tasks, size, size)."""
     for cols, images_BCHW in batches:
+        check_stop()
         joined_BKHW = torch.cat(list(predict(images_BCHW).values()), dim=1)
         for col, probability_KHW in zip(cols, joined_BKHW, strict=True):
             yield Window(row, col, size, size), probability_KHW

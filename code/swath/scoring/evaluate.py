@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from swath.data.samples.loader import Loader
 from swath.distributed import all_gather
 from swath.figures.pictures import palette_of, panel
+from swath.interrupt import check_stop
 from swath.nn.losses.pixel import TaskLosses
 from swath.nn.model import Regression, Task, predict_classes, probabilities
 from swath.nn.tta import Merge, Views, merge_views, view_probabilities, views
@@ -92,6 +93,7 @@ def evaluate(
     panels: dict[str, NDArray[np.uint8]] = {}
 
     def step(engine: Engine, batch: dict[str, Any]) -> None:
+        check_stop()
         with torch.inference_mode():
             image = batch["image"].to(device, non_blocking=True)
             targets = {task: target.to(device, non_blocking=True) for task, target in batch["target"].items()}

@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from swath.interrupt import check_stop
 from swath.notices import note
 from swath.steps.config import StepConfig
 from swath.steps.executors import SerialExecutor, executor
@@ -73,15 +74,17 @@ def run_jobs(jobs: Sequence[Job], ledger: Ledger, pool: Executor, log: Log | Non
 
 
 def _outcomes(jobs: Sequence[Job], pool: Executor) -> Iterator[tuple[Job, Future[Done]]]:
-    """Each job with its finished future, as they finish."""
+    """Each job with its finished future, as they finish. Raises Stopped between two of them when a signal asks for it."""
     if isinstance(pool, SerialExecutor):
         # it works while it is asked: each job is in the ledger before the next one starts
         for job in jobs:
+            check_stop()
             yield job, pool.submit(run_job, job)
         return
     job_of = {pool.submit(run_job, job): job for job in jobs}
     for future in as_completed(job_of):
         yield job_of[future], future
+        check_stop()
 
 
 def _run(outcomes: Iterator[tuple[Job, Future[Done]]], count: int, handlers: Sequence[Handler]) -> None:

@@ -4,9 +4,10 @@ Metrics, images and files go through a queue to the tracking store, with retries
 delays them and never stops the work. What cannot be delivered in the end is kept in a local file and reported.
 """
 
+from swath.interrupt import Stopped
 from swath.tracking.bundle import provenance, versions
 from swath.tracking.delivery import Delivery
-from swath.tracking.process import Stopped, cli
+from swath.tracking.process import cli
 from swath.tracking.project import IDENTITY, ChildStep, command_of, ensure_step, run_child_step, warm_up
 from swath.tracking.runs import PARAM_LENGTH, Run, run, silent_run
 from swath.tracking.store import fetch, history, located, metrics_of, resolved_reference, run_of_reference

@@ -10,20 +10,27 @@ from collections.abc import Callable, Sequence
 
 from swath.config.help import reader_has_gone, write_nowhere
 from swath.errors import SwathError
+from swath.interrupt import obeying_signals, stop_requested
 
 CLOSED_PIPE = 128 + signal.SIGPIPE
 """Exit status of a script whose output nobody reads any more, as of one that the signal ended."""
 
 
-class Stopped(KeyboardInterrupt):
-    """SIGTERM arrived: handled as Ctrl-C everywhere, so that files, runs and child processes are cleaned up."""
+STOPPED = 128 + signal.SIGINT
+"""Exit status of a script that a signal stopped and that left everything in order. A second signal ends it at once, with
+128 and the signal's number: 143 for SIGTERM."""
 
 
 def cli(main: Callable[[], None]) -> int:
     """Run a script's `main`: errors that a person can act on are printed alone, and every failure has an exit status."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
-    signal.signal(signal.SIGTERM, _stop)
+    with obeying_signals():
+        return _status_of(main)
+
+
+def _status_of(main: Callable[[], None]) -> int:
+    """Run `main`, and say how it ended."""
     try:
         main()
         sys.stdout.flush()
@@ -32,26 +39,29 @@ def cli(main: Callable[[], None]) -> int:
             raise
         write_nowhere()
         return CLOSED_PIPE
-    except SwathError as error:
+    except KeyboardInterrupt:
+        return _stopped()
+    except Exception as error:
+        if stop_requested():  # such as a worker process that the same signal has ended
+            return _stopped()
+        if not isinstance(error, SwathError):
+            raise
         if asks_for_traceback(sys.argv):
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped: what was finished is kept; start the same command again to go on", file=sys.stderr)
-        return 130
     return 0
+
+
+def _stopped() -> int:
+    print("stopped: what was finished is kept; start the same command again to go on", file=sys.stderr)
+    return STOPPED
 
 
 def asks_for_traceback(arguments: Sequence[str]) -> bool:
     """Whether a command line has ``--debug True``, as ``mlflow run . -P debug=True`` passes it on."""
     given = " ".join(arguments).replace("=", " ").split()
     return "--debug" in given[:-1] and given[given.index("--debug") + 1] == "True"
-
-
-def _stop(number: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not cut the clean-up short
-    raise Stopped
 
 
 def _quiet_libraries() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import runpy
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from mlflow.projects.utils import get_or_create_run, get_run_env_vars, load_proj
 
 from swath import config as configs
 from swath.errors import SwathError
-from swath.tracking.process import Stopped
+from swath.interrupt import check_stop, stop_requested, uninterrupted
 from swath.tracking.runs import Run
 
 IDENTITY = "swath.identity"
@@ -34,6 +35,9 @@ MadeBy = Callable[[Callable[[str], str | None]], str | None]
 
 CLEAN_UP_SECONDS = 180.0
 """How long a step that was stopped may take to leave its files and its run in order."""
+
+LOOK_SECONDS = 0.2
+"""How often a chain looks whether it was asked to stop while a step works."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +145,15 @@ def _execute(command: Sequence[str], environment: Mapping[str, str]) -> None:
 def _wait(child: BaseProcess) -> None:
     """Until the step's end; a step is never left behind, and gets the time to clean up."""
     try:
-        child.join()
-    except BaseException as stop:
-        if isinstance(stop, Stopped):  # Ctrl-C reaches the step by itself, a signal to this process does not
-            child.terminate()
-        child.join(CLEAN_UP_SECONDS)
-        child.kill()
+        while child.exitcode is None:
+            check_stop()
+            child.join(LOOK_SECONDS)
+    except BaseException:
+        with uninterrupted():
+            if stop_requested() != signal.SIGINT:  # Ctrl-C reaches the step by itself, other signals do not
+                child.terminate()
+            child.join(CLEAN_UP_SECONDS)
+            child.kill()
         raise
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from swath import config as configs
 from swath.errors import TrackingError
+from swath.interrupt import stop_requested, uninterrupted
 from swath.notices import Notices, as_csv, collected_from_all_threads
 from swath.tracking.bundle import git, provenance, untracked_sources
 from swath.tracking.delivery import Delivery, Nowhere, brief, safe_name
@@ -123,9 +124,12 @@ def run(config: Any, config_path: str, name: str | None = None, kind: str = "pre
         raise
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
+        if stop_requested():  # such as a worker process that the same signal has ended
+            status, reason = "KILLED", f"stopped by a signal ({reason})"
         raise
     finally:
-        _finish(handle, status, reason)
+        with uninterrupted():
+            _finish(handle, status, reason)
 
 
 def _say_what_is_left_out(handle: Run, left_out: Notices) -> None:

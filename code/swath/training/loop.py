@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 
@@ -25,6 +26,7 @@ from swath.config import (
 from swath.config.moved import with_old_names
 from swath.distributed import all_gather, conditions, is_main, on_all_ranks
 from swath.errors import TrainingError
+from swath.interrupt import check_stop, stop_requested
 from swath.scoring.evaluate import Evaluation
 from swath.steps.memory import keep_freed_memory
 from swath.training.batches import Batches
@@ -158,7 +160,9 @@ class Loop:
         course.attach(engine)
         inside = Events.ITERATION_COMPLETED(every=self.config.checkpoint_every)
         engine.add_event_handler(inside, self._save_inside_epoch, course)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_inside_epoch, course)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save, course)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, check_stop)
         if is_main() and sys.stderr.isatty():
             bar = ProgressBar(desc="training", persist=False)
             bar.attach(engine, output_transform=lambda _: {"loss": f"{self.pending.last:.3f}"})
@@ -188,6 +192,17 @@ class Loop:
     def _save_inside_epoch(self, engine: Engine, course: TrainingMode) -> None:
         if engine.state.iteration % self.batches.steps:  # the end of an epoch is saved after its evaluation
             self._save(engine, course)
+
+    def _stop_inside_epoch(self, engine: Engine, course: TrainingMode) -> None:
+        """Obey a signal between two steps, and lose none: alone, a process keeps its state first.
+
+        Of several, each may hear of it at another step, so none can wait for the others.
+        """
+        if not stop_requested() or not engine.state.iteration % self.batches.steps:
+            return  # the end of an epoch is saved after its evaluation
+        if idist.get_world_size() == 1:
+            self._save(engine, course)
+        check_stop()
 
     def _save(self, engine: Engine, course: TrainingMode) -> None:
         self.fetch(engine.state.iteration)

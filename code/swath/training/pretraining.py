@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from swath.distributed import all_gather, device_of, is_main, mean_over_ranks
 from swath.errors import ConfigError
 from swath.figures.pictures import side_by_side, stretch
+from swath.interrupt import check_stop
 from swath.nn.model import Classification, build_model
 from swath.nn.networks.masked import Guess, MaskedModel, Reconstruction, from_patches, hidden_count
 from swath.nn.networks.pretrained import build_network, check_network, takes, without_weights
@@ -159,6 +160,7 @@ def guesses(model: MaskedModel, loader: Iterable[dict[str, Any]] | None, seed: i
     was_training = model.training
     model.eval()
     for number, batch in enumerate(loader or ()):
+        check_stop()
         generator = torch.Generator().manual_seed(mix(seed, number, idist.get_rank()))
         with torch.no_grad():
             yield batch, model(batch["image"].to(device), generator)
