@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -156,6 +157,21 @@ def test_c13_a_torn_ledger_costs_one_item_once(numbers: list[Call], tmp_path: Pa
     assert calls(tmp_path) == ["4"]
     assert run(numbers, tmp_path) == EXPECTED
     assert calls(tmp_path) == []
+
+
+def slow_first(number: int) -> int:
+    time.sleep(0.02 * (5 - number))
+    return number
+
+
+def test_c13_results_are_in_the_order_of_the_jobs_whoever_is_first(tmp_path: Path) -> None:
+    jobs = [Call(key=str(number), argument=number, function=slow_first) for number in range(5)]
+    config = Settings(executor="threads", workers=5)
+    assert list(run(jobs, tmp_path, config)) == ["0", "1", "2", "3", "4"]
+    ledger = tmp_path / "out" / "double.done.jsonl"
+    assert "0" in ledger.read_text().splitlines()[-1], "no job overtook another"
+    ledger.write_text("\n".join(ledger.read_text().splitlines()[:2]) + "\n")  # two are done, the last ones
+    assert list(run(jobs[::-1], tmp_path, config)) == ["4", "3", "2", "1", "0"]
 
 
 def test_c13_settings_decide_but_where_the_work_is_done_does_not(numbers: list[Call], tmp_path: Path) -> None:

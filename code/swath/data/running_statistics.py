@@ -1,7 +1,8 @@
 """Statistics of pixels that merge: of tiles to scenes, of images to a data set, of processes to one result.
 
 `Moments` of several bands are lists with an entry per band, in JSON types: count, mean, m2 (sum of squared deviations),
-min, max and a sketch of the quantiles. Count, extremes, mean and deviations merge exactly, to rounding in float64.
+min, max and a sketch of the quantiles. Count, extremes, mean and deviations merge exactly, to rounding in float64, and
+to the same bits whatever the order of the parts (`math.fsum` rounds once).
 
 A sketch holds `SKETCH` values at equally spaced ranks. Each merge moves a quantile by at most 1 / (SKETCH - 1) of the
 pixels, about 0.1 percentile, so four merges deep still means less than half a percentile. Of images beyond `SAMPLE` pixels
@@ -11,6 +12,7 @@ quantiles by less, and the many images of a data set by less again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,13 +52,18 @@ def _moments(values: NDArray[np.float32]) -> dict[str, Any]:
     deviations = values.astype(np.float64)
     mean = float(deviations.mean())
     deviations -= mean
-    low, high = float(values.min()), float(values.max())
-    sketch = _sketch(np.sort(_sample(values)).astype(np.float64))
+    low, high = _unsigned(values.min()), _unsigned(values.max())
+    sketch = _sketch(np.sort(_sample(values)).astype(np.float64)) + 0.0
     sketch[0], sketch[-1] = low, high
     return {
         "count": int(values.size), "mean": mean, "m2": float(deviations @ deviations),
         "min": low, "max": high, "sketch": sketch.tolist(),
     }  # fmt: skip
+
+
+def _unsigned(value: Any) -> float:
+    """A number without the sign of a zero: which of 0.0 and -0.0 is the smaller one depends on which comes first."""
+    return float(value) + 0.0
 
 
 def _sample(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -75,7 +82,10 @@ def _sketch(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def merge_moments(parts: Sequence[Mapping[str, list[Any]]]) -> Moments:
-    """Moments of the union of several sets of pixels: Chan, Golub and LeVeque's pairwise update, weighted sketches."""
+    """Moments of the union of several sets of pixels: Chan, Golub and LeVeque's pairwise update, weighted sketches.
+
+    The order of the parts changes no bit.
+    """
     merged = [
         _merge_band([{k: v[band] for k, v in part.items()} for part in parts]) for band in range(len(parts[0]["count"]))
     ]
@@ -88,11 +98,11 @@ def _merge_band(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return dict(parts[0])
     counts = np.array([p["count"] for p in full], np.float64)
     means = np.array([p["mean"] for p in full])
-    mean = float((counts * means).sum() / counts.sum())
-    m2 = float(sum(p["m2"] for p in full) + (counts * (means - mean) ** 2).sum())
+    mean = math.fsum(counts * means) / math.fsum(counts)
+    m2 = math.fsum([*(p["m2"] for p in full), *(counts * (means - mean) ** 2)])
     return {
         "count": sum(p["count"] for p in full), "mean": mean, "m2": m2,
-        "min": min(p["min"] for p in full), "max": max(p["max"] for p in full),
+        "min": _unsigned(min(p["min"] for p in full)), "max": _unsigned(max(p["max"] for p in full)),
         "sketch": _merge_sketches([p["sketch"] for p in full], counts),
     }  # fmt: skip
 
@@ -102,7 +112,7 @@ def _merge_sketches(sketches: Sequence[Sequence[float]], counts: NDArray[np.floa
         return list(sketches[0])
     values = np.concatenate([np.asarray(s) for s in sketches])
     weights = np.outer(counts / counts.sum(), _WEIGHTS).ravel()
-    order = np.argsort(values, kind="stable")
+    order = np.lexsort((weights, values))  # equal values by their weights: not by the order of the parts
     reached = np.cumsum(weights[order]) - 0.5 * weights[order]
     merged = np.interp(_RANKS, reached, values[order])
     merged[0], merged[-1] = values.min(), values.max()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -33,9 +34,10 @@ def summary(rows: gpd.GeoDataFrame, classes: Sequence[str], settings: ScoringCon
     bounds = intervals(drawn, classes, settings.confidence, settings.resamples, settings.seed)
     pixels = rows["pixels"].to_numpy(float)
     loss = rows["loss"].to_numpy(float)
+    mean_loss = math.fsum(loss * pixels) / math.fsum(pixels)  # to the same bits in any order of the rows
     return {
         "scenes": int(rows["scene"].nunique()), "unit": unit, "units": len(drawn), "pixels": int(total.sum()),
-        "target_share": float(total[1:].sum() / total.sum()), "loss": float(np.average(loss, weights=pixels)),
+        "target_share": float(total[1:].sum() / total.sum()), "loss": mean_loss,
         **scores(total, classes),
         **{f"{name}_{end}": v for name, pair in bounds.items() for end, v in zip(("low", "high"), pair, strict=True)},
     }  # fmt: skip

@@ -57,7 +57,7 @@ class Outcome:
 
 
 def run_jobs(jobs: Sequence[Job], ledger: Ledger, pool: Executor, log: Log | None = None) -> Outcome:
-    """Do every job that the ledger does not hold yet.
+    """Do every job that the ledger does not hold yet; results are in the order of the jobs.
 
     A job that fails with a SwathError does not stop the others; when all are through, StepError lists the failed ones,
     and the next start does only these.
@@ -70,6 +70,7 @@ def run_jobs(jobs: Sequence[Job], ledger: Ledger, pool: Executor, log: Log | Non
 
         handlers = step_handlers(ledger, len(jobs), results, log)
         _run(_outcomes(todo, pool), len(todo), handlers)
+        results = {job.key: results[job.key] for job in jobs}  # not in the order in which they happened to finish
     return Outcome(results=results, done_now=len(todo), seconds=time.monotonic() - started)
 
 

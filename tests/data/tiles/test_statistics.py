@@ -133,6 +133,41 @@ def test_c14_a_mask_without_the_task_of_the_target_shares_is_named(tmp_path: Pat
         scene_statistics(second)
 
 
+@LAW
+@given(st.integers(0, 10_000), st.integers(2, 12), st.sampled_from(["gamma", "far", "two", "skewed"]))
+def test_c22_the_order_of_the_parts_changes_no_bit(seed: int, count: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    images = [image_of(rng, kind) for _ in range(count)]
+    for image in images[::2]:
+        image[image == 0] = -0.0
+    parts = [band_moments(image) for image in images]
+    expected = json.dumps(merge_moments(parts))
+    for _ in range(5):
+        assert json.dumps(merge_moments([parts[i] for i in rng.permutation(count)])) == expected
+
+
+def test_c22_c15_shuffled_tiles_and_any_number_of_workers_give_the_same_bytes(
+    stats: Callable[..., int], script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """130 tiles a scene: more than are merged at once, so that the order decides what is merged with what."""
+    write_scenes(tmp_path / "scenes", 5, (130, 170), tmp_path / "masks")
+    paths = {"input_path": tmp_path / "scenes", "masks_path": tmp_path / "masks", "output_path": tmp_path / "tiles"}
+    tiling = {"tiling__size": 16, "tiling__min_overlap": 2, "missing_zones": None}
+    assert script("generate_tiles", "configs/demo/generate_tiles.py", **paths, **tiling, executor="serial") == 0
+    table = read_table(tmp_path / "tiles" / TILES, TILE_COLUMNS, "generate_tiles")
+    assert table.groupby("scene").size().min() > 128
+    capsys.readouterr()
+    found = set()
+    for turn, kind in enumerate(("serial", "threads", "threads", "threads")):
+        shuffled = table.sample(frac=1, random_state=turn) if turn else table
+        shuffled.to_parquet(tmp_path / "tiles" / TILES, index=False)  # in this order, which write_table would not leave
+        output = tmp_path / f"out{turn}"
+        assert stats(tmp_path / "tiles", output_path=output, executor=kind, workers=4, min_valid_ratio=0.5) == 0
+        counts = capsys.readouterr().out.splitlines()[-1]
+        found.add(((output / "band_stats.json").read_bytes(), (output / TILE_STATS).read_bytes(), counts))
+    assert len(found) == 1
+
+
 @pytest.fixture
 def tiles(script: Script, tmp_path: Path) -> Path:
     """Tiles of three areas; one scene is constant on its left half, one has a large gap."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -190,15 +191,21 @@ def summarise(
     counts = {
         "tiles": len(table),
         "skipped": int(table["skip"].sum()),
-        "valid_ratio": float(table["valid_ratio"].mean()),
+        "valid_ratio": _mean(table["valid_ratio"]),
         "groups": table["group"].nunique(),
     }
     if "target_ratio" in table:
         counts |= {
-            "target_ratio": float(table["target_ratio"].mean()),
+            "target_ratio": _mean(table["target_ratio"]),
             "with_target": int((table["target_ratio"] > 0).sum()),
         }
     return table, band_statistics(moments, bands), counts
+
+
+def _mean(values: pd.Series) -> float:
+    """The mean of what is not NaN; the order of the values changes no bit."""
+    known = values.dropna()
+    return math.fsum(known) / len(known) if len(known) else float("nan")
 
 
 def with_folds(table: gpd.GeoDataFrame, folds: Mapping[str, int] | GroupFolds | None) -> gpd.GeoDataFrame:
@@ -210,10 +217,14 @@ def with_folds(table: gpd.GeoDataFrame, folds: Mapping[str, int] | GroupFolds | 
 
 
 def scene_statistics(job: SceneTiles) -> dict[str, Any]:
-    """``{"tiles": [row, ...], "bands": {count, mean, m2, min, max, sketch}}`` of one scene, as JSON types."""
+    """``{"tiles": [row, ...], "bands": {count, mean, m2, min, max, sketch}}`` of one scene, as JSON types.
+
+    Rows are sorted by key, so that the order of the tiles changes nothing.
+    """
     tiles, bands = [], RunningMoments()
+    order = sorted(range(len(job.keys)), key=lambda number: job.keys[number])
     with ThreadPoolExecutor(ABREAST) as pool:  # reading, sorting and hashing let go of the interpreter's lock
-        for row, moments in pool.map(partial(_tile, job), range(len(job.keys))):
+        for row, moments in pool.map(partial(_tile, job), order):
             tiles.append(row)
             bands.push(moments)
     return {"tiles": tiles, "bands": bands.total()}
