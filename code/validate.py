@@ -5,15 +5,14 @@ from swath.config.help import answer
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from swath import config as configs
 from swath import tracking
 from swath.data.naming import date_of
 from swath.data.tables import read_scenes, read_table
+from swath.files import scratch_folder
 from swath.scoring.comparison import compare, comparison_text
 from swath.scoring.config import ValidateConfig
 from swath.scoring.counts import COLUMNS
@@ -61,8 +60,8 @@ def about_scenes(config: ValidateConfig) -> dict[str, Any]:
 def against(run: tracking.Run, config: ValidateConfig, table: ScoreTable) -> None:
     """Log how the scores differ from those of another run on the same ground."""
     assert config.compare_with
-    with tempfile.TemporaryDirectory() as folder:
-        other = read_table(tracking.fetch(config.compare_with, UNITS, Path(folder)), COLUMNS, "validate")
+    with scratch_folder() as folder:
+        other = read_table(tracking.fetch(config.compare_with, UNITS, folder), COLUMNS, "validate")
     found = compare(other, table.rows, config.tasks, config.scoring)
     run.log_text(found.to_csv(index=False, float_format="%.6f"), "comparison.csv")
     print(f"against run {config.compare_with}\n{comparison_text(found)}")

@@ -6,14 +6,22 @@ import json
 import os
 import platform
 import re
+import shutil
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from swath.errors import CatalogError, SwathError
+
+SCRATCH = "swath-run-"
+"""How scratch folders begin."""
+WHOLE_HOST = 0xEFFFFFFC
+"""Number of the first process namespace of Linux (PROC_PID_INIT_INO), which is outside of all containers."""
 
 
 @contextmanager
@@ -60,27 +68,112 @@ def part_of(path: Path) -> Path:
 
     The name tells hosts, processes and threads apart: two workers may come to do the same item.
     """
-    owner = f"{platform.node()}-{os.getpid()}-{threading.get_native_id()}"
-    return path.with_name(f".{path.stem}.{owner}.part{path.suffix}")
+    return path.with_name(f".{path.stem}.{_owner()}.part{path.suffix}")
 
 
-def remove_partial(path: Path) -> None:
-    """Remove what killed processes of this host left half written of `path`."""
-    name = re.compile(
-        rf"\.{re.escape(path.stem)}\.({re.escape(platform.node())}-)?\d+(-\d+)?\.part{re.escape(path.suffix)}.*"
-    )
-    for left in path.parent.glob(".*"):
-        if name.fullmatch(left.name):
-            left.unlink()
+@contextmanager
+def part_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path` for the length of a block, for a set of files that get their names together.
+
+    It is named as a part file is (`part_of`), so `remove_orphans` knows it again.
+    """
+    folder = part_of(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that had the same number
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_orphans(folder: Path) -> None:
-    """Remove what processes of this host that are gone left half written in a folder; what others write stays."""
-    name = re.compile(rf"\..+\.{re.escape(platform.node())}-(\d+)(-\d+)?\.part\..*")
-    for left in folder.glob(".*.part.*"):
-        found = name.fullmatch(left.name)
-        if found and not _alive(int(found[1])):
-            left.unlink(missing_ok=True)
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder in the system's temporary folder for the length of a block; `remove_orphans` knows it again."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{_owner()}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_orphans(folders: Iterable[Path]) -> None:
+    """Remove what processes that are gone left half written below some folders, and their scratch folders.
+
+    Only what processes of this host have left: whether those of others are gone cannot be seen from here. Links are not
+    followed. Nothing is asked about files with other names, so a million of them take about a second.
+    """
+    gone = _Gone()
+    for folder in folders:
+        _remove_below(folder, gone)
+    for entry in _entries(tempfile.gettempdir()):
+        if gone.left_scratch(entry.name):
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _remove_below(folder: Path, gone: _Gone) -> None:
+    waiting = [os.fspath(folder)]
+    while waiting:
+        for entry in _entries(waiting.pop()):
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if gone.left_part(entry.name):
+                if is_folder:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    with suppress(OSError):  # another start was faster, or it belongs to somebody else
+                        Path(entry.path).unlink()
+            elif is_folder:
+                waiting.append(entry.path)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where there is none, or none that may be read."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:
+        return []
+
+
+class _Gone:
+    """Which names belong to processes of this host that are gone; each process is looked up once."""
+
+    def __init__(self) -> None:
+        owner = rf"{re.escape(_host())}-(\d+)(?:-\d+)?"
+        self._part = re.compile(rf"\..+\.{owner}\.part(?:\..*)?")
+        self._scratch = re.compile(rf"{SCRATCH}{owner}-[^-]*")
+        self._known: dict[int, bool] = {}
+
+    def left_part(self, name: str) -> bool:
+        """Whether a name is that of a part whose owner is gone."""
+        found = self._part.fullmatch(name) if name.startswith(".") else None
+        return found is not None and self._is_gone(int(found[1]))
+
+    def left_scratch(self, name: str) -> bool:
+        """Whether a name is that of a scratch folder whose owner is gone."""
+        found = self._scratch.fullmatch(name)
+        return found is not None and self._is_gone(int(found[1]))
+
+    def _is_gone(self, process: int) -> bool:
+        if process not in self._known:
+            self._known[process] = not _alive(process)
+        return self._known[process]
+
+
+def _owner() -> str:
+    """The part of a name that says who writes: host, process and thread."""
+    return f"{_host()}-{os.getpid()}-{threading.get_native_id()}"
+
+
+@cache
+def _host() -> str:
+    """Within what numbers of processes mean something: a host, or a container on it, which counts its own."""
+    node = platform.node()
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:  # not Linux
+        return node
+    return node if namespace == WHOLE_HOST else f"{node}~{namespace}"
 
 
 def _alive(process: int) -> bool:

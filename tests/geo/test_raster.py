@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from hypothesis import strategies as st
 from rasterio.env import get_gdal_config
 
 from swath.errors import RasterError
-from swath.files import part_of, remove_orphans, remove_partial
 from swath.geo.block_cache import CACHE_BYTES, bounded_cache
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterSpec
@@ -328,28 +326,6 @@ def test_c96_warping_needs_a_crs(tmp_path: Path) -> None:
         pass
     with warped(path, Grid(None, here.transform, here.shape), "nearest") as view:
         assert np.array_equal(view.image(), backscatter((20, 30)), equal_nan=True)
-
-
-@pytest.mark.parametrize("reaped", [True, False])
-def test_parts_of_dead_processes_are_removed_and_those_of_living_ones_and_other_hosts_stay(
-    tmp_path: Path, reaped: bool
-) -> None:
-    gone = subprocess.Popen(["true"])
-    if reaped:
-        gone.wait()
-    else:  # it has ended, its number stays taken until its parent asks
-        os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
-    dead = part_of(tmp_path / "a.tif").with_name(
-        part_of(tmp_path / "a.tif").name.replace(f"-{os.getpid()}-", f"-{gone.pid}-")
-    )
-    kept = [part_of(tmp_path / "a.tif"), tmp_path / f".a.elsewhere-{gone.pid}.part.tif", tmp_path / "a.tif"]
-    for path in (dead, *kept):
-        path.touch()
-    remove_orphans(tmp_path)
-    gone.wait()
-    assert sorted(tmp_path.iterdir()) == sorted(kept)
-    remove_partial(tmp_path / "a.tif")
-    assert sorted(tmp_path.iterdir()) == sorted(kept[1:])
 
 
 @pytest.mark.parametrize("how", ["pickled", "forked"])

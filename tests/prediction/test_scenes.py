@@ -29,7 +29,6 @@ from torch import Tensor
 from swath.data.tables import only_where, texts_of
 from swath.distributed import partition
 from swath.errors import CatalogError, RasterError
-from swath.files import remove_partial
 from swath.geo.block_cache import CACHE_BYTES
 from swath.geo.grid import Window
 from swath.geo.raster import read_image, read_labels
@@ -253,7 +252,6 @@ def test_c91_a_killed_inference_goes_on_at_its_last_strip(raster: Path, expected
         child.kill()
     assert 3 <= len(kept) < 7
     assert not output.classes.exists()
-    output.classes.with_name(".scene.4711.part.tif.cog").touch()  # of a process killed while it joined
     counted: list[int] = []
     work(tiny(counted))(raster, output, "same")
     whole: list[int] = []
@@ -275,15 +273,6 @@ def test_c91_strips_of_other_settings_or_damaged_ones_are_computed_again(
     path.write_bytes(path.read_bytes()[:300])
     work(tiny())(raster, output, "same")
     assert same_bits(output, expected)
-
-
-def test_c91_what_killed_processes_left_is_told_from_other_scenes_files(tmp_path: Path) -> None:
-    mine = (".scene.12.part.tif", ".scene.12.part.tif.cog", ".scene.7.part.tif.cog.ovr.tmp")
-    others = ("scene.tif", ".scene.1.12.part.tif", ".scene_2.12.part.tif", ".scene.parts")
-    for name in (*mine, *others):
-        (tmp_path / name).touch()
-    remove_partial(tmp_path / "scene.tif")
-    assert {p.name for p in tmp_path.iterdir()} == set(others)
 
 
 def test_c91_a_damaged_scene_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:

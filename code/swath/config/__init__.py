@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from swath.config.partials import locate
     from swath.config.paths import PROJECT_ROOT, absolute, relative
     from swath.config.resolved import build, digest, leaves, resolve, without_added_fields
-    from swath.config.roles import InputPath, NotDecisive, OutputPath, decisive, inputs_of, references_of
+    from swath.config.roles import InputPath, NotDecisive, OutputPath, decisive, inputs_of, outputs_of, references_of
 
 __all__ = [
     "PROJECT_ROOT",
@@ -35,6 +35,7 @@ __all__ = [
     "leaves",
     "load",
     "locate",
+    "outputs_of",
     "override",
     "references_of",
     "relative",
@@ -51,7 +52,7 @@ _MODULES = {
     "partials": ("locate",),
     "paths": ("PROJECT_ROOT", "absolute", "relative"),
     "resolved": ("build", "digest", "leaves", "resolve", "without_added_fields"),
-    "roles": ("InputPath", "NotDecisive", "OutputPath", "decisive", "inputs_of", "references_of"),
+    "roles": ("InputPath", "NotDecisive", "OutputPath", "decisive", "inputs_of", "outputs_of", "references_of"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

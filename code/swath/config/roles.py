@@ -63,6 +63,16 @@ def inputs_of(config: Any) -> dict[str, list[Path]]:
     return found
 
 
+def outputs_of(config: Any) -> list[Path]:
+    """Folders and files that the fields of a config name as outputs, and its own `output` where it has one.
+
+    The latter is where results go when the field is left open.
+    """
+    named = [absolute(str(value)) for _, role, value in _fields_with_roles(config) if role is Role.OUTPUT and value]
+    own = getattr(config, "output", None)
+    return list(dict.fromkeys([*named, *([own] if isinstance(own, Path) else [])]))
+
+
 def references_of(config: Any) -> dict[str, str]:
     """Name of each field that is an input to its text, where that is no path: ``runs:/...``, ``models:/...``."""
     return {

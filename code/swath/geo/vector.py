@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import geopandas as gpd
@@ -17,7 +14,7 @@ from pyogrio.errors import DataSourceError
 from pyproj.exceptions import CRSError
 
 from swath.errors import VectorError
-from swath.files import files_below
+from swath.files import files_below, part_folder, unwritable
 from swath.geo.earth import brought_to, only_polygons, require_places
 from swath.geo.grid import Grid
 from swath.geo.vector_files import DRIVERS, FORMATS, PARQUET, VECTOR_SUFFIXES, require_readable_vectors
@@ -143,20 +140,14 @@ def write_vectors(path: Path, frame: gpd.GeoDataFrame, layer: str | None = None)
         raise VectorError(f"{path}: unknown vector format {path.suffix!r}. Known: {', '.join(FORMATS)}.")
     if path.suffix == ".shp":
         _require_fit_for_shapefile(path, frame)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", dir=path.parent))
     try:
-        fresh = folder / path.name
-        if _write(fresh, frame, layer or path.stem) != len(frame):
-            raise OSError("the written file holds fewer polygons than it should")
-        _move_in(folder, path)
+        with part_folder(path) as folder:
+            fresh = folder / path.name
+            if _write(fresh, frame, layer or path.stem) != len(frame):
+                raise OSError("the written file holds fewer polygons than it should")
+            _move_in(folder, path)
     except (*UNWRITABLE, VectorError) as error:
-        raise VectorError(
-            f"{path}: cannot be written ({error}). Free disk space and start the same command again."
-        ) from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(folder)
+        raise VectorError(unwritable(path, error)) from error
 
 
 def _write(path: Path, frame: gpd.GeoDataFrame, layer: str) -> int:

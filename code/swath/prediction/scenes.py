@@ -18,7 +18,6 @@ from swath.config import absolute, leaves, relative, resolve
 from swath.data.tables import Row, bands_of, missing_of
 from swath.distributed import device_of, is_main, on_all_ranks, partition
 from swath.errors import SwathError
-from swath.files import remove_partial
 from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import RasterReader, describe
@@ -135,8 +134,6 @@ class ScenePredictor:
         grid = describe(image).grid
         if is_main():
             strips.open(resume)
-            for path in output.paths:
-                remove_partial(path)
         return grid, strips.missing(len(window_rows(grid.shape[0], self.sliding)))
 
     def _compute(self, image: Path, strips: Strips, parts: Sequence[range], about: Row) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from swath import config as configs
 from swath.errors import TrackingError
+from swath.files import remove_orphans, scratch_folder
 from swath.interrupt import stop_requested, uninterrupted
 from swath.notices import Notices, as_csv, collected_from_all_threads
 from swath.tracking.bundle import git, provenance, untracked_sources
@@ -87,8 +88,8 @@ def silent_run() -> Iterator[Run]:
 
     Two processes that make a new SQLite store at once would be in each other's way.
     """
-    with tempfile.TemporaryDirectory(prefix="swath-run-") as scratch:
-        yield Run("", "", cast(MlflowClient, None), Nowhere(), Path(scratch))
+    with scratch_folder() as scratch:
+        yield Run("", "", cast(MlflowClient, None), Nowhere(), scratch)
 
 
 @contextmanager
@@ -96,8 +97,16 @@ def run(config: Any, config_path: str, name: str | None = None, kind: str = "pre
     """A run for the length of a block, with the bundle that reproduces it; its status says how the block ended.
 
     FINISHED at its end, KILLED on Ctrl-C or SIGTERM, FAILED on any other exception. Joins the run that
-    ``mlflow run`` created. Raises TrackingError when the store does not answer at the start.
+    ``mlflow run`` created. First goes what killed processes have left half written below the outputs of `config`.
+    Raises TrackingError when the store does not answer at the start.
     """
+    remove_orphans(configs.outputs_of(config))
+    with scratch_folder() as scratch:
+        yield from _kept(_started(name, scratch), config, config_path, name, kind)
+
+
+def _started(name: str | None, scratch: Path) -> Run:
+    """A new run of the store, or the one that ``mlflow run`` created."""
     default_store()
     try:
         active = mlflow.start_run(run_name=name, log_system_metrics=False)
@@ -107,9 +116,12 @@ def run(config: Any, config_path: str, name: str | None = None, kind: str = "pre
             "Start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db."
         ) from error
     client = MlflowClient()
-    scratch = Path(tempfile.mkdtemp(prefix="swath-run-"))
     delivery = Delivery(active.info.run_id, client)
-    handle = Run(active.info.run_id, active.info.experiment_id, client, delivery, scratch)
+    return Run(active.info.run_id, active.info.experiment_id, client, delivery, scratch)
+
+
+def _kept(handle: Run, config: Any, config_path: str, name: str | None, kind: str) -> Iterator[Run]:
+    """The run for whoever works in it, and its end."""
     status, reason = "FAILED", ""
     try:
         _log_bundle(handle, config, config_path, kind)
@@ -155,7 +167,6 @@ def _finish(handle: Run, status: str, reason: str) -> None:
         kept = configs.PROJECT_ROOT / "output" / "undelivered" / handle.id
         shutil.copytree(handle.scratch, kept, dirs_exist_ok=True)
         log.warning("files of the run are kept in %s", kept)
-    shutil.rmtree(handle.scratch, ignore_errors=True)
 
 
 def _log_bundle(handle: Run, config: Any, config_path: str, kind: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from swath.config.json_files import Shape, read_json
 from swath.data.tables import CLASSES, read_table, write_table
 from swath.data.zones import ZONE_RULE
 from swath.errors import SwathError, TrackingError, reason
+from swath.files import scratch_folder
 from swath.geo.zones import MissingZones
 from swath.nn.model import SegmentationModel, Task, build_model
 from swath.nn.networks.pretrained import without_weights
@@ -149,14 +149,14 @@ def fetch_record(run_id: str, fetch: Callable[[str, str, Path], Path], weights: 
     """
     named = run_id.partition("#")[0].rpartition("/")[2]
     weights = named if named.endswith(Path(WEIGHTS).suffix) else weights
-    with tempfile.TemporaryDirectory() as folder:
-        return read_record(fetch(run_id, FOLDER, Path(folder)), weights)
+    with scratch_folder() as folder:
+        return read_record(fetch(run_id, FOLDER, folder), weights)
 
 
 def fetch_tiles(run_id: str, fetch: Callable[[str, str, Path], Path]) -> gpd.GeoDataFrame:
     """The tiles that a training run used, column `side` = training or validation, without its model."""
-    with tempfile.TemporaryDirectory() as folder:
-        return read_used_tiles(fetch(run_id, f"{FOLDER}/{TILES}", Path(folder)))
+    with scratch_folder() as folder:
+        return read_used_tiles(fetch(run_id, f"{FOLDER}/{TILES}", folder))
 
 
 def read_used_tiles(path: Path) -> gpd.GeoDataFrame:
