@@ -39,6 +39,29 @@ def chain(folder: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
+def test_c85_a_chain_goes_on_after_a_step_whose_run_is_not_whole_and_ends_with_its_status(tmp_path: Path) -> None:
+    """The store takes values, and no file: something else lies where the artifacts should go."""
+    database, file = tmp_path / "mlflow.db", chain(tmp_path)
+    (tmp_path / "taken").touch()
+    client = mlflow.MlflowClient(f"sqlite:///{database}")
+    client.create_experiment("half", artifact_location=(tmp_path / "taken/artifacts").as_uri())
+    environment = child_environment(database) | {"MLFLOW_EXPERIMENT_NAME": "half"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "code/pipeline.py"), "--config_path", str(file)], cwd=ROOT, env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 75, done.stderr[-3000:]
+    assert (tmp_path / "scenes" / "scenes.parquet").is_file(), "the chain did not go on"
+    *_, second, third, last = done.stderr.strip().splitlines()
+    assert second.startswith("step generate_demo_scenes: its results are there, but not all of its run"), done.stderr
+    assert third.startswith("step generate_3b_images: its results are there")
+    assert last.startswith(f"not delivered to sqlite:///{database}: ")
+    found = client.search_runs([client.get_experiment_by_name("half").experiment_id])
+    assert sorted(run.info.run_name for run in found) == ["generate_3b_images", "generate_demo_scenes", "small"]
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+
 def test_c01_pipeline_runs_children_and_a_second_start_does_only_what_is_missing(tmp_path: Path) -> None:
     database, file = tmp_path / "mlflow.db", chain(tmp_path)
     first = project(["-e", "pipeline", "-P", f"config_path={file}"], database)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from swath import config as configs
 from swath import tracking
 from swath.data.tiles.statistics import StatsConfig
 from swath.errors import SwathError, TrackingError
+from swath.tracking import runs, unreachable
 from tests.conftest import ROOT, child_environment
 from tests.synthetic import grid, write_area
 
@@ -38,8 +41,98 @@ def test_c85_unreachable_server_is_named_at_the_start(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 1
     assert "tracking store http://127.0.0.1:9 does not answer" in done.stderr
+    assert "curl http://127.0.0.1:9/health" in done.stderr
     assert "unset MLFLOW_TRACKING_URI" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_c85_a_store_locked_at_the_start_is_named_with_its_holder_and_waited_for(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = store.removeprefix("sqlite:///")
+    lock = sqlite3.connect(database, timeout=60, isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(unreachable, "TURNS", 2)
+    began = time.monotonic()
+    try:
+        with pytest.raises(TrackingError) as raised, tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py"):
+            pass
+    finally:
+        lock.execute("ROLLBACK")
+        lock.close()
+    said = str(raised.value)
+    assert time.monotonic() - began < 10.0
+    assert said.startswith(f"tracking store {database}: is locked, by process {os.getpid()} (")
+    assert f"`fuser -v {database}`" in said
+    assert "MLFLOW_TRACKING_URI" not in said
+
+    monkeypatch.setattr(unreachable, "TURNS", 20)
+    lock = sqlite3.connect(database, timeout=60, isolation_level=None, check_same_thread=False)
+    lock.execute("BEGIN EXCLUSIVE")
+    threading.Timer(2.5, lambda: (lock.execute("ROLLBACK"), lock.close())).start()
+    with tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "waited") as run:
+        pass
+    assert mlflow.MlflowClient().get_run(run.id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "said"),
+    [
+        ("sqlite:////a/b.db", "unable to open database file", "/a/b.db: cannot be written .* permissions"),
+        ("sqlite:////a/b.db", "file is not a database", "/a/b.db: is damaged .* Restore it"),
+        ("http://host:5000", "refused", r"http://host:5000 does not answer \(refused\)\. Start the server there"),
+        ("postgresql://me:secret@host/db", "refused", r"postgresql://me:\*\*\*@host/db does not answer .* password"),
+    ],
+)
+def test_c85_the_remedy_fits_the_store_and_shows_no_password(
+    store: str, monkeypatch: pytest.MonkeyPatch, uri: str, error: str, said: str
+) -> None:
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: uri)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    found = str(unreachable.unanswered(OSError(error)))
+    assert re.search(said, found)
+    assert "secret" not in found
+    assert "unset" not in found  # nothing is set
+
+
+def test_c85_what_is_not_delivered_is_the_last_line_and_has_an_exit_status(
+    store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "FLUSH_SECONDS", 1.0)
+    monkeypatch.setattr(configs, "PROJECT_ROOT", tmp_path)
+    database = store.removeprefix("sqlite:///")
+    seen = []
+
+    def main() -> None:
+        with tracking.run(CONFIG, "configs/demo/generate_tiles_stats.py", "undelivered") as run:
+            _drained(run)
+            lock.execute("BEGIN EXCLUSIVE")
+            seen.append(run)
+            run.log_metrics({"training/loss": 0.5, "training/rate": 0.1}, 3)
+            run.log_text("one", "one.txt")
+            run.log_text("two", "two.txt")
+        print("all is done")
+
+    lock = sqlite3.connect(database, timeout=60, isolation_level=None)
+    try:
+        assert tracking.cli(main) == 75
+    finally:
+        lock.execute("ROLLBACK")
+        lock.close()
+    printed = capsys.readouterr()
+    assert printed.out.endswith("all is done\n")
+    values = tmp_path / "output/undelivered" / f"{seen[0].id}.jsonl"
+    line = printed.err.splitlines()[-1]
+    assert line.startswith(
+        f"not delivered to {store}: 2 metric values, 2 files of run {seen[0].id}. They are kept in {values}"
+    )
+    assert "Start the same command again when the store answers" in line
+    rows = [json.loads(row) for row in values.read_text().splitlines()]
+    assert {(row["key"], row["value"], row["step"]) for row in rows if "key" in row} == {
+        ("training/loss", 0.5, 3), ("training/rate", 0.1, 3),
+    }  # fmt: skip
+    assert {"one.txt", "two.txt"} <= {row.get("lost") for row in rows}
+    assert tracking.cli(lambda: None) == 0, "the next script of this process is not to blame"
 
 
 def test_c85_metrics_logged_while_the_store_is_locked_arrive_later(

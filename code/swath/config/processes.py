@@ -1,6 +1,6 @@
 """``--num_gpus N``: a script on N processes of this machine, each on a GPU, or on CPUs where there is none.
 
-Torchrun starts them in place of the process that was asked. Nothing heavy is imported for one process.
+Torchrun starts them, in the process that was asked. Nothing heavy is imported for one process.
 """
 
 from __future__ import annotations
@@ -29,8 +29,20 @@ def start_processes(script: str) -> None:
     if 0 < devices < count and not any(argument.startswith("--device") for argument in sys.argv):
         _refuse(f"{NAME}={text}: this machine has {devices} GPUs. Ask for at most so many, or add -P device=cpu.")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    options = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-    os.execv(sys.executable, [sys.executable, *options, script, *sys.argv[1:]])
+    raise SystemExit(_launch(["--standalone", f"--nproc_per_node={count}", script, *sys.argv[1:]]))
+
+
+def _launch(arguments: list[str]) -> int:
+    """What ``torchrun`` does with its arguments; where all processes that failed say the same, so does the status."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
+
+    try:
+        main(arguments)
+    except ChildFailedError as error:
+        failed = {failure.exitcode for failure in error.failures.values()}
+        return failed.pop() if failed == {os.EX_TEMPFAIL} else 1
+    return 0
 
 
 def _taken(arguments: list[str]) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mlflow import MlflowClient
@@ -28,6 +29,8 @@ BATCH = {"metrics": 1000, "params": 100}
 """Values that the store takes at once."""
 REFUSAL = "INVALID_PARAMETER_VALUE"
 """Error code with which a store says that it will never take a value; others can follow from its own troubles."""
+CALLS = ("metrics", "parameters", "tags", "status")
+"""Names of calls that are no files."""
 MISSING, ANSWERED = "swath.missing", "swath.store_answered"
 """Tags of a run: what the store did not take, and when it was last asked whether it takes anything."""
 
@@ -59,6 +62,9 @@ class Delivery:
     _give_up: threading.Event = field(default_factory=threading.Event)
     _postponed: list[Postponed] = field(default_factory=list)
     _kept: list[dict[str, Any]] = field(default_factory=list)
+    _under_way: str | None = None
+    _away: Exception | None = None
+    """What the store's client raised at the last try, where the store did not answer."""
     delayed: int = 0
     undelivered: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -139,7 +145,7 @@ class Delivery:
             row |= {"step": item.step, "timestamp": item.timestamp}
             with self._lock:
                 self._forget([item])
-        self._kept.append(row | {"refused": brief(error)})
+        self._kept.append(row | {"refused": brief(error), "final": refuses(error)})
         what = f"{type(item).__name__.lower()} {item.key}"
         if refuses(error):
             self._refuse(what, error)
@@ -165,16 +171,26 @@ class Delivery:
         self._say_what_is_missing()
 
     def _deliver(self, what: str, call: Callable[[], object]) -> None:
+        self._under_way = what
+        if self._give_up.is_set() and self._away is not None:  # the next one would only wait again
+            self._lose(what, self._away)
+        else:
+            self._try_until_taken(what, call)
+        self._under_way = None
+
+    def _try_until_taken(self, what: str, call: Callable[[], object]) -> None:
         wait, failed_alone = FIRST_WAIT, False
         while True:
             try:
                 call()
+                self._away = None
                 return
             except Exception as error:  # noqa: BLE001 - no failure of the store may reach the work
                 if refuses(error):
                     self._refuse(what, error)
                     return
                 if self._give_up.is_set():
+                    self._away = error
                     self._lose(what, error)
                     return
                 if self._answers():
@@ -183,7 +199,7 @@ class Delivery:
                         return
                     failed_alone = True  # the store may have come back this moment
                     continue
-                failed_alone = False
+                failed_alone, self._away = False, error
                 if wait == FIRST_WAIT:
                     self.delayed += 1
                     log.warning("tracking store does not answer (%s); %s kept and sent again later", brief(error), what)
@@ -249,13 +265,39 @@ class Delivery:
         """Whether something did not arrive, or is still under way, after `close`; what the store refuses does not count."""
         return bool(self.undelivered or self._metrics or self._postponed or self._thread.is_alive())
 
+    @property
+    def kept_in(self) -> Path:
+        """The local file that lists what did not arrive."""
+        return configs.PROJECT_ROOT / "output" / "undelivered" / f"{self.run_id}.jsonl"
+
+    def missing(self) -> str:
+        """What did not arrive, after `close`, as text: ``12 metric values, 2 files, parameters``."""
+        lost = self._lost()
+        values = len(self._metrics) + sum("step" in row for row in self._kept if not row["final"])
+        files = [what for what in lost if what not in CALLS and not what.startswith(("metric ", "param "))]
+        found = [f"{values} metric values"] * bool(values) + [f"{len(files)} files"] * bool(files)
+        if "parameters" in lost or any(what.startswith("param ") for what in lost):
+            found.append("parameters")
+        return ", ".join(found) or "its last state"
+
+    def _lost(self) -> list[str]:
+        """Names of the calls that did not succeed, those that nobody came to among them."""
+        waiting = [item[0] for item in list(self._queue.queue) if item]
+        under_way = [self._under_way] if self._under_way else []
+        return [*self.undelivered, *(item.what for item in self._postponed), *under_way, *waiting]
+
     def _keep(self) -> None:
-        path = configs.PROJECT_ROOT / "output" / "undelivered" / f"{self.run_id}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
         waiting = [{"key": m.key, "value": m.value, "step": m.step, "timestamp": m.timestamp} for m in self._metrics]
-        lost = [{"lost": what} for what in (*self.undelivered, *(item.what for item in self._postponed))]
-        rows = [*waiting, *self._kept, *lost]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        lost = [{"lost": what} for what in self._lost()]
+        kept = [{name: value for name, value in row.items() if name != "final"} for row in self._kept]
+        rows = [*waiting, *kept, *lost]
+        path = self.kept_in
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        except OSError as error:
+            log.warning("tracking: %s cannot be written (%s): what did not arrive is lost", path, error)
+            return
         log.warning("tracking: %d items of run %s did not arrive; they are listed in %s", len(rows), self.run_id, path)
 
 

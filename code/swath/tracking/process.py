@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -16,17 +17,35 @@ CLOSED_PIPE = 128 + signal.SIGPIPE
 """Exit status of a script whose output nobody reads any more, as of one that the signal ended."""
 
 
+UNDELIVERED = os.EX_TEMPFAIL
+"""Exit status (75) of a script that did its work, and whose run the tracking store did not take whole."""
 STOPPED = 128 + signal.SIGINT
 """Exit status of a script that a signal stopped and that left everything in order. A second signal ends it at once, with
 128 and the signal's number: 143 for SIGTERM."""
 
 
 def cli(main: Callable[[], None]) -> int:
-    """Run a script's `main`: errors that a person can act on are printed alone, and every failure has an exit status."""
+    """Run a script's `main`: errors that a person can act on are printed alone, and every failure has an exit status.
+
+    0: all is done and delivered; 1: an error; 75 (`UNDELIVERED`); 130 (`STOPPED`); 141 (`CLOSED_PIPE`).
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
+    _last_words.clear()
     with obeying_signals():
-        return _status_of(main)
+        status = _status_of(main)
+    for text in _last_words:
+        print(text, file=sys.stderr)
+    return status or (UNDELIVERED if _last_words else 0)
+
+
+_last_words: list[str] = []
+
+
+def tell_at_the_end(text: str) -> None:
+    """Have `cli` print a line on what was not delivered when all else is said, and exit with `UNDELIVERED`."""
+    if text not in _last_words:
+        _last_words.append(text)
 
 
 def _status_of(main: Callable[[], None]) -> int:

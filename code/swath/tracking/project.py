@@ -25,7 +25,9 @@ from mlflow.projects.utils import get_or_create_run, get_run_env_vars, load_proj
 from swath import config as configs
 from swath.errors import SwathError
 from swath.interrupt import check_stop, stop_requested, uninterrupted
+from swath.tracking.process import UNDELIVERED, tell_at_the_end
 from swath.tracking.runs import Run
+from swath.tracking.unreachable import unanswered
 
 IDENTITY = "swath.identity"
 """Tag of a training's run: a digest of all that decides its result."""
@@ -58,13 +60,19 @@ def warm_up(modules: Sequence[str]) -> None:
 def ensure_step(parent: Run, step: ChildStep, made_by: MadeBy | None = None) -> str:
     """The id of the run that left what the step would, or else of a run that does it now (`run_child_step`).
 
-    ``made_by(training_of)`` asks the step's own records, see `swath.studies.current`; None asks nothing.
+    ``made_by(training_of)`` asks the step's own records, see `swath.studies.current`; None asks nothing. Raises
+    TrackingError when the store does not answer any more.
     """
-    done = made_by(partial(_training_of, parent)) if made_by else None
-    if done is not None and not _is_finished(parent, done):
-        done = None  # its numbers are not in this store: what is there already is found again, and a run made for it
-    print(f"{'done before: ' if done else '==> '}{step.name}", flush=True)
-    return done or run_child_step(parent, step)
+    try:
+        done = made_by(partial(_training_of, parent)) if made_by else None
+        if done is not None and not _is_finished(parent, done):
+            done = (
+                None  # its numbers are not in this store: what is there already is found again, and a run made for it
+            )
+        print(f"{'done before: ' if done else '==> '}{step.name}", flush=True)
+        return done or run_child_step(parent, step)
+    except MlflowException as error:
+        raise unanswered(error) from error
 
 
 def _training_of(parent: Run, identity: str) -> str | None:
@@ -103,7 +111,8 @@ def run_child_step(parent: Run, step: ChildStep) -> str:
     """Start an entry point of the project as a child of `parent`, wait for it, and return its run id.
 
     The run is the one that ``mlflow run`` would make: same tags, same parameters, same command.
-    Raises SwathError when it fails; its own message stands above, in its output.
+    Raises SwathError when it fails; its own message stands above, in its output. A step whose results are there and
+    whose run is not whole in the store (`UNDELIVERED`) does not fail: the chain goes on, and ends with that status.
     """
     root = str(configs.PROJECT_ROOT)
     command = command_of(step.entry_point, step.parameters)
@@ -115,7 +124,9 @@ def run_child_step(parent: Run, step: ChildStep) -> str:
     child.start()
     _wait(child)
     _name(parent, run_id, step.name)
-    if child.exitcode:
+    if child.exitcode == UNDELIVERED:
+        tell_at_the_end(f"step {step.name}: its results are there, but not all of its run {run_id}, as said above")
+    elif child.exitcode:
         _end(parent, run_id)
         raise SwathError(
             f"step {step.name} failed (exit status {child.exitcode}); fix what it says above and start the same command again"

@@ -19,13 +19,14 @@ from mlflow.entities import Param, RunTag
 from numpy.typing import NDArray
 
 from swath import config as configs
-from swath.errors import TrackingError
 from swath.files import remove_orphans, scratch_folder
 from swath.interrupt import stop_requested, uninterrupted
 from swath.notices import Notices, as_csv, collected_from_all_threads
 from swath.tracking.bundle import git, provenance, untracked_sources
-from swath.tracking.delivery import Delivery, Nowhere, brief, safe_name
+from swath.tracking.delivery import Delivery, Nowhere, safe_name
+from swath.tracking.process import tell_at_the_end
 from swath.tracking.store import default_store
+from swath.tracking.unreachable import require_store, unanswered, without_password
 
 log = logging.getLogger("swath.tracking")
 
@@ -98,7 +99,8 @@ def run(config: Any, config_path: str, name: str | None = None, kind: str = "pre
 
     FINISHED at its end, KILLED on Ctrl-C or SIGTERM, FAILED on any other exception. Joins the run that
     ``mlflow run`` created. First goes what killed processes have left half written below the outputs of `config`.
-    Raises TrackingError when the store does not answer at the start.
+    What the store did not take in the end is told by the script's last line and its exit status (`cli`). Raises
+    TrackingError when the store does not answer at the start.
     """
     remove_orphans(configs.outputs_of(config))
     with scratch_folder() as scratch:
@@ -108,13 +110,11 @@ def run(config: Any, config_path: str, name: str | None = None, kind: str = "pre
 def _started(name: str | None, scratch: Path) -> Run:
     """A new run of the store, or the one that ``mlflow run`` created."""
     default_store()
+    require_store()
     try:
         active = mlflow.start_run(run_name=name, log_system_metrics=False)
     except Exception as error:
-        raise TrackingError(
-            f"tracking store {mlflow.get_tracking_uri()} does not answer ({brief(error)}). "
-            "Start it, or unset MLFLOW_TRACKING_URI to use the project's own mlflow.db."
-        ) from error
+        raise unanswered(error) from error
     client = MlflowClient()
     delivery = Delivery(active.info.run_id, client)
     return Run(active.info.run_id, active.info.experiment_id, client, delivery, scratch)
@@ -164,9 +164,22 @@ def _finish(handle: Run, status: str, reason: str) -> None:
     with suppress(Exception):
         mlflow.end_run(status)
     if handle.delivery.incomplete:
-        kept = configs.PROJECT_ROOT / "output" / "undelivered" / handle.id
-        shutil.copytree(handle.scratch, kept, dirs_exist_ok=True)
-        log.warning("files of the run are kept in %s", kept)
+        tell_at_the_end(
+            f"not delivered to {without_password(mlflow.get_tracking_uri())}: {handle.delivery.missing()} of run "
+            f"{handle.id}. {_where_kept(handle)} Start the same command again when the store answers: "
+            "what is finished is not done again, and a new run gets all of it."
+        )
+
+
+def _where_kept(handle: Run) -> str:
+    """Keep copies of a run's files, and say where they are, beside the values that did not arrive."""
+    values = handle.delivery.kept_in
+    files = values.with_suffix("")
+    try:
+        shutil.copytree(handle.scratch, files, dirs_exist_ok=True)
+    except OSError as error:
+        return f"They are lost: {files} cannot be written ({error})."
+    return f"They are kept in {values} (values) and {files} (files)."
 
 
 def _log_bundle(handle: Run, config: Any, config_path: str, kind: str) -> None:

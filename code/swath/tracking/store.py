@@ -34,6 +34,11 @@ def default_store() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     if not mlflow.is_tracking_uri_set():
+        if "?" in str(configs.PROJECT_ROOT):  # there a URI's query begins
+            raise TrackingError(
+                f"{configs.PROJECT_ROOT}: the name of the project's folder has a `?`, so no URI can name the mlflow.db in "
+                "it. Rename the folder, or set MLFLOW_TRACKING_URI to a store elsewhere."
+            )
         mlflow.set_tracking_uri(f"sqlite:///{configs.PROJECT_ROOT / 'mlflow.db'}")
 
 
