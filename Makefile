@@ -4,7 +4,7 @@ VENV := .venv
 PORT ?= 5000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-all fuzz check bench ui lock clean
+.PHONY: demo test test-all check faults fuzz bench ui lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test      the tests; make test-all: with the slow ones"
 	@echo "make fuzz      ten thousand damaged inputs, into docs/reliability.md; COUNT=1000 for fewer, SEED=1 for others"
 	@echo "make check     ruff, mypy and the house test"
+	@echo "make faults    faults at up to 40 writes of each step; writes the table in docs/reliability.md"
 	@echo "make bench     side by side with peers; make bench ROWS=\"tiles loader\" for some rows; needs gdal-bin"
 
 $(VENV)/.installed: requirements.lock
@@ -28,7 +29,7 @@ demo: $(VENV)/.installed
 
 # One process per core, each with one thread: threads of several processes would wait for each other.
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not slow and not fuzz"
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not slow and not faults and not fuzz"
 
 test-all: $(VENV)/.installed
 	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not fuzz"
@@ -43,6 +44,11 @@ check: $(VENV)/.installed
 	ruff format --check .
 	mypy
 	python -m pytest tests/test_house.py
+
+# Renews the table in docs/reliability.md. POSITIONS=3 is what CI looks at.
+POSITIONS ?= 40
+faults: $(VENV)/.installed
+	OMP_NUM_THREADS=1 python -m tests.faults.matrix --positions $(POSITIONS)
 
 bench: $(VENV)/.installed
 	python experiments/benchmarks/run.py $(ROWS)
