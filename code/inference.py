@@ -36,7 +36,7 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, name: 
     """Predict and score; log scores, and pictures of the first scenes, also of those predicted before."""
     config = replace(config, run_id=tracking.resolved_reference(config.run_id))
     config = decided(config, lambda text: tracking.located(text, DECISION, run.scratch))
-    record = fetch_record(config.run_id, tracking.fetch, config.weights)
+    record = fetch_record(config.run_id, tracking.fetch, config.weights, config.trust)
     run.set_tags({"swath.training_run": tracking.run_of_reference(config.run_id)})
 
     def ready(number: int, row: Any, classes: Path, labels: Path | None) -> None:

@@ -46,7 +46,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> ModelRecord:
     split = replace(config.data.split, validation_areas=("area2",))  # type: ignore[type-var]
     training, _ = trained(replace(config, data=replace(config.data, split=split)))
     write_record(training, root / "record")
-    return read_record(root / "record")
+    return read_record(root / "record", trust=("tests",))
 
 
 def scene(root: Path, zone_value: float) -> tuple[gpd.GeoDataFrame, Path]:

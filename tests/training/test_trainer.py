@@ -386,7 +386,7 @@ def test_c04_c84_c87_run_holds_bundle_metrics_panels_and_weights(
     images = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
     assert any("validation_panels" in name for name in images)
     assert any("validation_confusion_water" in name for name in images)
-    record = read_record(tracking.fetch(run.info.run_id, "model", tmp_path))
+    record = read_record(tracking.fetch(run.info.run_id, "model", tmp_path), trust=("tests",))
     assert set(record.tiles["side"]) == {"training", "validation"}
     assert record.bands == ("vh", "vv", "mean")
     notes = load_file(tmp_path / "model" / "weights.safetensors")

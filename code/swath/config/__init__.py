@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from swath.config.paths import PROJECT_ROOT, absolute, relative
     from swath.config.resolved import build, digest, leaves, resolve, without_added_fields
     from swath.config.roles import InputPath, NotDecisive, OutputPath, decisive, inputs_of, outputs_of, references_of
+    from swath.config.trust import build_from_record
 
 __all__ = [
     "PROJECT_ROOT",
@@ -27,6 +28,7 @@ __all__ = [
     "OutputPath",
     "absolute",
     "build",
+    "build_from_record",
     "configclass",
     "decisive",
     "digest",
@@ -53,6 +55,7 @@ _MODULES = {
     "paths": ("PROJECT_ROOT", "absolute", "relative"),
     "resolved": ("build", "digest", "leaves", "resolve", "without_added_fields"),
     "roles": ("InputPath", "NotDecisive", "OutputPath", "decisive", "inputs_of", "outputs_of", "references_of"),
+    "trust": ("build_from_record",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -138,6 +138,7 @@ NAMES = {
 ADDED_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "swath.challenges.unosat.labels:RasterizeConfig": {"layer": None},
     "swath.prediction.postprocess:PostprocessConfig": {"mask_layer": None},
+    "swath.prediction.config:InferenceConfig": {"trust": []},
     "swath.training.config:DataConfig": {"echo": 1},
     "swath.training.config:LearningConfig": {"reproducible": False},
     "swath.training.config:TrainingConfig": {"reproducible": False},

@@ -46,18 +46,22 @@ def _callable_form(function: Callable[..., Any], where: str) -> dict[str, Any]:
     return form | {PARTIAL: True} if dataclasses.is_dataclass(function) else form
 
 
-def build(resolved: Any) -> Any:
-    """The inverse of `resolve`: dataclasses are constructed (and checked), other targets become partials."""
+def build(resolved: Any, find: Callable[[str], Any] = locate) -> Any:
+    """The inverse of `resolve`: dataclasses are constructed (and checked), other targets become partials.
+
+    `find` gives what a ``_target_`` names. `locate` finds everything that can be imported, so `resolved` has to be as
+    trusted as a config file; what comes from elsewhere goes through `swath.config.trust.build_from_record`.
+    """
     if isinstance(resolved, dict):
-        values = {k: build(v) for k, v in resolved.items() if k not in (TARGET, PARTIAL)}
+        values = {k: build(v, find) for k, v in resolved.items() if k not in (TARGET, PARTIAL)}
         if TARGET not in resolved:
             return values
-        target = locate(resolved[TARGET])
+        target = find(resolved[TARGET])
         if not (isinstance(target, type) and dataclasses.is_dataclass(target)):
             return partial(target, **values)
         values = new_fields(target, values, [f.name for f in dataclasses.fields(target)])
         return partial(target, **values) if PARTIAL in resolved else target(**values)
-    return tuple(build(v) for v in resolved) if isinstance(resolved, list) else resolved
+    return tuple(build(v, find) for v in resolved) if isinstance(resolved, list) else resolved
 
 
 def leaves(resolved: Any, prefix: str = "") -> dict[str, Any]:

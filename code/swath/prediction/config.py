@@ -22,6 +22,9 @@ class InferenceConfig:
     holds a model record. A file of weights in one of them (.safetensors) takes these."""
     weights: str = "best"
     """Which of the weights that the training kept: best, last, swa, or the name of a metric of validation.also."""
+    trust: NotDecisive[tuple[str, ...]] = ()
+    """Modules beside swath's, the project's own and those of its libraries that the model's record may have classes and
+    functions of: -P trust=my_networks. They run when the record is read."""
     input_path: InputPath
     """Folder of scenes with a scenes.parquet, any folder of GeoTIFFs, or one GeoTIFF."""
     areas: tuple[str, ...] | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from swath import config as configs
 from swath.config.json_files import Shape, read_json
 from swath.data.tables import CLASSES, read_table, write_table
 from swath.data.zones import ZONE_RULE
-from swath.errors import SwathError, TrackingError, reason
+from swath.errors import ConfigError, SwathError, TrackingError, reason
 from swath.files import scratch_folder
 from swath.geo.zones import MissingZones
 from swath.nn.model import SegmentationModel, Task, build_model
@@ -26,6 +28,8 @@ from swath.training.checkpoint import load_weights, save_weights
 
 if TYPE_CHECKING:
     from swath.training.trainer import Training
+
+log = logging.getLogger("swath.training")
 
 FOLDER = "model"
 """Artifact folder of a training run that holds its record."""
@@ -42,6 +46,9 @@ ZONES = "missing_zones"
 
 REMEDY = "Pass a training's run id, or fetch the record of the run again."
 
+DIGESTS = "sha256"
+"""Entry of the description: name of each file of weights to the SHA-256 of its bytes; version 0.3.0 and before has none."""
+
 
 class _Described(Shape):
     """What the description of a model holds."""
@@ -54,6 +61,7 @@ class _Described(Shape):
     rgb: list[str | None] | None
     bands: Annotated[list[str], Field(min_length=1)]
     missing_zones: dict[str, Any] | None = None
+    sha256: dict[str, str] = {}
 
 
 class _Kept(Shape):
@@ -84,9 +92,10 @@ def write_record(training: Training, folder: Path) -> list[Path]:
     resolved = configs.resolve(training.config)
     description = {name: resolved[name] for name in PARTS} | {"bands": list(training.batches.train_set.bands)}
     description[ZONES] = configs.resolve(training.batches.missing_zones)
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     save_weights(folder / WEIGHTS, training.judged, {"iteration": str(training.best_iteration)})
     kept = _copy_kept(training, folder)
+    description[DIGESTS] = {name: _sha256(folder / name) for name in (WEIGHTS, *kept) if name != INDEX}
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     held_out = "validation" if training.selection.metrics else "held out"  # what selected nothing may report
     folds = training.folds
     sides = [side.assign(side=name) for name, side in
@@ -108,21 +117,24 @@ def _copy_kept(training: Training, folder: Path) -> list[str]:
     return sorted({INDEX, *(entry["file"] for entry in index.values())} - {WEIGHTS})
 
 
-def read_record(folder: Path, weights: str = "best") -> ModelRecord:
+def read_record(folder: Path, weights: str = "best", trust: Sequence[str] = ()) -> ModelRecord:
     """The inverse of `write_record`, with the ``best`` weights or others that the training kept, by their name or file.
 
-    The record may lie deeper in `folder`, as in a registered model. Raises TrackingError when there is none, when its
-    description cannot be understood, or, listing the names, when there are no such weights.
+    The record may lie deeper in `folder`, as in a registered model. It has classes and functions of known modules, and of
+    those that `trust` names (`swath.config.trust`). Raises TrackingError when there is none, when its description cannot
+    be understood or names others, when weights are damaged, or, listing the names, when there are no such weights.
     """
     folder = _home_of_record(folder)
     description = read_json(folder / DESCRIPTION, _Described, TrackingError, REMEDY)
-    bands = tuple(description["bands"])
+    bands, digests = tuple(description["bands"]), dict(description.get(DIGESTS, {}))
     with _described_by(folder / DESCRIPTION):
-        parts: dict[str, Any] = {name: configs.build(description[name]) for name in PARTS}
-        zones = configs.build(description.get(ZONES))  # version 0.2.0 and before do not say
+        parts: dict[str, Any] = {name: configs.build_from_record(description[name], trust) for name in PARTS}
+        zones = configs.build_from_record(description.get(ZONES), trust)  # version 0.2.0 and before do not say
         network = without_weights(parts["model"])  # those of the record are loaded below
         model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
-    load_weights(folder / _file_of(folder, weights), model)
+    path = folder / _file_of(folder, weights)
+    _require_whole(path, digests)
+    load_weights(path, model)
     return ModelRecord(model.eval(), parts["tasks"], bands, read_used_tiles(folder / TILES), zones)
 
 
@@ -131,9 +143,29 @@ def _described_by(path: Path) -> Iterator[None]:
     """Whatever goes wrong when a model is built from its description becomes a TrackingError that names the file."""
     try:
         yield
+    except ConfigError as error:  # says what to do itself
+        raise TrackingError(f"{path}: {error}") from error
     except Exception as error:  # networks of any library refuse their arguments in their own ways
         said = str(error).rstrip(".") if isinstance(error, SwathError) else reason(error)
         raise TrackingError(f"{path}: no model can be built from this description: {said}. {REMEDY}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_whole(path: Path, digests: Mapping[str, str]) -> None:
+    """Raise TrackingError for weights that are not those of the record; say so where it does not know them."""
+    if not path.is_file():
+        return  # said by whoever opens it
+    if path.name not in digests:
+        log.warning("%s: %s has no digest of it, so damage cannot be told", path, DESCRIPTION)
+    elif _sha256(path) != digests[path.name]:
+        raise TrackingError(
+            f"{path}: is damaged or from another training: its SHA-256 is {_sha256(path)}, {DESCRIPTION} says "
+            f"{digests[path.name]}. Fetch the run's folder {FOLDER} again, or train again."
+        )
 
 
 def _home_of_record(folder: Path) -> Path:
@@ -142,7 +174,9 @@ def _home_of_record(folder: Path) -> Path:
     return found[0].parent if found else folder
 
 
-def fetch_record(run_id: str, fetch: Callable[[str, str, Path], Path], weights: str = "best") -> ModelRecord:
+def fetch_record(
+    run_id: str, fetch: Callable[[str, str, Path], Path], weights: str = "best", trust: Sequence[str] = ()
+) -> ModelRecord:
     """The record of a training run; ``fetch(run_id, artifact, folder)`` downloads it, as ``tracking.fetch`` does.
 
     `run_id` may be any reference that `fetch` takes; one that ends in a file of weights chooses these.
@@ -150,7 +184,7 @@ def fetch_record(run_id: str, fetch: Callable[[str, str, Path], Path], weights: 
     named = run_id.partition("#")[0].rpartition("/")[2]
     weights = named if named.endswith(Path(WEIGHTS).suffix) else weights
     with scratch_folder() as folder:
-        return read_record(fetch(run_id, FOLDER, folder), weights)
+        return read_record(fetch(run_id, FOLDER, folder), weights, trust)
 
 
 def fetch_tiles(run_id: str, fetch: Callable[[str, str, Path], Path]) -> gpd.GeoDataFrame:
