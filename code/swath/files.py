@@ -44,6 +44,31 @@ def atomic_write(
             left.unlink()
 
 
+_OUTSIDE = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|\0|^\s*\.?\s*$")
+"""What a name must not have that becomes a path: parent folders, a root, a null byte; or it is empty, or the folder."""
+
+
+def leads_outside(name: object) -> bool:
+    """Whether a value of a table or a config names no file or folder inside of another one; NaN and None name nothing."""
+    return name is None or name != name or _OUTSIDE.search(str(name)) is not None
+
+
+def path_below(folder: Path, *names: object, suffix: str = "") -> Path:
+    """A path in `folder` from values of tables and configs, such as an area and a scene; `suffix` ends the last one.
+
+    The one way in which such values become paths that are written to. Raises CatalogError for a value that leads out of
+    the folder (absolute, with ``..``) or that is no name at all.
+    """
+    for name in names:
+        if leads_outside(name):
+            raise CatalogError(
+                f"{name!r} is no name for a file or folder in {folder}: it is empty or leads out of there. "
+                "Correct it in the table or the config that it stands in, then start the same command again."
+            )
+    *folders, last = map(str, names)
+    return folder.joinpath(*folders, f"{last}{suffix}")
+
+
 def unwritable(path: Path, failure: BaseException) -> str:
     """What to say when a file could not be written."""
     return (

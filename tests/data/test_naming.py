@@ -44,6 +44,11 @@ def test_c16_a_pattern_that_fits_nothing_or_is_none_says_so() -> None:
         area_of(ROOT / "raw/38SNE.tif", ROOT, "38(")
 
 
+def test_c130_a_pattern_finds_no_area_that_leads_out_of_a_folder() -> None:
+    with pytest.raises(CatalogError, match=r"area_pattern='\.\+' finds '\.\.', which is no name of a folder"):
+        area_of(ROOT / "..", ROOT, ".+")
+
+
 @pytest.mark.parametrize(
     ("name", "date"),
     [

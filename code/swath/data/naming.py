@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from swath.errors import CatalogError, ConfigError
+from swath.files import leads_outside
 
 _DATE_IN_NAME = re.compile(r"(?<!\d)(\d{4})(-?)(\d{2})\2(\d{2})(?:t(\d{6}))?(?!\d)", re.IGNORECASE)
 _YEARS = range(1960, 2100)
@@ -42,9 +43,10 @@ def _matched(pattern: str, inside: Path, path: Path) -> str:
             "'[^/]+' for the first folder."
         ) from None
     area = found and (found[1] if found.re.groups else found[0])
-    if not area:
+    if not area or leads_outside(area):
+        what = f"finds {area!r}, which is no name of a folder," if area else "finds no area"
         raise CatalogError(
-            f"{path}: area_pattern={pattern!r} finds no area in {inside.as_posix()}. Change the pattern, or take the file "
+            f"{path}: area_pattern={pattern!r} {what} in {inside.as_posix()}. Change the pattern, or take the file "
             "out of the folder."
         )
     return str(area)

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from swath.data.columns import require_values_of_columns
 from swath.data.naming import area_of, date_of, listing
 from swath.errors import CatalogError, reason
-from swath.files import atomic_write
+from swath.files import atomic_write, leads_outside
 from swath.geo.earth import footprint
 from swath.geo.grid import Window
 from swath.geo.layout import RasterInfo
@@ -30,6 +30,10 @@ Row = Mapping[Any, Any]
 """A row of a table of tiles."""
 
 SCENE_COLUMNS = ("key", "area", "date", "image")
+NAME_COLUMNS = ("key", "scene", "area")
+"""Columns whose values become names of files and folders."""
+FILE_COLUMNS = ("image", "mask", "labels")
+"""Columns whose values are files to read."""
 TILE_COLUMNS = ("key", "scene", "area", "image", "mask", "row", "col", "height", "width")
 
 
@@ -112,7 +116,28 @@ def read_table(
         what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
         raise CatalogError(f"{path}: {what}. Run {step} again.")
     require_values_of_columns(frame, path, f"Correct it, or delete the table and run {step} again.")
+    _require_names(frame, path)
     return frame
+
+
+def _require_names(frame: pd.DataFrame, source: Path) -> None:
+    """Raise CatalogError for names that lead out of a folder that results go to, and for rasters that are no files.
+
+    Files to read may lie anywhere, as scenes do whose tiles are windows; they are not fetched from elsewhere.
+    """
+    for column in set(NAME_COLUMNS) & set(frame.columns):
+        for name in frame[column].unique():
+            if leads_outside(name):
+                raise CatalogError(
+                    f"{source}: column {column}: {name!r} is no name of a scene, a tile or an area: it is empty or leads "
+                    "out of the folder. Correct the table, or make it again."
+                )
+    for column in set(FILE_COLUMNS) & set(frame.columns):
+        for name in frame[column].unique():
+            if isinstance(name, str) and (name.startswith("/vsi") or "\0" in name):
+                raise CatalogError(
+                    f"{source}: column {column}: {name!r} is no file on this machine. Download it and name the copy."
+                )
 
 
 def require_areas(wanted: Iterable[str], known: Iterable[str]) -> None:
@@ -217,9 +242,7 @@ def _require_own_names(frame: gpd.GeoDataFrame, source: Path) -> None:
     twice = frame["key"][frame["key"].duplicated()].unique()
     if len(twice):
         raise CatalogError(f"{source}: several scenes are called {listing(twice)}. Rename the files.")
-    wrong = [n for n in (*frame["key"], *frame["area"]) if ".." in Path(n).parts or Path(n).is_absolute()]
-    if wrong:
-        raise CatalogError(f"{source}: {wrong[0]!r} is no name of a scene or an area: it leads out of the folder.")
+    _require_names(frame, source)
 
 
 def place_of(row: Row) -> Window:

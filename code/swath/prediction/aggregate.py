@@ -9,6 +9,7 @@ from pathlib import Path
 from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.areas import AreaFields
 from swath.data.pairing import AGGREGATED
+from swath.files import path_below
 from swath.geo.mosaic import Rule, aggregate
 from swath.prediction.maps import dates_by_area, home_of
 from swath.steps.config import Step
@@ -73,8 +74,8 @@ def area_jobs(dates: Mapping[str, Sequence[Path]], output: Path, rule: Rule, thr
     """A job per area, from the maps of its dates."""
     return [
         AreaJob(
-            area=area, dates=paths, classes=output / "classes" / f"{area}.tif",
-            probability=output / "probabilities" / f"{area}.tif", rule=rule, threshold=threshold,
+            area=area, dates=paths, classes=path_below(output / "classes", area, suffix=".tif"),
+            probability=path_below(output / "probabilities", area, suffix=".tif"), rule=rule, threshold=threshold,
         )
         for area, paths in dates.items()
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from swath.data.naming import listing
 from swath.data.pairing import MERGED, by_key
 from swath.data.tables import TILE_COLUMNS, TILES, read_table
 from swath.errors import CatalogError
+from swath.files import path_below
 from swath.geo.grid import Grid, Window
 from swath.geo.mosaic import Overlap, common_grid, merge_tiles
 from swath.geo.raster import describe
@@ -103,7 +104,7 @@ def merge_jobs(config: MergeTilesConfig, source: Path, tiles_path: Path, output:
         group = group.sort_values(["row", "col"])
         tiles = [rasters[key] for key in group["key"]]
         places = [Window(*map(int, place)) for place in group[["row", "col", "height", "width"]].to_numpy()]
-        target = output / str(first["area"]) / f"{scene}.tif"
+        target = path_below(output, first["area"], scene, suffix=".tif")
         jobs.append(
             MergeJob(key=str(scene), tiles=tiles, windows=places, grid=grid, output=target, overlap=config.overlap)
         )
@@ -134,11 +135,10 @@ def jobs_by_headers(
     jobs = []
     for (key, place), area in zip(scenes, rule.areas(scenes, source), strict=True):
         tiles = tiles_of[key, place]
-        folder = output / area if told or place.parent != source else output
+        folder = path_below(output, area) if told or place.parent != source else output
         grid = common_grid([describe(tile).grid for tile in tiles])
-        jobs.append(
-            MergeJob(key=key, tiles=tiles, windows=None, grid=grid, output=folder / f"{key}.tif", overlap=overlap)
-        )
+        target = path_below(folder, key, suffix=".tif")
+        jobs.append(MergeJob(key=key, tiles=tiles, windows=None, grid=grid, output=target, overlap=overlap))
     return jobs
 
 

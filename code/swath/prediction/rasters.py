@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from swath.errors import ConfigError, RasterError
 from swath.figures.pictures import PALETTE
+from swath.files import path_below
 from swath.geo.grid import Grid
 from swath.geo.layout import RasterSpec
 from swath.labels import IGNORE
@@ -35,10 +36,13 @@ class SceneOutput:
 
 
 def scene_output(folder: Path, area: str, key: str) -> SceneOutput:
-    """Below `folder`: classes/<area>/<key>.tif and probabilities/<area>/<key>.tif."""
+    """Below `folder`: classes/<area>/<key>.tif and probabilities/<area>/<key>.tif.
+
+    Raises CatalogError for an area or a key that leads out of the folder.
+    """
     return SceneOutput(
-        classes=folder / "classes" / area / f"{key}.tif",
-        probabilities=folder / "probabilities" / area / f"{key}.tif",
+        classes=path_below(folder / "classes", area, key, suffix=".tif"),
+        probabilities=path_below(folder / "probabilities", area, key, suffix=".tif"),
     )
 
 

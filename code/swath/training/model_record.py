@@ -20,7 +20,7 @@ from swath.config.json_files import Shape, read_json
 from swath.data.tables import CLASSES, read_table, write_table
 from swath.data.zones import ZONE_RULE
 from swath.errors import ConfigError, SwathError, TrackingError, reason
-from swath.files import scratch_folder
+from swath.files import path_below, scratch_folder
 from swath.geo.zones import MissingZones
 from swath.nn.model import SegmentationModel, Task, build_model
 from swath.nn.networks.pretrained import without_weights
@@ -61,7 +61,7 @@ class _Described(Shape):
     rgb: list[str | None] | None
     bands: Annotated[list[str], Field(min_length=1)]
     missing_zones: dict[str, Any] | None = None
-    sha256: dict[str, str] = {}
+    sha256: Annotated[dict[str, str], Field(default_factory=dict)]
 
 
 class _Kept(Shape):
@@ -210,4 +210,4 @@ def _file_of(folder: Path, weights: str) -> str:
     name = str(index[weights]["file"])
     if Path(name).name != name:
         raise TrackingError(f"{path}: {name!r} is no name of a file beside it. {REMEDY}")
-    return name
+    return path_below(folder, name).name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tracemalloc
 import zipfile
@@ -224,6 +225,16 @@ def test_c100_the_check_of_a_large_layer_takes_little_memory(tmp_path: Path) -> 
     finally:
         tracemalloc.stop()
     assert peak < 20e6  # the raster has 36 MB
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "sub/elm", "", "a\0b"])
+def test_c130_names_of_shapefiles_stay_in_the_output_folder(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    before = sorted(tmp_path.parent.rglob("*.shp"))
+    assert run("to_submission", names=json.dumps({"elm": name})) == 1
+    assert f"names: elm: {name!r} is no name of a shapefile" in capsys.readouterr().err
+    assert sorted(tmp_path.parent.rglob("*.shp")) == before
 
 
 # ------------------------------------------------------------------------------------------------ from tiles to shapefiles

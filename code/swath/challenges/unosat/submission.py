@@ -19,7 +19,7 @@ from swath.data.areas import AreaFields, AreaRule, images_by_area
 from swath.data.pairing import AGGREGATED, MERGED
 from swath.errors import CatalogError, ConfigError, VectorError
 from swath.figures.pictures import beside, draw_outlines, write_picture
-from swath.files import atomic_write
+from swath.files import atomic_write, leads_outside, path_below
 from swath.geo.earth import area_km2
 from swath.geo.mosaic import STRIP_PIXELS, Overlap, Rule
 from swath.geo.polygons import PolygonRules
@@ -93,7 +93,7 @@ def submit_shapefiles(config: SubmissionConfig) -> Submission:
     layers: dict[str, Layer] = {}
     for job in area_jobs(dates, output / AGGREGATED, config.rule, config.threshold):
         job.run()
-        target = output / f"{stems[job.area]}.shp"
+        target = path_below(output, stems[job.area], suffix=".shp")
         rules = PolygonRules(min_area=config.min_area)
         polygons = PolygonJob(raster=job.classes, output=target, rules=rules, workers=os.cpu_count() or 1)
         layers[job.area] = Layer(target, job.classes, polygons.run())
@@ -141,10 +141,15 @@ def _dates(config: SubmissionConfig, source: Path, output: Path, rule: AreaRule)
 
 
 def _stems(names: Mapping[str, str], areas: Sequence[str]) -> dict[str, str]:
-    """Area to the name of its shapefile. Raises CatalogError for an area that is not there, ConfigError for a name of two."""
+    """Area to the name of its shapefile. Raises CatalogError for an area that is not there, ConfigError for a name of two,
+    and for one that is no name of a file: the archive has no folders.
+    """
     unknown = [area for area in names if area not in areas]
     if unknown:
         raise CatalogError(f"names: no predictions of {', '.join(unknown)}. There are {', '.join(areas)}.")
+    wrong = [f"{area}: {name!r}" for area, name in names.items() if leads_outside(name) or "/" in name]
+    if wrong:
+        raise ConfigError(f"names: {wrong[0]} is no name of a shapefile. Give one without folders, such as {areas[0]}.")
     stems = {area: names.get(area, area) for area in areas}
     twice = sorted({stem for stem in stems.values() if list(stems.values()).count(stem) > 1})
     if twice:
