@@ -54,7 +54,7 @@ bench: $(VENV)/.installed
 	python experiments/benchmarks/run.py $(ROWS)
 
 ui: $(VENV)/.installed
-	mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+	PYTHONPATH=code python -m swath.tracking.dashboard $(PORT)
 
 lock: $(VENV)/.installed
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra dask --no-annotate \

@@ -24,6 +24,7 @@ from swath.interrupt import stop_requested, uninterrupted
 from swath.notices import Notices, as_csv, collected_from_all_threads
 from swath.tracking.bundle import git, provenance, untracked_sources
 from swath.tracking.delivery import Delivery, Nowhere, safe_name
+from swath.tracking.local import open_store
 from swath.tracking.process import tell_at_the_end
 from swath.tracking.store import default_store
 from swath.tracking.unreachable import require_store, unanswered, without_password
@@ -112,6 +113,7 @@ def _started(name: str | None, scratch: Path) -> Run:
     default_store()
     require_store()
     try:
+        open_store()
         active = mlflow.start_run(run_name=name, log_system_metrics=False)
     except Exception as error:
         raise unanswered(error) from error

@@ -14,6 +14,7 @@ from mlflow.store.artifact.utils.models import get_model_name_and_version
 from swath import config as configs
 from swath.errors import TrackingError
 from swath.tracking.delivery import brief
+from swath.tracking.local import database_uri, take_served_artifacts
 from swath.tracking.references import (
     FORMS,
     MODELS,
@@ -34,12 +35,8 @@ def default_store() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     if not mlflow.is_tracking_uri_set():
-        if "?" in str(configs.PROJECT_ROOT):  # there a URI's query begins
-            raise TrackingError(
-                f"{configs.PROJECT_ROOT}: the name of the project's folder has a `?`, so no URI can name the mlflow.db in "
-                "it. Rename the folder, or set MLFLOW_TRACKING_URI to a store elsewhere."
-            )
-        mlflow.set_tracking_uri(f"sqlite:///{configs.PROJECT_ROOT / 'mlflow.db'}")
+        mlflow.set_tracking_uri(database_uri(configs.PROJECT_ROOT))
+    take_served_artifacts()
 
 
 def resolved_reference(text: str) -> str:
