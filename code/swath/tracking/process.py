@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from swath.config.help import reader_has_gone, write_nowhere
-from swath.errors import SwathError
+from swath.errors import ConfigError, SwathError
 from swath.interrupt import obeying_signals, stop_requested
 
 CLOSED_PIPE = 128 + signal.SIGPIPE
@@ -51,6 +51,7 @@ def tell_at_the_end(text: str) -> None:
 def _status_of(main: Callable[[], None]) -> int:
     """Run `main`, and say how it ended."""
     try:
+        _require_utf8()
         main()
         sys.stdout.flush()
     except BrokenPipeError:
@@ -81,6 +82,16 @@ def asks_for_traceback(arguments: Sequence[str]) -> bool:
     """Whether a command line has ``--debug True``, as ``mlflow run . -P debug=True`` passes it on."""
     given = " ".join(arguments).replace("=", " ").split()
     return "--debug" in given[:-1] and given[given.index("--debug") + 1] == "True"
+
+
+def _require_utf8() -> None:
+    """Raise ConfigError where names of files are in another encoding: tables, ledgers and the store hold UTF-8."""
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower().replace("-", "") != "utf8":
+        raise ConfigError(
+            f"names of files are in {encoding} here, by the locale or PYTHONUTF8=0; swath needs UTF-8. "
+            "Type `export PYTHONUTF8=1`, then start the same command again."
+        )
 
 
 def _quiet_libraries() -> None:
