@@ -58,7 +58,7 @@ REFUSED = {
     "builtins:eval": "builtins",
     "subprocess:run": "subprocess",
     "torch:load": "torch",
-    "torch.nn:os.system": "posix",
+    "timm.models._hub:os.system": "posix",
     "torch.nn.modules.module:torch.load": "torch.serialization",
     "torch.nn.functional:conv2d": "torch",
     "torch.nn.init:zeros_": "torch.nn.init",
@@ -78,9 +78,9 @@ REFUSED = {
     "torchvision.models:get_model": "torchvision.models._api",
     "torchvision.models.resnet:resnet18": "torchvision.models.resnet",
     "torchvision.models:ResNet18_Weights": "torchvision.models.resnet",
-    "segmentation_models_pytorch:from_pretrained": "segmentation_models_pytorch.base.hub_mixin",
+    "segmentation_models_pytorch:from_pretrained": "huggingface_hub.hub_mixin",
     "segmentation_models_pytorch:create_model": "segmentation_models_pytorch",
-    "configs.demo.training:TrainingConfig.__init__": "swath.training.config",
+    "configs.demo.training:TrainingConfig.__init__": "pydantic._internal._dataclasses",
     "tests.synthetic:TinyNet": "tests.synthetic",
 }
 """What a record must not name, to the module that `trust` would have to name."""

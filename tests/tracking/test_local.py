@@ -15,8 +15,10 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from swath.tracking.local import database_of, database_uri
+from swath.tracking.dashboard import runs_page
+from swath.tracking.local import database_of, database_uri, take_served_artifacts
 from tests.conftest import ROOT, child_environment
 from tests.dask_cluster import free_port
 from tests.processes import wait_for
@@ -78,6 +80,7 @@ def _answers(port: int) -> bool:
 
 def require_everything(project: Path, run: mlflow.entities.Run) -> None:
     """The run is finished, and its metrics and artifacts have arrived, on this machine, in the project."""
+    take_served_artifacts()
     client = mlflow.MlflowClient(database_uri(project))
     assert run.info.status == "FINISHED"
     assert run.data.metrics["preparation/items"] == 1
@@ -94,6 +97,13 @@ def only_run(project: Path) -> mlflow.entities.Run:
     return run
 
 
+def only_run_named(project: Path, name: str) -> mlflow.entities.Run:
+    """The last run of a name that has ended well."""
+    client = mlflow.MlflowClient(database_uri(project))
+    query = f"attributes.run_name = '{name}' and attributes.status = 'FINISHED'"
+    return client.search_runs(["0"], query, order_by=["attributes.start_time DESC"], max_results=1)[0]
+
+
 def dashboard(port: int) -> list[str]:
     return [sys.executable, "-m", "swath.tracking.dashboard", str(port)]
 
@@ -101,33 +111,43 @@ def dashboard(port: int) -> list[str]:
 def bare_dashboard(port: int) -> list[str]:
     """As `make ui` was up to version 0.3.0: experiments that it makes have artifacts that it takes itself."""
     return [
-        sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--backend-store-uri",
-        "sqlite:///mlflow.db",
+        sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", "sqlite:///mlflow.db",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [dashboard, bare_dashboard])
-@pytest.mark.parametrize("running", [True, False], ids=["beside", "before"])
-def test_c84_everything_arrives_when_the_dashboard_came_first(tmp_path: Path, command: object, running: bool) -> None:
+@pytest.mark.parametrize("command", [dashboard, pytest.param(bare_dashboard, marks=pytest.mark.slow)])
+def test_c84_everything_arrives_while_a_dashboard_that_came_first_is_open(tmp_path: Path, command: object) -> None:
     project, port = clone(tmp_path / "clone"), free_port()
-    with served(project, command(port), port):  # type: ignore[operator]
-        done = step(project) if running else None
-    done = done or step(project)
+    with served(project, command(port), port) as printed:  # type: ignore[operator]
+        done = step(project)
+        assert done.returncode == 0, done.stderr
+        assert "tracking store" not in done.stderr
+        run = only_run(project)
+        require_everything(project, run)
+        client = mlflow.MlflowClient(f"http://127.0.0.1:{port}")
+        assert [known.info.run_id for known in client.search_runs(["0"])] == [run.info.run_id]
+        assert {f.path for f in client.list_artifacts(run.info.run_id, "bundle")} >= BUNDLE  # it shows them
+        if command is dashboard:
+            (page,) = re.findall(r"runs: (\S+)", printed.read_text())
+            assert page == f"http://127.0.0.1:{port}/#/experiments/0/runs"
+
+
+def test_c84_everything_arrives_in_a_store_that_a_dashboard_made(tmp_path: Path) -> None:
+    project = clone(tmp_path / "clone")
+    made = SqlAlchemyStore(database_uri(project), "mlflow-artifacts:/")  # as `mlflow ui` does when it starts
+    assert made.get_experiment("0").artifact_location == "mlflow-artifacts:/0"
+    done = step(project)
     assert done.returncode == 0, done.stderr
     assert "tracking store" not in done.stderr
     require_everything(project, only_run(project))
 
 
-def test_c112_the_dashboard_shows_runs_and_their_artifacts_at_the_printed_address(tmp_path: Path) -> None:
-    project, port = clone(tmp_path / "clone"), free_port()
-    assert step(project).returncode == 0
-    run = only_run(project)
-    with served(project, dashboard(port), port) as printed:
-        (page,) = re.findall(r"runs: (\S+)", printed.read_text())
-        assert page == f"http://127.0.0.1:{port}/#/experiments/0/runs"
-        client = mlflow.MlflowClient(f"http://127.0.0.1:{port}")
-        assert [known.info.run_id for known in client.search_runs(["0"])] == [run.info.run_id]
-        assert {f.path for f in client.list_artifacts(run.info.run_id, "bundle")} >= BUNDLE
+def test_c112_the_address_is_that_of_the_experiment_with_the_newest_run(store: str) -> None:
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("of the newest run")
+    client.create_run(experiment)
+    assert runs_page(5001) == f"http://127.0.0.1:5001/#/experiments/{experiment}/runs"
 
 
 def test_c112_make_ui_is_this_dashboard() -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def written(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The record of a small training that kept its last weights, too."""
     root = tmp_path_factory.mktemp("record")
     config = small(tiles, root / "out", epochs=2, model=partial(UNet, filters=(4, 8)))
-    training, _ = trained(config.__class__(**vars(config) | {"validation": ValidationConfig(panels=0, keep_last=True)}))
+    training, _ = trained(replace(config, validation=ValidationConfig(panels=0, keep_last=True)))
     write_record(training, root / "model")
     return root / "model"
 

@@ -53,7 +53,7 @@ def runs_page(port: int) -> str:
 def server_arguments(port: int) -> list[str]:
     """Arguments of ``mlflow``: experiments that are made in the dashboard keep artifacts where steps do."""
     return [
-        "ui", "--host", HOST, "--port", str(port), "--backend-store-uri", mlflow.get_tracking_uri(),
+        "ui", "--host", HOST, "--port", str(port), "--workers", "1", "--backend-store-uri", mlflow.get_tracking_uri(),
         "--default-artifact-root", artifact_root(configs.PROJECT_ROOT),
         "--artifacts-destination", str(configs.PROJECT_ROOT / SERVED_FOLDER),
     ]  # fmt: skip
