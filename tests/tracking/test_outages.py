@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from safetensors.torch import load_file
 
+from swath.config import recorded
 from swath.tracking import Delivery
 from tests.processes import STEPS, Server, ended, has_state, server, start, training_file, wait_for
 from tests.trainings import same
@@ -32,7 +33,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def run_of(uri: str, file: Path) -> Run:
     """The one run of a training in a store."""
     client = MlflowClient(uri)
-    (run,) = [r for r in client.search_runs(["0"]) if r.data.tags.get("swath.config") == str(file)]
+    (run,) = [r for r in client.search_runs(["0"]) if r.data.tags.get("swath.config") == recorded(str(file))]
     return run
 
 
@@ -249,6 +250,6 @@ def weights(running: Server, file: Path, folder: Path) -> dict[str, torch.Tensor
     runs = [
         r
         for r in client.search_runs(["0"], order_by=["start_time DESC"])
-        if r.data.tags.get("swath.config") == str(file)
+        if r.data.tags.get("swath.config") == recorded(str(file))
     ]
     return load_file(client.download_artifacts(runs[0].info.run_id, "model/weights.safetensors", str(folder)))

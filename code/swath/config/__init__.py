@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from swath.config.overrides import override
     from swath.config.partials import locate
     from swath.config.paths import PROJECT_ROOT, absolute, relative
+    from swath.config.places import recorded, recorded_arguments, recorded_text
     from swath.config.resolved import build, digest, leaves, resolve, without_added_fields
     from swath.config.roles import InputPath, NotDecisive, OutputPath, decisive, inputs_of, outputs_of, references_of
     from swath.config.trust import build_from_record
@@ -39,6 +40,9 @@ __all__ = [
     "locate",
     "outputs_of",
     "override",
+    "recorded",
+    "recorded_arguments",
+    "recorded_text",
     "references_of",
     "relative",
     "resolve",
@@ -53,6 +57,7 @@ _MODULES = {
     "overrides": ("override",),
     "partials": ("locate",),
     "paths": ("PROJECT_ROOT", "absolute", "relative"),
+    "places": ("recorded", "recorded_arguments", "recorded_text"),
     "resolved": ("build", "digest", "leaves", "resolve", "without_added_fields"),
     "roles": ("InputPath", "NotDecisive", "OutputPath", "decisive", "inputs_of", "outputs_of", "references_of"),
     "trust": ("build_from_record",),

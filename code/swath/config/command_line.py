@@ -18,8 +18,10 @@ from swath.errors import ConfigError
 # --------------------------------------------------------------------------------------------------- command line
 
 
-NOT_FIELDS = ("config_path", "script_path", "debug")
-"""Parameters of every entry point that are no fields of its config; debug=True shows the traceback of an error."""
+DIFF = "bundle_diff"
+NOT_FIELDS = ("config_path", "script_path", "debug", DIFF)
+"""Parameters of every entry point that are no fields of its config; debug=True shows the traceback of an error,
+bundle_diff=False keeps uncommitted code out of the run's artifacts."""
 
 
 def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple[T, str]:
@@ -41,11 +43,24 @@ def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple
     for name, value in pairs:
         if name == NUM_GPUS:
             _require_one_process(value)
+        elif name == DIFF:
+            _require_switch(value)
         elif name not in NOT_FIELDS:
             config = override(config, name, value)
     check_factories(config, "command line")
     check_ranges(config)
     return config, paths[-1]
+
+
+def _require_switch(value: str) -> None:
+    if value not in ("True", "False"):
+        raise ConfigError(f"{DIFF}={value}: must be True or False. Write -P {DIFF}=False (--{DIFF} False).")
+
+
+def with_diff(arguments: Sequence[str]) -> bool:
+    """Whether the run of a command line is to hold the code that is not committed: unless it says bundle_diff=False."""
+    given = " ".join(arguments).replace("=", " ").split()
+    return f"--{DIFF}" not in given[:-1] or given[given.index(f"--{DIFF}") + 1] != "False"
 
 
 def _require_one_process(number: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
-from swath.config import absolute
+from swath.config import absolute, recorded
 from swath.config.json_files import read_json
 from swath.data.splits.shift import shift_table, shift_weights
 from swath.data.tables import SCENE_COLUMNS, SCENES, read_table
@@ -181,7 +181,7 @@ def _page(found: Findings, figures: Sequence[Path], path: Path, config: EdaConfi
     """One file with everything in it, so that it can be sent and opened anywhere."""
     remarks = "".join(f"<li>{html.escape(text)}</li>" for text in found.remarks) or "<li>Nothing.</li>"
     parts = [
-        f"<h1>Data set {html.escape(config.input_path)}</h1>", f"<p>{html.escape(_summary(found.numbers))}</p>",
+        f"<h1>Data set {html.escape(str(recorded(config.input_path)))}</h1>", f"<p>{html.escape(_summary(found.numbers))}</p>",
         f"<h2>What stands out</h2><ul>{remarks}</ul>", *(_figure(figure) for figure in figures),
         "<h2>By area, split and date</h2>", _table(found.table),
     ]  # fmt: skip

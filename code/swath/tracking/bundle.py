@@ -27,6 +27,12 @@ PACKAGES = (
 )
 
 
+def recorded_provenance(config_path: str) -> dict[str, Any]:
+    """`provenance` without folders of this machine, for a tracking store."""
+    arguments = [Path(sys.executable).name, *configs.recorded_arguments(sys.argv)]
+    return configs.recorded(provenance(config_path)) | {"command": shlex.join(arguments)}
+
+
 def provenance(config_path: str) -> dict[str, Any]:
     """Command, commit and versions: what else than the config decides a result."""
     return {
@@ -71,6 +77,11 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def uncommitted() -> str:
+    """What differs from the last commit in the code and the config files; the project may hold what concerns nobody."""
+    return git("diff", "HEAD", "--", "code", "configs") or "no uncommitted changes\n"
 
 
 def untracked_sources() -> list[str]:

@@ -23,6 +23,7 @@ from mlflow.exceptions import ExecutionException, MlflowException
 from mlflow.projects.utils import get_or_create_run, get_run_env_vars, load_project
 
 from swath import config as configs
+from swath.config.command_line import DIFF, with_diff
 from swath.errors import SwathError
 from swath.interrupt import check_stop, stop_requested, uninterrupted
 from swath.tracking.process import UNDELIVERED, tell_at_the_end
@@ -110,14 +111,15 @@ def command_of(entry_point: str, parameters: Mapping[str, str]) -> list[str]:
 def run_child_step(parent: Run, step: ChildStep) -> str:
     """Start an entry point of the project as a child of `parent`, wait for it, and return its run id.
 
-    The run is the one that ``mlflow run`` would make: same tags, same parameters, same command.
-    Raises SwathError when it fails; its own message stands above, in its output. A step whose results are there and
-    whose run is not whole in the store (`UNDELIVERED`) does not fail: the chain goes on, and ends with that status.
+    The run is the one that ``mlflow run`` would make: same tags, same parameters but for folders of this machine, same
+    command. Raises SwathError when it fails; its own message stands above, in its output. A step whose results are there
+    and whose run is not whole in the store (`UNDELIVERED`) does not fail: the chain goes on, and ends with that status.
     """
     root = str(configs.PROJECT_ROOT)
-    command = command_of(step.entry_point, step.parameters)
+    parameters = dict(step.parameters) | ({} if with_diff(sys.argv) else {DIFF: "False"})
+    command = command_of(step.entry_point, parameters)
     run_id = get_or_create_run(
-        None, root, parent.experiment_id, root, None, step.entry_point, dict(step.parameters)
+        None, root, parent.experiment_id, root, None, step.entry_point, configs.recorded(parameters)
     ).info.run_id
     environment = get_run_env_vars(run_id, parent.experiment_id)
     child = get_context("forkserver").Process(target=_execute, args=(command, environment), name=step.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,10 +20,11 @@ from mlflow.entities import Param, RunTag
 from numpy.typing import NDArray
 
 from swath import config as configs
+from swath.config.command_line import with_diff
 from swath.files import remove_orphans, scratch_folder
 from swath.interrupt import stop_requested, uninterrupted
 from swath.notices import Notices, as_csv, collected_from_all_threads
-from swath.tracking.bundle import git, provenance, untracked_sources
+from swath.tracking.bundle import recorded_provenance, uncommitted, untracked_sources
 from swath.tracking.delivery import Delivery, Nowhere, safe_name
 from swath.tracking.local import open_store
 from swath.tracking.process import tell_at_the_end
@@ -58,12 +60,14 @@ class Run:
         self.delivery.put_metrics(values, step)
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; texts longer than the store takes are cut, the bundle holds them whole."""
-        params = [Param(safe_name(name), str(value)[:PARAM_LENGTH]) for name, value in values.items()]
+        """Log parameters; texts longer than the store takes are cut, the bundle holds them whole. Paths as `recorded`."""
+        texts = {name: str(configs.recorded(str(value))) for name, value in values.items()}
+        params = [Param(safe_name(name), text[:PARAM_LENGTH]) for name, text in texts.items()]
         self.delivery.put_params(params)
 
     def set_tags(self, values: Mapping[str, Any]) -> None:
-        tags = [RunTag(name, str(value)[:4000]) for name, value in values.items()]
+        """Set tags; paths in them as `swath.config.recorded_text` gives them."""
+        tags = [RunTag(name, configs.recorded_text(str(value))[:4000]) for name, value in values.items()]
         self.delivery.put("tags", lambda: self.client.log_batch(self.id, tags=tags))
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
@@ -114,7 +118,8 @@ def _started(name: str | None, scratch: Path) -> Run:
     require_store()
     try:
         open_store()
-        active = mlflow.start_run(run_name=name, log_system_metrics=False)
+        name = name and configs.recorded_text(name)
+        active = mlflow.start_run(run_name=name, tags=_own_tags(), log_system_metrics=False)
     except Exception as error:
         raise unanswered(error) from error
     client = MlflowClient()
@@ -126,6 +131,7 @@ def _kept(handle: Run, config: Any, config_path: str, name: str | None, kind: st
     """The run for whoever works in it, and its end."""
     status, reason = "FAILED", ""
     try:
+        _clean_tags(handle)
         _log_bundle(handle, config, config_path, kind)
         if name:
             handle.set_tags({"mlflow.runName": name})
@@ -184,16 +190,31 @@ def _where_kept(handle: Run) -> str:
     return f"They are kept in {values} (values) and {files} (files)."
 
 
+def _own_tags() -> dict[str, str]:
+    """Tags in place of those with which MLflow records who starts a run, and where on the machine."""
+    script = configs.recorded(sys.argv[0]) if sys.argv and sys.argv[0] else "unknown"
+    return {"mlflow.user": "not recorded", "mlflow.source.name": str(script)}
+
+
+def _clean_tags(handle: Run) -> None:
+    """Take folders of this machine and credentials out of tags that `mlflow run` has set, such as the repository's URL."""
+    found = handle.client.get_run(handle.id).data.tags
+    changed = {name: text for name, text in found.items() if configs.recorded_text(text) != text}
+    if changed:
+        handle.set_tags(changed)
+
+
 def _log_bundle(handle: Run, config: Any, config_path: str, kind: str) -> None:
-    resolved = configs.resolve(config)
-    about = provenance(config_path)
+    resolved = configs.recorded(configs.resolve(config))
+    about = recorded_provenance(config_path)
     handle.log_params({f"cfg.{k}": v for k, v in configs.leaves(resolved).items()})
-    handle.set_tags({"swath.kind": kind, "swath.config": config_path, "swath.commit": about["commit"]})
+    handle.set_tags({"swath.kind": kind, "swath.config": about["config_path"], "swath.commit": about["commit"]})
     handle.log_text(json.dumps(resolved, indent=2) + "\n", f"{BUNDLE}/config.json")
     handle.log_text(json.dumps(about, indent=2) + "\n", f"{BUNDLE}/provenance.json")
-    handle.log_text(git("diff", "HEAD") or "no uncommitted changes\n", f"{BUNDLE}/uncommitted.diff")
-    for name in untracked_sources():
-        handle.log_file(configs.PROJECT_ROOT / name, f"{BUNDLE}/untracked/{Path(name).parent.as_posix()}")
+    if with_diff(sys.argv):
+        handle.log_text(uncommitted(), f"{BUNDLE}/uncommitted.diff")
+        for name in untracked_sources():
+            handle.log_file(configs.PROJECT_ROOT / name, f"{BUNDLE}/untracked/{Path(name).parent.as_posix()}")
     for source in configs.sources(config_path):
         if source.is_file():
             handle.log_file(source, f"{BUNDLE}/sources")

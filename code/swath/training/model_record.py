@@ -130,28 +130,15 @@ def read_record(folder: Path, weights: str = "best", trust: Sequence[str] = ()) 
     with _described_by(folder / DESCRIPTION):
         parts: dict[str, Any] = {name: configs.build_from_record(description[name], trust) for name in PARTS}
         zones = configs.build_from_record(description.get(ZONES), trust)  # version 0.2.0 and before do not say
-<<<<<<< ours
+        _require_parts(parts)
         network = without_weights(parts["model"])  # those of the record are loaded below
         model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
-=======
-        bands, digests = tuple(description["bands"]), dict(description.get(DIGESTS, {}))
-        _require_parts(parts)
-    except ConfigError as error:
-        raise TrackingError(f"{folder / DESCRIPTION}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrackingError(
-            f"{folder / DESCRIPTION}: not the description of a model ({error}). Pass a training's run id."
-        ) from error
-    network = without_weights(parts["model"])  # those of the record are loaded below
-    model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
->>>>>>> theirs
     path = folder / _file_of(folder, weights)
     _require_whole(path, digests)
     load_weights(path, model)
     return ModelRecord(model.eval(), parts["tasks"], bands, read_used_tiles(folder / TILES), zones)
 
 
-<<<<<<< ours
 @contextmanager
 def _described_by(path: Path) -> Iterator[None]:
     """Whatever goes wrong when a model is built from its description becomes a TrackingError that names the file."""
@@ -162,14 +149,14 @@ def _described_by(path: Path) -> Iterator[None]:
     except Exception as error:  # networks of any library refuse their arguments in their own ways
         said = str(error).rstrip(".") if isinstance(error, SwathError) else reason(error)
         raise TrackingError(f"{path}: no model can be built from this description: {said}. {REMEDY}") from error
-=======
+
+
 def _require_parts(parts: Mapping[str, Any]) -> None:
     """Raise ValueError for parts that are none: to call, but for the tasks."""
     wrong = [name for name in ("channels", "fill", "normaliser", "model") if not callable(parts[name])]
     tasks = parts["tasks"]
     if wrong or not isinstance(tasks, Mapping) or not all(isinstance(task, Task) for task in tasks.values()):
         raise ValueError(f"{', '.join(wrong) or 'tasks'}: no such part")
->>>>>>> theirs
 
 
 def _sha256(path: Path) -> str:
