@@ -161,7 +161,7 @@ def _say_what_is_left_out(handle: Run, left_out: Notices) -> None:
     if len(left_out) > LINES:
         print(f"left out: {len(left_out) - LINES} more of these, see {LEFT_OUT} of the run")
     handle.log_metrics({"left_out": float(sum(notice.count for notice in left_out))})
-    handle.log_text(as_csv(left_out), LEFT_OUT)
+    handle.log_text(configs.recorded_text(as_csv(left_out)), LEFT_OUT)
 
 
 def _finish(handle: Run, status: str, reason: str) -> None:
