@@ -201,7 +201,10 @@ def _of_file(target: Any, name: str) -> Case:
 
     def prepare(folder: Path, rng: np.random.Generator) -> tuple[str, Sequence[str]]:
         path, said = damaged(target, folder, rng)
-        return f"{path.relative_to(folder)}, {said}", [path.name, f"{path.stem}."]
+        words = [path.name, f"{path.stem}."]
+        if path.parent.name == "record":  # that weights and description do not fit can be said of either
+            words.append(f"{path.parent}/")
+        return f"{path.relative_to(folder)}, {said}", words
 
     return Case(target.kind, target.needs, prepare, target.use, target.equal, target.script, name)
 

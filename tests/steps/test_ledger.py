@@ -272,10 +272,3 @@ def test_c129_damaged_settings_are_named_with_the_remedy(tmp_path: Path, content
         assert word in str(error.value)
     path.unlink()
     assert start(tmp_path, jobs, {}) == []
-
-
-def test_c129_a_folder_in_the_place_of_a_ledger_is_an_error(tmp_path: Path) -> None:
-    jobs = jobs_of(tmp_path)
-    (tmp_path / "out" / "copy.done.jsonl").mkdir(parents=True)
-    with pytest.raises(StepError, match=r"copy\.done\.jsonl: cannot be read.*Delete it and start the same command"):
-        start(tmp_path, jobs, {})

@@ -251,7 +251,7 @@ class Ledger:
         return self._read
 
     def _lines(self) -> list[bytes]:
-        if not self.done_path.exists():
+        if not self.done_path.is_file():
             return []
         try:
             return self.done_path.read_bytes().splitlines()

@@ -215,7 +215,8 @@ def _file_of(folder: Path, weights: str) -> str:
     path = folder / INDEX
     index = read_json(path, dict[str, _Kept], TrackingError, REMEDY) if path.is_file() else {}
     if weights not in index:
-        raise TrackingError(f"weights={weights}: this training kept {', '.join(['best', *index])}. Choose one of them.")
+        kept = ", ".join(["best", *index])
+        raise TrackingError(f"weights={weights}: this training kept {kept}. Choose one of them; {path} has no other.")
     name = str(index[weights]["file"])
     if Path(name).name != name:
         raise TrackingError(f"{path}: {name!r} is no name of a file beside it. {REMEDY}")
