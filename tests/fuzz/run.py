@@ -204,6 +204,8 @@ def _of_file(target: Any, name: str) -> Case:
         words = [path.name, f"{path.stem}."]
         if path.parent.name == "record":  # that weights and description do not fit can be said of either
             words.append(f"{path.parent}/")
+        elif path.suffix in (".parquet", ".json", ".jsonl"):  # of which a folder has one
+            words.append(f"{path.parent}: ")
         return f"{path.relative_to(folder)}, {said}", words
 
     return Case(target.kind, target.needs, prepare, target.use, target.equal, target.script, name)
