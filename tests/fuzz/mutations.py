@@ -328,7 +328,8 @@ def _write(frame: Any, path: Path) -> None:
     old = parquet.read_schema(path).metadata
     plain = pd.DataFrame(frame)
     if "geometry" in plain:
-        plain["geometry"] = [g.wkb if isinstance(g, BaseGeometry) else g for g in plain["geometry"]]
+        shapes = [g.wkb if isinstance(g, BaseGeometry) else g for g in plain["geometry"]]
+        plain["geometry"] = [g if g is None or isinstance(g, bytes) else ascii(g).encode() for g in shapes]
     table = Table.from_pandas(plain, preserve_index=False)
     parquet.write_table(table.replace_schema_metadata(old | (table.schema.metadata or {})), path)
 
