@@ -95,6 +95,22 @@ def test_c85_the_remedy_fits_the_store_and_shows_no_password(
     assert "unset" not in found  # nothing is set
 
 
+def test_c128_a_disk_that_is_full_or_must_not_be_written_is_an_error_for_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fill() -> None:
+        with Path("/dev/full").open("w") as file:
+            file.write("x" * 100_000)
+
+    assert tracking.cli(fill) == 1
+    assert capsys.readouterr().err == (
+        "error: a file: cannot be written (No space left on device). Free disk space or check the folder's permissions, then "
+        "start the same command again.\n"
+    )
+    with pytest.raises(FileNotFoundError):  # a fault of the program
+        tracking.cli(lambda: (tmp_path / "none/deeper").mkdir())
+
+
 def test_c85_what_is_not_delivered_is_the_last_line_and_has_an_exit_status(
     store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -17,6 +18,8 @@ CLOSED_PIPE = 128 + signal.SIGPIPE
 """Exit status of a script whose output nobody reads any more, as of one that the signal ended."""
 
 
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of the system that no program can help."""
 UNDELIVERED = os.EX_TEMPFAIL
 """Exit status (75) of a script that did its work, and whose run the tracking store did not take whole."""
 STOPPED = 128 + signal.SIGINT
@@ -64,13 +67,24 @@ def _status_of(main: Callable[[], None]) -> int:
     except Exception as error:
         if stop_requested():  # such as a worker process that the same signal has ended
             return _stopped()
-        if not isinstance(error, SwathError):
+        told = _of_the_disk(error) if isinstance(error, OSError) else error
+        if not isinstance(told, SwathError):
             raise
         if asks_for_traceback(sys.argv):
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {told}", file=sys.stderr)
         return 1
     return 0
+
+
+def _of_the_disk(error: OSError) -> OSError | SwathError:
+    """An error for people, where a disk is full or a file or folder must not be written; else the same error."""
+    if error.errno not in OF_THE_DISK:
+        return error
+    return SwathError(
+        f"{error.filename2 or error.filename or 'a file'}: cannot be written ({error.strerror}). Free disk space or check the "
+        "folder's permissions, then start the same command again."
+    )
 
 
 def _stopped() -> int:
