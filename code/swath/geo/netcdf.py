@@ -42,16 +42,21 @@ class NetcdfReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: Any = None
+        self._hdf5: Any = None
 
     def __enter__(self) -> NetcdfReader:
         if not self.path.is_file():
             raise RasterError(f"{self.path}: no such file")
         with self._guard():
-            self._file = h5netcdf.File(self.path, "r")
+            self._hdf5 = h5py.File(self.path, "r")
         try:
+            with self._guard():
+                dict(self._hdf5.attrs)  # what is damaged here fails cleanly; in h5netcdf also as it is thrown away
             self._require_own_values()
+            with self._guard():
+                self._file = h5netcdf.File(self._hdf5, "r")
         except BaseException:
-            self._file.close()
+            self._hdf5.close()
             raise
         return self
 
@@ -75,7 +80,7 @@ class NetcdfReader:
                     foreign.append(item.name)
 
         with self._guard():
-            look(self._file._h5file)
+            look(self._hdf5)
         if foreign:
             raise RasterError(
                 f"{self.path}: takes values from other files ({', '.join(foreign[:5])}). Write it out first: "
@@ -86,6 +91,7 @@ class NetcdfReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        self._hdf5.close()
 
     @contextmanager
     def _guard(self) -> Iterator[None]:

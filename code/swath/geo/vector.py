@@ -11,7 +11,6 @@ import geopandas as gpd
 import pyogrio
 import shapely
 from pyogrio.errors import DataSourceError
-from pyproj.exceptions import CRSError
 
 from swath.errors import VectorError
 from swath.files import files_below, part_folder, unwritable
@@ -23,7 +22,6 @@ from swath.notices import leave_out
 SHAPEFILE_NAME = 10
 SHAPEFILE_BYTES = 2**31 - 1
 
-UNREADABLE = (DataSourceError, pyogrio.errors.DataLayerError, CRSError, OSError, ValueError, shapely.GEOSException)
 UNWRITABLE = (
     DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError, OSError, RuntimeError,
 )  # fmt: skip
@@ -48,7 +46,9 @@ def read_polygons(
     try:
         chosen = None if is_table else _layer(path, layer, layer_field)
         frame = gpd.read_parquet(path) if is_table else gpd.read_file(path, layer=chosen)
-    except UNREADABLE as error:
+    except VectorError:
+        raise
+    except Exception as error:  # pyogrio, pyproj, shapely and pyarrow have errors of a dozen kinds for damaged files
         raise VectorError(
             f"{path}: cannot be read as vectors ({error}). Copy the file again, with all its parts."
         ) from error
