@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from swath import config as configs
 from swath.errors import ConfigError, TrackingError
-from swath.tracking.local import SERVED_FOLDER, artifact_root, open_store
+from swath.tracking.local import SERVED_FOLDER, artifact_root, make_store
 from swath.tracking.process import cli
 from swath.tracking.store import default_store
 
@@ -28,7 +28,7 @@ def main() -> None:
             f"MLFLOW_TRACKING_URI={store}: this server has a dashboard of its own, open it in a browser. For the runs in the "
             "project's mlflow.db: unset MLFLOW_TRACKING_URI"
         )
-    open_store()
+    make_store()
     print(f"runs: {runs_page(port)}", flush=True)
     os.chdir(configs.PROJECT_ROOT)
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", *server_arguments(port)])

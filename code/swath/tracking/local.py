@@ -41,18 +41,22 @@ def artifact_root(folder: Path) -> str:
     return (folder / "mlruns").as_uri()
 
 
-def open_store() -> None:
-    """Open the store, and make the project's own one where there is none yet, its artifacts in the project.
+def make_store() -> None:
+    """Make the project's own store where it is asked for and there is none yet, its artifacts in the project.
 
     MLflow alone would put them below the folder that we are in. Raises what MLflow raises for a store that is away.
     """
     database = database_of(mlflow.get_tracking_uri())
-    if database != configs.PROJECT_ROOT / "mlflow.db":
+    if database != configs.PROJECT_ROOT / "mlflow.db" or database.is_file():
         return
     _get_store(artifact_uri=artifact_root(configs.PROJECT_ROOT))
-    # MLflow makes the folder of a database's URI, with the escapes in its name
-    as_written = Path(mlflow.get_tracking_uri().removeprefix(SQLITE)).parent
-    if as_written.absolute() != database.parent:
+
+
+def remove_escaped_folder() -> None:
+    """Remove the empty folder that MLflow makes when it opens a database whose URI has escapes: it takes them literally."""
+    uri = mlflow.get_tracking_uri()
+    database, as_written = database_of(uri), Path(uri.removeprefix(SQLITE)).parent
+    if database is not None and as_written.absolute() != database.parent:
         with suppress(OSError):
             os.removedirs(as_written)  # empty ones only
 

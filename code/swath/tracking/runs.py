@@ -26,7 +26,7 @@ from swath.interrupt import stop_requested, uninterrupted
 from swath.notices import Notices, as_csv, collected_from_all_threads
 from swath.tracking.bundle import recorded_provenance, uncommitted, untracked_sources
 from swath.tracking.delivery import Delivery, Nowhere, safe_name
-from swath.tracking.local import open_store
+from swath.tracking.local import make_store, remove_escaped_folder
 from swath.tracking.process import tell_at_the_end
 from swath.tracking.store import default_store
 from swath.tracking.unreachable import require_store, unanswered, without_password
@@ -117,9 +117,10 @@ def _started(name: str | None, scratch: Path) -> Run:
     default_store()
     require_store()
     try:
-        open_store()
+        make_store()
         name = name and configs.recorded_text(name)
         active = mlflow.start_run(run_name=name, tags=_own_tags(), log_system_metrics=False)
+        remove_escaped_folder()
     except Exception as error:
         raise unanswered(error) from error
     client = MlflowClient()
