@@ -76,7 +76,8 @@ def project(folder: Path) -> Iterator[Path]:
     """A copy of the project's code and configs."""
     for name in ("code", "configs", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(ROOT / "MLproject", folder / "MLproject")
+    for name in ("MLproject", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, folder / name)
     yield folder
 
 

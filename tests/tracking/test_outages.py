@@ -192,7 +192,7 @@ def test_c86_c88_a_training_that_a_signal_stops_has_lost_no_step_and_ends_as_if_
     client = MlflowClient(shared.uri)
 
     def steps() -> int:
-        runs = [r for r in client.search_runs(["0"]) if r.data.tags.get("swath.config") == str(stopped)]
+        runs = [r for r in client.search_runs(["0"]) if r.data.tags.get("swath.config") == recorded(str(stopped))]
         return len(client.get_metric_history(runs[0].info.run_id, "training/loss")) if runs else 0
 
     wait_for(lambda: steps() >= 2, process)
