@@ -34,16 +34,18 @@ def main() -> None:
                 print(note)
         about, ledger = tracking.provenance(config_path), ledger_of("postprocess", config, output)
         results = run_step(ledger, jobs, config, about, run.log_metrics)
-        ledger.complete(jobs, run.id)
+        written = []
         run.log_metrics({"postprocess/changed_pixels": sum(found["changed"] for found in results.values())})
         if config.labels_path:
             table = filter_table(list(results.values()))
             write_csv(output / "filters.csv", table)
             run.log_file(output / "filters.csv")
+            written.append(output / "filters.csv")
             for row in table.to_dict("records"):
                 name = row["filters"].replace(" ", "_")
                 run.log_metrics({f"postprocess/{score}_{name}": row[score] for score in ("iou_fg", "f1_fg", "gain")})
             print(table.to_string(index=False, float_format="%.4f"))
+        ledger.complete(jobs, run.id, written)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ def main() -> None:
         scenes = {key.partition("/")[0] for pairs in paired.values() for key in pairs.found}
         write_decision(output / DECISION, Decision(found.threshold, tuple(sorted(scenes))))
         run.log_file(output / DECISION)
-        report(run, found, output)
+        written = report(run, found, output)
+        ledger.complete(jobs, run.id, [output / DECISION, *written])
         print(f"to decide by it: -P threshold={configs.relative(output)} in inference or ensemble")
 
 
@@ -53,16 +54,18 @@ def check_all(paired: dict[Path, Pairs], allow_selection_set: bool) -> HeldOutCh
     return reduce(HeldOutCheck.joined, checks)
 
 
-def report(run: tracking.Run, found: Search, output: Path) -> None:
-    """Log the table, the curve and the best threshold, and print it."""
+def report(run: tracking.Run, found: Search, output: Path) -> list[Path]:
+    """Log the table, the curve and the best threshold, and print it; return the files."""
     write_csv(output / "thresholds.csv", found.table)
     write_picture(output / "thresholds.png", thresholds.threshold_figure(found))
-    for name in ("thresholds.csv", "thresholds.png"):
-        run.log_file(output / name)
+    files = [output / name for name in ("thresholds.csv", "thresholds.png")]
+    for path in files:
+        run.log_file(path)
     for row in found.table.to_dict("records"):  # a curve in the dashboard: steps are per mille
         run.log_metrics({f"threshold/curve_{found.score}": row[found.score]}, round(1000 * row["threshold"]))
     run.log_metrics(found.metrics())
     print(found.report())
+    return files
 
 
 def by_area(jobs: list[CountJob], counts: dict[str, list[list[int]]]) -> dict[str, list[np.ndarray]]:

@@ -16,6 +16,8 @@ from swath.challenges.unosat.scenes import Generate3bConfig
 from swath.data.tiles.cutting import TilesConfig
 from swath.geo.windows import ConstantSize
 from swath.prediction.config import InferenceConfig
+from swath.prediction.postprocess import PostprocessConfig
+from swath.prediction.thresholds import ThresholdSearchConfig
 from swath.studies.current import made_by
 from swath.training.config import TrainingConfig
 from swath.training.identity import training_identity
@@ -120,6 +122,22 @@ def overridden(path: str, parameters: dict[str, str], kind: type) -> object:
     return config
 
 
+def require_followers_current(folder: Path, script: Script, last_run: LastRun) -> None:
+    """What decides on maps, or cleans them, is asked too, and notices what is gone."""
+    paths = {"input_path": str(folder / "maps"), "labels_path": str(folder / "masks")}
+    search = {**paths, "output_path": str(folder / "threshold")}
+    filters = {**paths, "output_path": str(folder / "clean"), "opening": "1", "allow_selection_set": "True"}
+    for name, parameters, kind, gone in (
+        ("threshold_search", search, ThresholdSearchConfig, "threshold.json"),
+        ("postprocess", filters, PostprocessConfig, "filters.csv"),
+    ):
+        assert script(name, f"configs/demo/{name}.py", **parameters) == 0
+        config = overridden(f"configs/demo/{name}.py", parameters, kind)
+        assert made_by(config, nothing) == last_run().info.run_id
+        (folder / Path(parameters["output_path"]) / gone).unlink()
+        assert made_by(config, nothing) is None
+
+
 def test_c01_a_training_is_found_by_what_decides_it_and_an_inference_by_its_maps(
     tiles: Path, tmp_path: Path, script: Script, last_run: LastRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +164,7 @@ def test_c01_a_training_is_found_by_what_decides_it_and_an_inference_by_its_maps
     assert isinstance(maps, InferenceConfig)
     assert made_by(maps, nothing) == last_run().info.run_id
     assert made_by(replace(maps, areas=("north", "south")), nothing) is None
+    require_followers_current(tmp_path, script, last_run)
 
     classes = {path: path.read_bytes() for path in (tmp_path / "maps").rglob("*.tif")}
     assert script("inference", "configs/demo/inference.py", **inference | {"sliding.tta": "d4"}) == 1

@@ -30,8 +30,9 @@ from swath.geo.windows import strips
 from swath.labels import IGNORE
 from swath.nn.model import Classification
 from swath.prediction.rasters import class_spec
+from swath.scoring.lineage import prediction_folder
 from swath.scoring.metrics import scores
-from swath.steps.config import StepConfig
+from swath.steps.config import StepConfig, ledger_of
 
 CHOOSE_TASK = "Set `task` to one of them."
 
@@ -79,6 +80,12 @@ class PostprocessConfig(StepConfig):
     """Folder of label rasters; each filter is then scored, on and off."""
     allow_selection_set: bool = False
     """Score scenes that selected the model's weights; the run is then marked."""
+
+    def made_by(self) -> str | None:
+        """The id of the run that left what this config gives now, whole and unchanged; None where there is none."""
+        output = absolute(self.output_path)
+        source = prediction_folder(self.input_path, "classes", "input_path")
+        return ledger_of("postprocess", self, output).made_by(postprocess_jobs(self, source, output))
 
 
 @dataclass(frozen=True, kw_only=True)

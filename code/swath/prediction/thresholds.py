@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import InputPath, OutputPath, configclass
+from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.config.ranges import Share
 from swath.data.naming import area_of
 from swath.errors import CatalogError, ConfigError, RasterError
@@ -21,9 +21,10 @@ from swath.geo.raster import RasterReader, require_clear_labels
 from swath.geo.windows import strips
 from swath.labels import IGNORE
 from swath.prediction.rasters import tasks_of
+from swath.scoring.lineage import prediction_folders
 from swath.scoring.metrics import scores
-from swath.scoring.pairs import Pairs
-from swath.steps.config import StepConfig
+from swath.scoring.pairs import Pairs, pair_predictions
+from swath.steps.config import StepConfig, ledger_of
 
 STRIP_PIXELS = 4_000_000
 SHOWN = ("iou_fg", "f1_fg", "precision_fg", "recall_fg", "iou_macro_bg", "f1_macro_bg", "accuracy")
@@ -53,6 +54,14 @@ class ThresholdSearchConfig(StepConfig):
     """Parts of file names between underscores that do not matter when the two are paired, such as vh and 3b."""
     allow_selection_set: bool = True
     """Search on scenes that selected the models' weights, too; the run is then marked. Scenes that trained are refused."""
+
+    def made_by(self) -> str | None:
+        """The id of the run that left what this config gives now, whole and unchanged; None where there is none."""
+        folders = prediction_folders(self.input_path, "probabilities", "input_path")
+        labels = absolute(self.labels_path)
+        paired = {folder: pair_predictions(folder, labels, self.name_parts) for folder in folders}
+        ledger = ledger_of("threshold_search", self, absolute(self.output_path))
+        return ledger.made_by(count_jobs(self, paired))
 
 
 def threshold_values(config: ThresholdSearchConfig) -> NDArray[np.float32]:
