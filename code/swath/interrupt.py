@@ -98,7 +98,8 @@ def obeying_signals() -> Iterator[None]:
     before[WAKING] = signal.signal(WAKING, _raise)
     before_wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     before_hook, sys.unraisablehook = sys.unraisablehook, _tell_of_loss(sys.unraisablehook, writer)
-    os.register_at_fork(after_in_child=_Forked(writer))
+    fork = _Fork(writer)
+    os.register_at_fork(before=fork.begin, after_in_parent=fork.end, after_in_child=fork.begin_child)
     watcher.start()
     try:
         yield
@@ -124,19 +125,36 @@ def _raise(number: int, frame: object) -> None:
         raise Stopped
 
 
-class _Forked:
-    """A forked process has no watching thread, and must not write to that of its parent: signals end it."""
+class _Fork:
+    """A forked process has no watching thread, and must not write to that of its parent: signals end it.
+
+    They are held back while the process is made, so that none arrives in between and goes to the parent's thread.
+    """
 
     def __init__(self, writer: socket.socket) -> None:
         self.writer = writer
+        self._mask: Any = None
 
-    def __call__(self) -> None:
-        if self.writer.fileno() < 0:  # of a block that is over
+    def begin(self) -> None:
+        """Hold signals back, unless the block is over."""
+        if self.writer.fileno() >= 0:
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+
+    def end(self) -> None:
+        """Let them through again."""
+        if self._mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            self._mask = None
+
+    def begin_child(self) -> None:
+        """Give signals their usual meaning, then let them through."""
+        if self._mask is None:
             return
         signal.set_wakeup_fd(-1)
         for number in STOPPING:
             if signal.getsignal(number) is _note:
                 signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+        self.end()
 
 
 def _tell_of_loss(hook: Callable[[Any], object], writer: socket.socket) -> Callable[[Any], object]:

@@ -281,10 +281,10 @@ def test_c86_status_says_how_the_run_ended(store: str, error: BaseException, sta
 
 
 def test_c84_long_parameters_are_cut_and_whole_in_the_bundle(store: str, tmp_path: Path) -> None:
-    config = replace(CONFIG, input_path="x" * 9000)
+    config = replace(CONFIG, executor="x" * 9000)
     with tracking.run(config, "configs/demo/generate_tiles_stats.py", "long") as run:
         pass
-    assert len(mlflow.MlflowClient().get_run(run.id).data.params["cfg.input_path"]) == tracking.PARAM_LENGTH
+    assert len(mlflow.MlflowClient().get_run(run.id).data.params["cfg.executor"]) == tracking.PARAM_LENGTH
     assert "x" * 9000 in tracking.fetch(run.id, "bundle/config.json", tmp_path).read_text()
 
 

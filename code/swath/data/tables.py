@@ -115,8 +115,8 @@ def read_table(
     if missing or frame.empty:
         what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
         raise CatalogError(f"{path}: {what}. Run {step} again.")
-    require_values_of_columns(frame, path, f"Correct it, or delete the table and run {step} again.")
     _require_names(frame, path)
+    require_values_of_columns(frame, path, f"Correct it, or delete the table and run {step} again.")
     return frame
 
 
@@ -248,6 +248,12 @@ def _require_own_names(frame: gpd.GeoDataFrame, source: Path) -> None:
 def place_of(row: Row) -> Window:
     """The tile within its files: all of them, or the window that the row names."""
     return Window(_at(row.get("at_row")), _at(row.get("at_col")), row["height"], row["width"])
+
+
+def is_file(row: Row) -> bool:
+    """Whether a tile has a file of its own, and is no window of its scene."""
+    at = row.get("at_row")
+    return at is None or at != at  # NaN where tables of both kinds were joined
 
 
 def _at(value: Any) -> int:

@@ -54,6 +54,8 @@ def footprints(grid: Grid, windows: Sequence[Window]) -> tuple[list[BaseGeometry
     """
     if grid.crs is None:
         return [shapely.Polygon(grid.at(window).corners) for window in windows], None
+    if not windows:
+        return [], LONLAT
     moved = pyproj.Transformer.from_crs(grid.crs.to_wkt(), LONLAT, always_xy=True)
     sides = _vertices_of_side(grid, windows, moved)
     rings = np.stack([_outline(grid.at(window), sides) for window in windows])

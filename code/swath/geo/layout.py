@@ -80,9 +80,13 @@ class RasterInfo:
             )
         return replace(self, bands=tuple(bands))
 
-    def require_inside(self, window: Window) -> None:
-        """Raise RasterError for a window that leaves the raster: a table that names it is of another file."""
-        if window.intersect(self.grid.window) != window:
+    def require_tile(self, window: Window, is_file: bool) -> None:
+        """Raise RasterError for a tile that the raster cannot hold: a table that names it is of another file.
+
+        A tile with a file of its own (`is_file`) is all of it; a window of a scene may leave the scene in part.
+        """
+        fits = window == self.grid.window if is_file else not window.intersect(self.grid.window).is_empty
+        if not fits:
             height, width = self.grid.shape
             raise RasterError(
                 f"{self.path}: has {width} x {height} px, and its table says that a tile of {window.width} x {window.height} px "

@@ -144,9 +144,9 @@ def _described_by(path: Path) -> Iterator[None]:
     """Whatever goes wrong when a model is built from its description becomes a TrackingError that names the file."""
     try:
         yield
-    except ConfigError as error:  # says what to do itself
-        raise TrackingError(f"{path}: {error}") from error
     except Exception as error:  # networks of any library refuse their arguments in their own ways
+        if isinstance(error, ConfigError) and "trust=" in str(error):  # says what to type
+            raise TrackingError(f"{path}: {error}") from error
         said = str(error).rstrip(".") if isinstance(error, SwathError) else reason(error)
         raise TrackingError(f"{path}: no model can be built from this description: {said}. {REMEDY}") from error
 
@@ -218,6 +218,6 @@ def _file_of(folder: Path, weights: str) -> str:
         kept = ", ".join(["best", *index])
         raise TrackingError(f"weights={weights}: this training kept {kept}. Choose one of them; {path} has no other.")
     name = str(index[weights]["file"])
-    if Path(name).name != name:
+    if not name or Path(name).name != name:
         raise TrackingError(f"{path}: {name!r} is no name of a file beside it. {REMEDY}")
     return path_below(folder, name).name

@@ -333,7 +333,7 @@ def spoil(raw: Path, how: str) -> None:
         ("words", ["must hold whole numbers from 0 to 255", "water", "Set `attribute`"]),
         ("several", ["needs one label file for its area north", "second.shp", "Keep exactly one"]),
         ("none", ["needs one label file for its area north", "found none", "Keep exactly one"]),
-        ("unreadable", ["cannot be read as vectors", "Copy the file again"]),
+        ("unreadable", ["does not begin like a .shp file (15 bytes)", "Copy or download it again"]),
     ],
 )
 def test_c10_wrong_labels_are_named_with_value_and_remedy(

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from swath.contents import contents_of
-from swath.data.tables import Row, bands_of, mask_of, missing_of, place_of
+from swath.data.tables import Row, bands_of, is_file, mask_of, missing_of, place_of
 from swath.data.zones import zones_of
 from swath.errors import CatalogError, ConfigError
 from swath.files import atomic_write
@@ -101,7 +101,7 @@ class Files:
         row = self.rows[tile]
         reader = self._reader(row["image"], missing_of(row), bands_of(row))
         order, place = _order(reader, self.bands), place_of(row)
-        reader.info.require_inside(place)
+        reader.info.require_tile(place, is_file(row))
         inside = window.intersect(Window(0, 0, *place.shape))
         here, zones = inside.within(place), zones_of(row)
         read = reader.image(here, order)
@@ -115,7 +115,7 @@ class Files:
         if mask is None:
             raise CatalogError(f"{row['key']}: has no mask. Set masks_path in generate_tiles, or leave the tile out.")
         reader = self._reader(mask)
-        reader.info.require_inside(place)
+        reader.info.require_tile(place, is_file(row))
         numbers = reader.info.numbers_of_tasks(self.tasks, NAME_TASKS)
         here, zones = inside.within(place), zones_of(row)
         read = reader.labels(here, numbers)

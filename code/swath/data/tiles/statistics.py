@@ -28,6 +28,7 @@ from swath.data.tables import (
     TILE_STATS,
     TILES,
     bands_of,
+    is_file,
     masks_of,
     missing_of,
     place_of,
@@ -110,6 +111,8 @@ class SceneTiles:
     images: Sequence[Path]
     masks: Sequence[Path | None]
     places: Sequence[Window]
+    are_files: Sequence[bool]
+    """Which of the tiles have files of their own."""
     missing: Sequence[tuple[float, ...]]
     zones: Sequence[Zones | None]
     min_valid_ratio: Share
@@ -154,6 +157,7 @@ def scene_jobs(
             masks=[root / mask if mask else None for mask in masks_of(group)],
             min_valid_ratio=min_valid_ratio,
             places=[place_of(row) for row in group.to_dict("records")],
+            are_files=[is_file(row) for row in group.to_dict("records")],
             missing=[missing_of(row) for row in group.to_dict("records")], fingerprints=fingerprints,
             target=target, zones=[zones_of(row) for row in group.to_dict("records")],
         )
@@ -234,7 +238,7 @@ def _tile(job: SceneTiles, number: int) -> tuple[dict[str, Any], Moments]:
     place, mask_path = job.places[number], job.masks[number]
     zones = job.zones[number]
     with RasterReader(job.images[number], job.missing[number]) as reader:
-        reader.info.require_inside(place)
+        reader.info.require_tile(place, job.are_files[number])
         image = reader.image(place)
     image = zones.hide(image, place, np.nan) if zones else image
     moments = band_moments(image)
