@@ -52,7 +52,7 @@ def written(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("part", ["channels", "fill", "normaliser", "model"])
 def test_c130_a_record_that_names_a_callable_does_not_run_it(record: Path, tmp_path: Path, part: str) -> None:
-    changed(record, **{part: {"_target_": "tests.training.test_model_record:leave_a_trace", "folder": str(tmp_path)}})
+    changed(record, **{part: {"_target_": "tests.training.test_record_trust:leave_a_trace", "folder": str(tmp_path)}})
     with pytest.raises(TrackingError, match=r"model\.json: .*leave_a_trace is not built.*-P trust=tests"):
         read_record(record)
     assert not (tmp_path / "ran").exists()
