@@ -116,7 +116,7 @@ def test_c83_areas_judged_by_models_that_have_not_seen_them(
 ) -> None:  # fmt: skip
     parameters = {
         "data.tiles_path": str(tiles), "data.crop": "32", "data.samples_per_epoch": "16", "epochs": "1",
-        "model": "tests.synthetic:TinyNet", "output_path": str(tmp_path / "training"),
+        "model": "swath.nn.networks.unet:UNet", "model.filters": "4,8", "output_path": str(tmp_path / "training"),
     }  # fmt: skip
     overrides = {
         "scenes_path": tiles.parent / "scenes", "labels_path": tiles.parent / "masks", "output_path": tmp_path / "out",
@@ -158,7 +158,7 @@ def test_c83_events_of_several_areas_judged_by_models_that_have_not_seen_them(
         write_table(table, rows.assign(event=rows["area"].map({"east": spring, "north": spring, "south": autumn})))
     parameters = {
         "data.tiles_path": str(tmp_path / "tiles"), "data.crop": "32", "data.samples_per_epoch": "16", "epochs": "1",
-        "model": "tests.synthetic:TinyNet", "output_path": str(tmp_path / "training"),
+        "model": "swath.nn.networks.unet:UNet", "model.filters": "4,8", "output_path": str(tmp_path / "training"),
     }  # fmt: skip
     overrides = {
         "scenes_path": tmp_path / "scenes", "labels_path": tmp_path / "masks", "output_path": tmp_path / "out",

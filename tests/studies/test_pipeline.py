@@ -193,7 +193,7 @@ def test_help_lists_every_field_with_its_meaning(
         training.main()
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert "--data.crop  int | None [256]" in text
+    assert "--data.crop  int 1..65536 | None [256]" in text
     assert "Side of the random crops in pixels" in text
 
 

@@ -32,7 +32,7 @@ def clone(folder: Path) -> Path:
     """What a step needs of the project, in a folder of its own."""
     for name in ("code", "configs/demo"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("MLproject", "Makefile", "pyproject.toml"):
+    for name in ("MLproject", "Makefile", "pyproject.toml", "conda.yaml"):
         shutil.copyfile(ROOT / name, folder / name)
     return folder
 
