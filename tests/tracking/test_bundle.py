@@ -109,7 +109,7 @@ def texts(project: Path) -> Iterator[tuple[str, str]]:
             columns = [column[0] for column in found.description]
             for row in found:
                 for column, value in zip(columns, row, strict=True):
-                    if column not in ("artifact_uri", "artifact_location"):
+                    if column not in ("artifact_uri", "artifact_location", "user_id"):  # those that MLflow decides
                         yield f"{name}.{column}", str(value)
 
 
