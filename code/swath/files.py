@@ -129,15 +129,16 @@ def remove_orphans(folders: Iterable[Path]) -> None:
     followed. Nothing is asked about files with other names, so a million of them take about a second.
     """
     gone = _Gone()
-    for folder in folders:
-        _remove_below(folder, gone)
+    remove_parts(folders, gone)
     for entry in _entries(tempfile.gettempdir()):
         if gone.left_scratch(entry.name):
             shutil.rmtree(entry.path, ignore_errors=True)
 
 
-def _remove_below(folder: Path, gone: _Gone) -> None:
-    waiting = [os.fspath(folder)]
+def remove_parts(folders: Iterable[Path], gone: _Gone | None = None) -> None:
+    """The part of `remove_orphans` that is about folders of results; the system's temporary folder is not looked at."""
+    gone = gone or _Gone()
+    waiting = [os.fspath(folder) for folder in folders]
     while waiting:
         for entry in _entries(waiting.pop()):
             is_folder = entry.is_dir(follow_symlinks=False)

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.faults.matrix import CELLS, ROWS, Row, killed, small_world
+from tests.faults.matrix import CELLS, ROWS, Row, killed
 from tests.faults.world import World
 
 pytestmark = pytest.mark.faults
 POSITIONS = 3
 OTHERS = ("eda", "polygonize", "postprocess", "aggregate")
 """Steps beside those of the matrix that may be killed."""
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The small world, made once."""
-    try:
-        with small_world(tmp_path_factory.mktemp("world")) as made:
-            yield made
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

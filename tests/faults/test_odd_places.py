@@ -15,22 +15,12 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.faults.harness import KILL, PAUSE, Fault, Warm
-from tests.faults.matrix import ROWS, Row, differing, is_clear, last, small_world
+from tests.faults.matrix import ROWS, Row, differing, is_clear, last
 from tests.faults.world import World
 from tests.synthetic import times
 
 pytestmark = pytest.mark.faults
 ODD = "odd äß %20 ? # 'n"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The small world, made once."""
-    try:
-        with small_world(tmp_path_factory.mktemp("world")) as made:
-            yield made
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from swath.config.json_files import Shape, read_json
 from swath.data.tables import CLASSES, read_table, write_table
 from swath.data.zones import ZONE_RULE
 from swath.errors import ConfigError, SwathError, TrackingError, reason
-from swath.files import path_below, scratch_folder
+from swath.files import scratch_folder
 from swath.geo.zones import MissingZones
 from swath.nn.model import SegmentationModel, Task, build_model
 from swath.nn.networks.pretrained import without_weights
@@ -220,4 +220,4 @@ def _file_of(folder: Path, weights: str) -> str:
     name = str(index[weights]["file"])
     if not name or Path(name).name != name:
         raise TrackingError(f"{path}: {name!r} is no name of a file beside it. {REMEDY}")
-    return path_below(folder, name).name
+    return name

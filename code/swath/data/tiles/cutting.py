@@ -18,7 +18,7 @@ from swath.data.pairing import pair_masks
 from swath.data.tables import TILES, bands_of, missing_of, place_of, read_scenes, scene_details, write_table
 from swath.data.zones import ZONES, zone_columns, zone_summary
 from swath.errors import RasterError
-from swath.files import remove_orphans
+from swath.files import remove_parts
 from swath.geo.earth import footprints
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterInfo, RasterSpec
@@ -146,7 +146,7 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
             _same_grid(job.image, grid, job.mask)
             require_clear_labels(job.mask)
         places = list(windows(grid.shape, job.tiling))
-        remove_orphans({path.parent for path in _files(job, places[:1])})  # of a worker that was killed at this scene
+        remove_parts({path.parent for path in _files(job, places[:1])})  # of a worker that was killed at this scene
         zones = find_zones(image.image, grid.shape, job.zones) if job.zones else None
         rows = (
             _cut_tiles(job, image, places, zones)
