@@ -48,6 +48,8 @@ def test_c129_a_table_without_a_fault_is_read(tmp_path: Path) -> None:
         ("scene", ["s", "", "s"], "'', not"),
         ("area", ["north", None, "north"], "nothing, not a text"),
         ("image", ["a.tif", "b\0.tif", "c.tif"], ", not a text"),
+        ("mask", ["a.tif", "b\0.tif", None], ", not a text, or nothing"),
+        ("labels", ["a.tif", "b\0.tif", None], ", not a text, or nothing"),
         ("mask", [1.5, 2.5, 3.5], "1.5, not a text, or nothing"),
         ("row", ["0", "8", "16"], "'0', not a whole number of pixels"),
         ("row", [0, np.nan, 16], "nothing, not"),

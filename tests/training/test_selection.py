@@ -112,7 +112,7 @@ def test_c88_the_best_of_several_kept_weights_is_the_result(tiles: Path, tmp_pat
     assert again.losses["loss"] == training.best
     write_record(training, tmp_path / "record")
     names = ("best", LOSS, "last", f"{LOSS}:2", f"{LOSS}:3")
-    records = {name: read_record(tmp_path / "record", name, trust=("tests",)) for name in names}
+    records = {name: read_record(tmp_path / "record", name, trust=(__name__,)) for name in names}
     steps = {name: int(record.model.state_dict()["network.steps"]) for name, record in records.items()}
     assert (steps["best"], steps[LOSS], steps["last"]) == (4, 4, 12)
     assert {steps[f"{LOSS}:2"], steps[f"{LOSS}:3"]} == {8, 12}

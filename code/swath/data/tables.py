@@ -115,8 +115,8 @@ def read_table(
     if missing or frame.empty:
         what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
         raise CatalogError(f"{path}: {what}. Run {step} again.")
-    _require_names(frame, path)
     require_values_of_columns(frame, path, f"Correct it, or delete the table and run {step} again.")
+    _require_names(frame, path)
     return frame
 
 
