@@ -96,10 +96,15 @@ class SubmissionWriter(ABC):
         own = self.ledger().left()
         return {name: contents_below(places, own) for name, places in inputs_of(self).items()}
 
+    def stages(self) -> Sequence[Sequence[Job]]:
+        """Jobs before `submit`, in stages that each need what the one before it left. Those that are done are kept."""
+        return ()
+
     def made_by(self) -> str | None:
         """The id of the run that wrote what these settings and inputs give, whole and unchanged; None where there is none."""
-        return self.ledger().made_by([], self.decides())
+        jobs = [job for stage in self.stages() for job in stage]
+        return self.ledger().made_by(jobs, self.decides())
 
     @abstractmethod
-    def submit(self) -> Submission:
-        """Write the file, reopen and check it."""
+    def submit(self, results: Mapping[str, Any]) -> Submission:
+        """Write the file, reopen and check it. `results`: of each job of `stages`, by its key."""

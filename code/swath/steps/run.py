@@ -47,6 +47,24 @@ def run_step(
     return dict(outcome.results)
 
 
+def run_stages(ledger: Ledger, stages: Sequence[Sequence[Job]]) -> dict[str, Any]:
+    """Run jobs of which each stage needs what the one before it left, one after the other; `ledger` is prepared.
+
+    Returns the result of every job by its key. Raises StepError when jobs failed; then no later stage is begun.
+    """
+    results: dict[str, Any] = {}
+    done_now = 0
+    for jobs in stages:
+        outcome = run_jobs(jobs, ledger, SerialExecutor())
+        note(ledger.left_out(jobs))
+        results |= outcome.results
+        done_now += outcome.done_now
+    if results:
+        before = len(results) - done_now
+        print(f"{ledger.step}: {done_now} of {len(results)} items done now, {before} before; in {ledger.folder}")
+    return results
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a step did: results by key (done now or before), how many were done now, seconds."""

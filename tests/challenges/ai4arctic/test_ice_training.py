@@ -206,7 +206,7 @@ def test_c76_c82_scores_at_80_m_are_those_of_the_submission_as_a_whole_and_by_co
     guesses_at_200_m(ice, tmp_path / "classes")
     submission = IceSubmissionConfig(
         input_path=str(tmp_path / "classes"), scenes_path=str(ice / "test5"), output_path=str(tmp_path / "out")
-    ).submit()
+    ).submit({})
     by_scene = official(ice, submission.archive)
     scenes = read_scenes(ice / "test2").set_index("key", drop=False)
     config = configs.load("configs/ai4arctic/validate.py", ValidateConfig)

@@ -363,7 +363,7 @@ def config_of(folder: Path, **changes: object) -> IceSubmissionConfig:
 
 
 def test_c100_submission_has_each_chart_at_80_m(predicted: Path) -> None:
-    made = config_of(predicted).submit()
+    made = config_of(predicted).submit({})
     (raster,) = (predicted / "classes").rglob("*.tif")
     key, classes = raster.stem, read_labels(raster)
     found = read_submission(made.archive)
@@ -386,7 +386,7 @@ def test_c100_submission_has_each_chart_at_80_m(predicted: Path) -> None:
 def test_c100_what_was_imported_as_labels_comes_back(made: Path, tmp_path: Path) -> None:
     imported(made / "ready_to_train" / "test", tmp_path / "scenes", labels_path=str(made / "ready_to_train" / "truth"), ignore_nodata=False)  # fmt: skip
     (tmp_path / "classes").symlink_to(tmp_path / "scenes" / "labels")
-    found = read_submission(config_of(tmp_path, missing=3).submit().archive)
+    found = read_submission(config_of(tmp_path, missing=3).submit({}).archive)
     for key, charts in found.items():
         with NetcdfReader(made / "ready_to_train" / "truth" / f"{key}_prep_reference.nc") as reader:
             for chart, values in charts.items():
@@ -401,7 +401,7 @@ def test_c100_numbers_of_a_regression_are_rounded_and_clamped(predicted: Path) -
     write_raster(
         raster, values, RasterSpec(grid=describe(raster).grid, bands=tuple(CHARTS), dtype="float32", nodata=math.nan)
     )
-    found = read_submission(config_of(predicted).submit().archive)[raster.stem]["SIC"]
+    found = read_submission(config_of(predicted).submit({}).archive)[raster.stem]["SIC"]
     np.testing.assert_array_equal(found[0, [1, 3, 6, 8, 11, 13]], [0, 0, 1, 10, 10, 0])
 
 
@@ -411,19 +411,19 @@ def test_c100_predictions_that_do_not_fit_are_errors(predicted: Path) -> None:
     spec = RasterSpec(grid=grid, bands=tuple(CHARTS), dtype="uint8", nodata=255)
     write_raster(raster, np.where(classes == 5, 6, classes), spec)
     with pytest.raises(RasterError, match="class 6 in SOD, whose classes are 0 to 5"):
-        config_of(predicted).submit()
+        config_of(predicted).submit({})
     write_raster(raster, classes[:2], RasterSpec(grid=grid, bands=("SIC", "FLOE"), dtype="uint8", nodata=255))
     with pytest.raises(RasterError, match="no band SOD; it has SIC, FLOE"):
-        config_of(predicted).submit()
+        config_of(predicted).submit({})
     small = grid.at(Window(0, 0, 8, 8))
     write_raster(raster, classes[:, :8, :8], RasterSpec(grid=small, bands=tuple(CHARTS), dtype="uint8", nodata=255))
     with pytest.raises(RasterError, match=r"\(8, 8\) pixels, its scene"):
-        config_of(predicted).submit()
+        config_of(predicted).submit({})
     raster.rename(raster.with_name("20000101T000000_cis.tif"))
     with pytest.raises(
         CatalogError, match=f"no prediction of {raster.stem} .1 scenes without a prediction, 1 predictions"
     ):
-        config_of(predicted).submit()
+        config_of(predicted).submit({})
     assert not list((predicted / "out").glob("*"))
     with pytest.raises(ConfigError, match="missing=6"):
         config_of(predicted, missing=6)

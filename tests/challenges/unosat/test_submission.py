@@ -164,6 +164,37 @@ def test_c100_the_archive_reopens_as_one_shapefile_per_area(run: Callable[..., i
     assert (out / "map.png").stat().st_size > 1000
 
 
+def test_c100_a_second_start_makes_only_the_areas_that_changed(
+    run: Callable[..., int], predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "to_submission"
+
+    def files() -> dict[str, int]:
+        return times(out, "*.tif") | times(out, "*.shp")
+
+    def made_by_another_start() -> set[str]:
+        before = files()
+        assert run("to_submission") == 0
+        return {name for name, time in files().items() if before.get(name) != time}
+
+    assert run("to_submission") == 0
+    assert "4 of 4 items done now" in capsys.readouterr().out
+    whole = {path.name: path.read_bytes() for path in out.rglob("*") if path.suffix in (".shp", ".dbf", ".tif")}
+    assert made_by_another_start() == set()
+    assert "0 of 4 items done now, 4 before" in capsys.readouterr().out
+    (out / "elm.shp").unlink()
+    assert made_by_another_start() == {"elm.shp"}
+    assert "1 of 4 items done now, 3 before" in capsys.readouterr().out
+    (out / "aggregated/classes/fir.tif").unlink()
+    assert made_by_another_start() == {"aggregated/classes/fir.tif", "aggregated/probabilities/fir.tif"}
+    again = {path.name: path.read_bytes() for path in out.rglob("*") if path.suffix in (".shp", ".dbf", ".tif")}
+    assert again == whole
+    date = sorted((predictions / "fir").iterdir())[0]
+    write_image(date, np.ones((1, *SHAPE), np.float32), place_of("fir"))
+    assert made_by_another_start() == {"aggregated/classes/fir.tif", "aggregated/probabilities/fir.tif", "fir.shp"}
+    assert "2 of 4 items done now, 2 before" in capsys.readouterr().out
+
+
 def test_c100_an_area_without_water_has_an_empty_shapefile(
     run: Callable[..., int], predictions: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ class IceSubmissionConfig(SubmissionWriter):
         if not 0 <= self.missing < min(CHARTS.values()):
             raise ConfigError(f"missing={self.missing}: must be a class of all charts, 0 to {min(CHARTS.values()) - 1}")
 
-    def submit(self) -> Submission:
+    def submit(self, results: Mapping[str, Any]) -> Submission:
         """Write the file, reopen and check it."""
         plans = plan(self)
         archive = configs.absolute(self.output_path) / NAME

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,14 @@ from swath.data.areas import AreaFields, AreaRule, images_by_area
 from swath.data.pairing import AGGREGATED, MERGED
 from swath.errors import CatalogError, ConfigError, VectorError
 from swath.figures.pictures import beside, draw_outlines, write_picture
-from swath.files import atomic_write, leads_outside, path_below
+from swath.files import atomic_write, leads_outside, path_below, scratch_folder
 from swath.geo.earth import area_km2
 from swath.geo.mosaic import STRIP_PIXELS, Overlap, Rule
 from swath.geo.polygons import PolygonRules
 from swath.geo.raster import RasterReader, describe
 from swath.geo.vector import read_polygons
 from swath.geo.windows import strips
-from swath.prediction.aggregate import area_jobs
+from swath.prediction.aggregate import AreaJob, area_jobs
 from swath.prediction.maps import (
     group_by_area,
     home_of,
@@ -35,8 +35,10 @@ from swath.prediction.maps import (
     soft_predictions,
     tiles_in,
 )
-from swath.prediction.merge_tiles import jobs_by_headers
+from swath.prediction.merge_tiles import MergeJob, jobs_by_headers
 from swath.prediction.polygonize import PolygonJob
+
+POLYGONS = "polygons"
 
 
 @configclass
@@ -66,9 +68,13 @@ class SubmissionConfig(AreaFields, SubmissionWriter):
         """The folder of the submission and of its ledger."""
         return configs.absolute(self.output_path) if self.output_path else home_of(configs.absolute(self.input_path))
 
-    def submit(self) -> Submission:
-        """Write a shapefile per area and their archive, reopen and check them."""
-        return submit_shapefiles(self)
+    def stages(self) -> list[list[StageJob]]:
+        """Tiles to scenes, where there are tiles; dates to areas; areas to polygons."""
+        return submission_stages(self)
+
+    def submit(self, results: Mapping[str, Any]) -> Submission:
+        """Pack a shapefile per area into an archive, reopen and check them."""
+        return submit_shapefiles(self, results)
 
 
 # ---------------------------------------------------------------------------------------------------------- submission
@@ -83,20 +89,63 @@ class Layer:
     polygons: int
 
 
-def submit_shapefiles(config: SubmissionConfig) -> Submission:
-    """Merge dates by area, polygonise, pack, reopen and check."""
-    source = configs.absolute(config.input_path)
+@dataclass(frozen=True)
+class StageJob:
+    """A job of another step within a submission; its key says which step it is of."""
+
+    stage: str
+    name: str
+    job: MergeJob | AreaJob | PolygonJob
+
+    @property
+    def key(self) -> str:
+        return f"{self.stage}/{self.name}"
+
+    @property
+    def inputs(self) -> Sequence[Path]:
+        return self.job.inputs
+
+    @property
+    def outputs(self) -> Sequence[Path]:
+        return self.job.outputs
+
+    @property
+    def decided_by(self) -> Any:
+        return self.job.decided_by if isinstance(self.job, MergeJob) else None
+
+    def run(self) -> Any:
+        """Do the other step's job."""
+        return self.job.run()
+
+
+def submission_stages(config: SubmissionConfig) -> list[list[StageJob]]:
+    """The jobs that a submission is put together from; each needs only what changed to be done again."""
     output = config.output
     rule = config.area_rule
-    dates = _dates(config, source, output, rule)
+    merging, dates = _dates(config, configs.absolute(config.input_path), output, rule)
     stems = _stems(config.names or {}, list(dates))
-    layers: dict[str, Layer] = {}
-    for job in area_jobs(dates, output / AGGREGATED, config.rule, config.threshold):
-        job.run()
+    areas = area_jobs(dates, output / AGGREGATED, config.rule, config.threshold)
+    rules = PolygonRules(min_area=config.min_area)
+    cores = os.cpu_count() or 1
+    polygons = []
+    for job in areas:
         target = path_below(output, stems[job.area], suffix=".shp")
-        rules = PolygonRules(min_area=config.min_area)
-        polygons = PolygonJob(raster=job.classes, output=target, rules=rules, workers=os.cpu_count() or 1)
-        layers[job.area] = Layer(target, job.classes, polygons.run())
+        polygons.append(PolygonJob(raster=job.classes, output=target, rules=rules, workers=cores))
+    return [
+        [StageJob(MERGED, job.key, job) for job in merging],
+        [StageJob(AGGREGATED, job.area, job) for job in areas],
+        [StageJob(POLYGONS, area.area, job) for area, job in zip(areas, polygons, strict=True)],
+    ]
+
+
+def submit_shapefiles(config: SubmissionConfig, results: Mapping[str, Any]) -> Submission:
+    """Pack, reopen and check the shapefiles of all areas."""
+    output = config.output
+    rule = config.area_rule
+    layers: dict[str, Layer] = {}
+    for staged in config.stages()[-1]:
+        assert isinstance(staged.job, PolygonJob)
+        layers[staged.name] = Layer(staged.job.output, staged.job.raster, results[staged.key])
     archive = output / "submission.zip"
     archive.unlink(missing_ok=True)  # an older one must not stand beside newer shapefiles
     pack(list(layers.values()), archive)
@@ -125,19 +174,19 @@ def _files(layers: Mapping[str, Layer], output: Path) -> list[Path]:
     return [*shapefiles, *rasters, *([picture] if picture.is_file() else [])]
 
 
-def _dates(config: SubmissionConfig, source: Path, output: Path, rule: AreaRule) -> dict[str, list[Path]]:
-    """Area to the maps of its dates; tiles become scenes in `output`/merged first."""
+def _dates(
+    config: SubmissionConfig, source: Path, output: Path, rule: AreaRule
+) -> tuple[list[MergeJob], dict[str, list[Path]]]:
+    """Area to the maps of its dates, after the jobs that merge tiles to scenes in `output`/merged, if these are tiles."""
     folder, rasters = soft_predictions(source)
     if not tiles_in(rasters, folder):
-        return group_by_area(rasters, folder, rule)
+        return [], group_by_area(rasters, folder, rule)
     scenes = {scene_of_tile(tile) for tile in rasters}
     bare = sorted(key for key, place in scenes if place.parent == folder)
     if bare and not rule.tells(sorted(scenes), folder):
         raise_unknown_areas(bare, folder)
     jobs = jobs_by_headers(rasters, folder, output / MERGED, config.overlap, rule)
-    for job in jobs:
-        job.run()
-    return group_by_area([job.output for job in jobs], output / MERGED, AreaRule())
+    return jobs, group_by_area([job.output for job in jobs], output / MERGED, AreaRule())
 
 
 def _stems(names: Mapping[str, str], areas: Sequence[str]) -> dict[str, str]:
@@ -194,7 +243,7 @@ def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float
     if layer.polygons == 0:
         return {"polygons": 0.0, "area_km2": 0.0}
     info = describe(layer.raster)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         with zipfile.ZipFile(archive) as packed:
             packed.extractall(folder)
         frame = read_polygons(Path(folder) / layer.shapefile.name, "id", need_crs=info.grid.crs is not None)
