@@ -4,13 +4,14 @@ VENV := .venv
 PORT ?= 5000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-all check faults fuzz bench ui lock clean
+.PHONY: demo test test-system test-faults test-all check faults fuzz bench ui lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      the whole chain on generated scenes: maps, shapefiles, scores, a run to look at"
 	@echo "make ui        the dashboard on http://127.0.0.1:$(PORT)"
-	@echo "make test      the tests; make test-all: with the slow ones"
+	@echo "make test      the tests that take minutes; make test-system: real processes, servers, outages, memory"
+	@echo "make test-all  both, and faults and damaged inputs in short"
 	@echo "make fuzz      ten thousand damaged inputs, into docs/reliability.md; COUNT=1000 for fewer, SEED=1 for others"
 	@echo "make check     ruff, mypy and the house test"
 	@echo "make faults    faults at up to 40 writes of each step; writes the table in docs/reliability.md"
@@ -28,11 +29,18 @@ demo: $(VENV)/.installed
 	mlflow run . -e pipeline --env-manager local --experiment-name demo
 
 # One process per core, each with one thread: threads of several processes would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n auto
 test: $(VENV)/.installed
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not slow and not faults and not fuzz"
+	$(PYTEST) --dist loadfile -m "not system and not slow and not faults and not fuzz"
 
-test-all: $(VENV)/.installed
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile -m "not fuzz"
+# A file's tests share nothing that is dear here, so they are spread one by one.
+test-system: $(VENV)/.installed
+	$(PYTEST) --dist worksteal -m "(system or slow) and not faults and not fuzz"
+
+test-faults: $(VENV)/.installed
+	$(PYTEST) --dist loadfile -m "faults or fuzz"
+
+test-all: test test-system test-faults
 
 COUNT ?= 10000
 SEED ?= 0

@@ -117,6 +117,7 @@ def test_c86_one_signal_stops_whatever_the_process_is_doing(tmp_path: Path, work
     assert out == ("whole\n" if work == "uninterrupted" else "")
 
 
+@pytest.mark.system
 def test_c86_no_signal_of_many_is_lost_in_a_callback(tmp_path: Path) -> None:
     """Each of twenty processes is stopped by one signal, wherever in a callback it arrives."""
     for turn in range(20):

@@ -115,6 +115,7 @@ def test_c57_c63_the_network_of_a_committed_pretraining_is_built_and_guesses(pat
     assert torch.isfinite(found.guessed).all()
 
 
+@pytest.mark.system
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("path", [path for path in LEARNING if Path(path).name.startswith("training")])
 def test_c57_c64_the_network_of_a_committed_training_is_built_takes_a_step_and_answers(path: str) -> None:

@@ -78,6 +78,7 @@ print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
+@pytest.mark.system
 def test_a_preparation_with_nothing_new_to_do_does_not_import_pytorch(
     script: Script, raw: Path, tmp_path: Path
 ) -> None:

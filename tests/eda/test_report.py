@@ -123,6 +123,7 @@ def tiles(script: Script, data: Path, tmp_path_factory: pytest.TempPathFactory, 
     return made if made.is_dir() else prepared(script, data, made)
 
 
+@pytest.mark.system
 def test_c21_doubtful_tiles_are_listed_and_take_no_part_when_asked(
     script: Script, data: Path, tiles: Path, tmp_path: Path, last_run: Callable[[], mlflow.entities.Run]
 ) -> None:
@@ -333,6 +334,7 @@ def test_c23_c25_report_tables_and_figures_are_artifacts_of_the_run(
     assert not list((tmp_path / "eda").rglob("*.part*"))
 
 
+@pytest.mark.system
 def test_c23_tiles_without_labels_get_a_report_without_target_and_old_figures_go(
     script: Script, data: Path, tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -259,6 +259,7 @@ def growth(draw: Callable[[int], object], count: int) -> int:
     return resident() - before
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux's /proc")
 def test_c87_200_panels_leave_memory_flat() -> None:
     shape = (256, 256)
@@ -266,6 +267,7 @@ def test_c87_200_panels_leave_memory_flat() -> None:
     assert growth(lambda i: panel(picture, truth, guess, CLASSES, f"tile {i}"), 200) < 30 * MEGABYTE
 
 
+@pytest.mark.system
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux's /proc")
 def test_c87_confusion_figures_leave_memory_flat() -> None:
     """In a process of its own: what other tests leave on the heap is not the figures'."""

@@ -30,6 +30,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {path.stem: torch.load(path, weights_only=True) for path in folder.glob("*.pt")}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("what", ["found", "images", "judged"])
 def test_c69_samples_are_normalised_on_two_processes_as_on_one(kept: dict[str, Any], what: str) -> None:
     whole = kept["1_0"][what]

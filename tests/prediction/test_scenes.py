@@ -229,6 +229,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Pa
     return json.loads(run_program(folder, "report", image, folder, *tall).splitlines()[-1]), folder
 
 
+@pytest.mark.system
 def test_c91_two_and_four_processes_give_the_file_of_one_and_fail_together(
     report: tuple[dict[str, Any], Path], tmp_path: Path
 ) -> None:
@@ -242,6 +243,7 @@ def test_c91_two_and_four_processes_give_the_file_of_one_and_fail_together(
         assert not list((folder / "classes" / f"ranks{world}").glob(".*"))
 
 
+@pytest.mark.system
 def test_c91_a_killed_inference_goes_on_at_its_last_strip(raster: Path, expected: SceneOutput, tmp_path: Path) -> None:
     output = scene_output(tmp_path / "out", "area", "scene")
     env = child_environment(tmp_path / "mlflow.db")

@@ -229,6 +229,7 @@ def peak_bytes(height: int) -> int:
     return peak
 
 
+@pytest.mark.system
 def test_c91_memory_does_not_grow_with_the_height_of_a_scene() -> None:
     peak_bytes(1000)
     assert peak_bytes(20_000) < 1.3 * peak_bytes(5_000)

@@ -134,6 +134,7 @@ def test_c93_bands_of_a_raster_tell_its_tasks(names: Sequence[str]) -> None:
     ]
 
 
+@pytest.mark.system
 def test_c60_the_map_of_a_run_has_all_tasks_and_scores_as_sklearn(
     ice: Path, tmp_path: Path, script: Script, store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

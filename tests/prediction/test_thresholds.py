@@ -217,6 +217,7 @@ def test_c94_out_of_fold_predictions_of_several_models_choose_one_threshold(
     assert "selected the weights of this model" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_c83_maps_decided_by_a_searched_threshold_are_not_judged_on_the_same_scenes(
     script: Script, last_run: Callable[[], mlflow.entities.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

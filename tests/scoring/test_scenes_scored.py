@@ -336,6 +336,7 @@ def test_c81_c82_tiles_are_scored_as_parts_of_their_scenes(
     assert metrics["validation/iou_fg_low"] < metrics["validation/iou_fg"] < metrics["validation/iou_fg_high"]
 
 
+@pytest.mark.system
 def test_c83_ground_that_selected_the_weights_needs_a_flag_and_shows_in_the_name(
     script: Script, last_run: LastRun, folders: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,6 +100,7 @@ def serial(areas: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
     return found
 
 
+@pytest.mark.system
 @settings(max_examples=6, deadline=None)
 @given(workers=st.integers(1, 9) | st.none())
 def test_c13_the_whole_preparation_is_equal_by_any_number_of_threads(
@@ -109,6 +110,7 @@ def test_c13_the_whole_preparation_is_equal_by_any_number_of_threads(
         assert prepared(areas, Path(folder), "threads", workers) == serial
 
 
+@pytest.mark.system
 def test_c13_the_whole_preparation_is_equal_by_processes(
     areas: Path, serial: tuple[dict[str, bytes], list[Any]], tmp_path: Path
 ) -> None:
@@ -195,6 +197,7 @@ def test_an_interrupted_client_stops_the_items_on_the_cluster(
     assert len(list((tmp_path / "tiles").rglob("*.tif"))) == 100 * len(scenes)
 
 
+@pytest.mark.system
 def test_a_killed_worker_leaves_the_result_whole_and_equal(dask: Cluster, script: Script, tmp_path: Path) -> None:
     scenes = write_scenes(tmp_path / "scenes", 12, (256, 256))
     run = partial(script, "generate_tiles", TILES_CONFIG, input_path=tmp_path / "scenes", **TILING)

@@ -16,6 +16,8 @@ from swath.geo.raster import describe, read_image, read_labels
 from swath.geo.vector import write_vectors
 from tests.synthetic import NODATA, UTM, grid, polygons, write_image
 
+pytestmark = pytest.mark.system
+
 WIDTH = 40_000
 LIMIT = 300
 """MB on top of what imports take; a scene of 40,000 px square has 6,400 MB a band."""

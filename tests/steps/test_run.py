@@ -226,6 +226,7 @@ def finished(folder: Path) -> list[str]:
     return [json.loads(line)["key"] for line in lines if line.endswith("}")]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("number", "kind"), [(signal.SIGINT, "processes"), (signal.SIGTERM, "threads"), (signal.SIGKILL, "serial")]
 )

@@ -110,6 +110,7 @@ def test_c83_unknown_and_single_values_of_a_column_are_refused_with_those_there_
         list(folds(dates, []))
 
 
+@pytest.mark.system
 def test_c83_areas_judged_by_models_that_have_not_seen_them(
     tiles: Path, tmp_path: Path, script: Script, last_run: Callable[[], mlflow.entities.Run],
     capsys: pytest.CaptureFixture[str],
@@ -147,6 +148,7 @@ def test_c83_areas_judged_by_models_that_have_not_seen_them(
     assert capsys.readouterr().out.count("done before: ") == 6
 
 
+@pytest.mark.system
 def test_c83_events_of_several_areas_judged_by_models_that_have_not_seen_them(
     tiles: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -198,6 +200,7 @@ def test_c83_events_of_several_areas_judged_by_models_that_have_not_seen_them(
     assert capsys.readouterr().out.count("done before: ") == 4
 
 
+@pytest.mark.system
 def test_c104_a_second_start_does_only_what_is_missing(
     tiles: Path, tmp_path: Path, script: Script, last_run: Callable[[], mlflow.entities.Run],
     capsys: pytest.CaptureFixture[str],

@@ -138,6 +138,7 @@ def require_followers_current(folder: Path, script: Script, last_run: LastRun) -
         assert made_by(config, nothing) is None
 
 
+@pytest.mark.system
 def test_c01_a_training_is_found_by_what_decides_it_and_an_inference_by_its_maps(
     tiles: Path, tmp_path: Path, script: Script, last_run: LastRun, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,8 @@ from swath.studies.pipeline import PipelineConfig, PipelineStep, chain_of, confi
 from tests.conftest import ROOT, Script, child_environment
 from tests.synthetic import times
 
+pytestmark = pytest.mark.system
+
 
 def project(arguments: list[str], database: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", *arguments]

@@ -17,6 +17,8 @@ from tests.conftest import Script, child_environment
 from tests.steps.test_run import finished
 from tests.synthetic import write_scenes
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parents[2]
 SRUN = '#!/bin/bash\nwhile [[ "$1" == --* ]]; do shift; done\nexec "$@"\n'
 SCONTROL = '#!/bin/bash\necho "$@" >> "$REQUEUED"\n'

@@ -17,6 +17,8 @@ from pyarrow import parquet
 from tests.synthetic import grid, write_area
 from tests.tracking.test_local import clone, environment, only_run_named
 
+pytestmark = pytest.mark.system
+
 HOME, USER = "home-of-anna", "annauser"
 BINARY = (".png", ".webp", ".safetensors", ".parquet", ".shp", ".shx", ".dbf")
 CHAIN = '''"""A chain of seconds: mlflow run ."""

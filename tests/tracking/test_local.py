@@ -24,6 +24,8 @@ from tests.dask_cluster import free_port
 from tests.processes import wait_for
 from tests.synthetic import write_scenes
 
+pytestmark = pytest.mark.system
+
 ODD = ("p%20q", "p?x", "São Paulo #1")
 BUNDLE = {"bundle/config.json", "bundle/provenance.json"}
 

@@ -20,6 +20,8 @@ from swath.tracking import Delivery
 from tests.processes import STEPS, Server, ended, has_state, server, start, training_file, wait_for
 from tests.trainings import same
 
+pytestmark = pytest.mark.system
+
 SECONDS = [4, pytest.param(30, marks=pytest.mark.slow)]
 
 

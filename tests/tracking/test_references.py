@@ -20,6 +20,8 @@ from tests.conftest import Script
 from tests.runs import training_run
 from tests.synthetic import write_scenes
 
+pytestmark = pytest.mark.system
+
 ID = "0123456789abcdef" * 2
 
 

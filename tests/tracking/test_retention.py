@@ -22,6 +22,8 @@ from swath.tracking import purge as purging
 from swath.tracking.retention import CleanUpConfig, RunInfo, known, runs_to_delete, runs_to_keep
 from tests.conftest import Script
 
+pytestmark = pytest.mark.system
+
 METRIC = "best/validation/iou_fg"
 
 

@@ -28,6 +28,7 @@ from tests.synthetic import grid, write_area
 CONFIG = StatsConfig(input_path="somewhere")
 
 
+@pytest.mark.system
 def test_c85_unreachable_server_is_named_at_the_start(tmp_path: Path) -> None:
     write_area(tmp_path / "raw", "north", grid())
     environment = child_environment(tmp_path / "unused.db") | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
@@ -111,6 +112,7 @@ def test_c128_a_disk_that_is_full_or_must_not_be_written_is_an_error_for_people(
         tracking.cli(lambda: (tmp_path / "none/deeper").mkdir())
 
 
+@pytest.mark.system
 def test_c85_what_is_not_delivered_is_the_last_line_and_has_an_exit_status(
     store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

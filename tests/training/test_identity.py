@@ -95,6 +95,7 @@ def test_c88_going_on_with_other_threads_says_what_is_equal(
     assert f"threads {threads} before, {threads + 1} now: equal to a tolerance, not to the bit" in caplog.text
 
 
+@pytest.mark.system
 def test_c07_reproducible_trainings_do_not_depend_on_threads(tiles: Path, tmp_path: Path) -> None:
     network = partial(smp.Unet, encoder_name="resnet18", encoder_weights=None)
     config = small(tiles, tmp_path / "a", model=network, epochs=1, reproducible=True)

@@ -202,6 +202,7 @@ def test_c63_c62_fine_tuning_in_one_and_in_two_stages(
     assert not same(heads[0], heads[1])
 
 
+@pytest.mark.system
 def test_c63_the_entry_point_leaves_a_run_that_a_training_starts_from(
     tiles: Path, tmp_path: Path, script: Script, last_run: Callable[[], mlflow.entities.Run],
     capsys: pytest.CaptureFixture[str],

@@ -19,6 +19,8 @@ from swath import tracking
 from swath.config.processes import start_processes
 from tests.conftest import ROOT, child_environment
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def found(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -27,6 +27,7 @@ def series(run_id: str, name: str) -> dict[int, float]:
     return {m.step: m.value for m in mlflow.MlflowClient().get_metric_history(run_id, name)}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("unit", ["epochs", "iterations"])
 def test_c84_every_metric_of_a_training_stands_beside_its_epoch_and_its_step(
     script: Script, last_run: Callable[[], mlflow.entities.Run], tiles: Path, tmp_path: Path, unit: str

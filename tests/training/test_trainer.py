@@ -82,6 +82,7 @@ def test_c88_killed_and_resumed_equals_uninterrupted(
     assert all(same(load_file(kept[name][0]), load_file(others[name][0])) for name in kept)
 
 
+@pytest.mark.system
 def test_c88_sigkill_of_the_real_process_is_resumed_by_the_same_command(tiles: Path, tmp_path: Path) -> None:
     file = tmp_path / "long.py"
     file.write_text(
@@ -434,6 +435,7 @@ def test_c86_failed_run_is_marked_failed_with_its_reason(
     assert "loss is nan" in run.data.tags["swath.reason"]
 
 
+@pytest.mark.system
 def test_c86_sigterm_marks_the_run_killed_and_keeps_the_state(config_file: Path, tmp_path: Path) -> None:
     environment = child_environment(tmp_path / "mlflow.db")
     command = [sys.executable, str(ROOT / "code/training.py"), "--config_path", str(config_file), "--epochs", "2000"]
@@ -453,6 +455,7 @@ def test_c86_sigterm_marks_the_run_killed_and_keeps_the_state(config_file: Path,
     assert list((tmp_path / "out").rglob("state.pt"))
 
 
+@pytest.mark.system
 def test_c91_c89_inference_takes_a_run_id_and_scores(
     script: Script,
     config_file: Path,

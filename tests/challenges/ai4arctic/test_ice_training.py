@@ -289,6 +289,7 @@ def test_c76_c82_a_small_training_beats_the_constant_guess_and_keeps_the_best_of
 TRAININGS = sorted(path.stem for path in (ROOT / "configs" / "ai4arctic").glob("training*.py"))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", TRAININGS)
 def test_c58_c60_every_training_of_the_guide_has_a_model_for_three_charts(name: str) -> None:
     config = configs.load(f"configs/ai4arctic/{name}.py", TrainingConfig)

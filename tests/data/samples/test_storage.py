@@ -124,6 +124,7 @@ def test_c40_a_batch_is_its_samples(cut: Path, tmp_path: Path, mode: str, crop: 
     assert (batch["key"], batch["window"]) == (samples["key"], samples["window"])
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize(("source", "mode"), [("windows", "off"), ("tiles", "ram"), ("windows", "mmap")])
 def test_c40_workers_of_either_kind_read_what_one_process_reads(

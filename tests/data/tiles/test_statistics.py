@@ -146,6 +146,7 @@ def test_c22_the_order_of_the_parts_changes_no_bit(seed: int, count: int, kind: 
         assert json.dumps(merge_moments([parts[i] for i in rng.permutation(count)])) == expected
 
 
+@pytest.mark.system
 def test_c22_c15_shuffled_tiles_and_any_number_of_workers_give_the_same_bytes(
     stats: Callable[..., int], script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,6 +148,7 @@ def test_c63_loss_is_that_of_hidden_and_measured_values_only(normalised: bool, s
     assert torch.equal(free.grad != 0, found.valid & found.hidden[..., None])
 
 
+@pytest.mark.system
 def test_c63_the_head_s_units_outlive_the_first_steps() -> None:
     """Units that die leave one guess for every image: its loss looks learnt, and no gradient reaches the encoder."""
     torch.manual_seed(0)
