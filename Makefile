@@ -56,7 +56,7 @@ check: $(VENV)/.installed
 # Renews the table in docs/reliability.md. POSITIONS=3 is what CI looks at.
 POSITIONS ?= 40
 faults: $(VENV)/.installed
-	OMP_NUM_THREADS=1 python -m tests.faults.matrix --positions $(POSITIONS) --write
+	PYTHONPATH=code OMP_NUM_THREADS=1 python -m tests.faults.matrix --positions $(POSITIONS) --write
 
 bench: $(VENV)/.installed
 	python experiments/benchmarks/run.py $(ROWS)

@@ -63,6 +63,14 @@ def test_c129_a_file_that_is_not_there_or_is_a_folder_is_named(tmp_path: Path) -
             read_json(path, Scored, CatalogError, REMEDY)
 
 
+def test_c129_half_a_character_is_refused(tmp_path: Path) -> None:
+    """No file can be called so: Python would fail where it is opened."""
+    path = tmp_path / "a.json"
+    path.write_text('{"file": "\\ud800.bin"}')
+    with pytest.raises(CatalogError, match=r"a\.json: is not JSON .*surrogates"):
+        read_json(path, dict[str, str], CatalogError, "Copy it again.")
+
+
 def test_c129_long_values_are_shown_by_their_beginning() -> None:
     assert short("ab") == "'ab'"
     assert len(short("a" * 10_000)) < 80

@@ -87,6 +87,11 @@ def test_c129_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
         read_table(path, TILE_COLUMNS, "generate_tiles")
 
 
+def test_c129_a_tile_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"tiles\.parquet: several tiles are called a\. Run `generate_tiles` again"):
+        read(tmp_path / TILES, table(key=["a", "b", "a"]))
+
+
 def test_c129_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     frame = pd.concat([table(), table()[["row"]]], axis=1)
     with pytest.raises(CatalogError, match="several columns called 'row'"):

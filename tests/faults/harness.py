@@ -195,10 +195,23 @@ class Case:
 
 
 @contextmanager
-def locked(database: Path) -> Iterator[None]:
-    """Another process's lock on a store, as far as SQLite is concerned."""
-    with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as store:
-        store.execute("BEGIN EXCLUSIVE")
+def locked(database: Path, process: Process | None = None) -> Iterator[None]:
+    """Another process's lock on a store, as far as SQLite is concerned.
+
+    `process`: one that is paused; where it holds the lock itself, it may go on for a moment at a time.
+    """
+    with closing(sqlite3.connect(database, timeout=1, isolation_level=None)) as store:
+        for attempt in range(60):
+            try:
+                store.execute("BEGIN EXCLUSIVE")
+                break
+            except sqlite3.OperationalError:
+                if attempt == 59:
+                    raise
+            if process is not None:
+                process.send(signal.SIGCONT)
+                time.sleep(0.02)
+                process.send(signal.SIGSTOP)
         try:
             yield
         finally:

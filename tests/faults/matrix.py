@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.conftest import ROOT
 from tests.dask_cluster import free_port
-from tests.faults.harness import FULL, KILL, PAUSE, TERM, Case, Ended, Fault, Warm, compiled, locked
+from tests.faults.harness import FULL, KILL, PAUSE, TERM, Case, Ended, Fault, Process, Warm, compiled, locked
 from tests.faults.world import Command, World
 from tests.processes import Server
 
@@ -206,7 +206,7 @@ def server_away(row: Row, positions: int) -> Cell:
     server.start()
     case.uri = server.uri
     try:
-        ended = interrupted(row, case, lambda: stopped(server))
+        ended = interrupted(row, case, lambda process: stopped(server))
         wrong = undelivered(row, ended, case, server.uri)
         server.start()
         note(cell, wrong or row.again(case), "for good, from the first write on", case)
@@ -232,19 +232,19 @@ def store_locked(row: Row, positions: int) -> Cell:
     wrong = wrong or ("something was written" if any(case.out.rglob("*")) else "")
     note(cell, wrong or row.again(case), "at the start", case)
     case = row.world.case()
-    ended = interrupted(row, case, lambda: locked(case.database))
+    ended = interrupted(row, case, lambda process: locked(case.database, process))
     wrong = undelivered(row, ended, case, str(case.database))
     note(cell, wrong or row.again(case), "for good, from the first write on", case)
     return cell
 
 
-def interrupted(row: Row, case: Case, trouble: Callable[[], Any]) -> Ended:
+def interrupted(row: Row, case: Case, trouble: Callable[[Process], Any]) -> Ended:
     """Start the row's first command; the trouble begins at its first write and lasts beyond its end."""
     command = row.commands[0]
     fault = Fault(case.out, 1, PAUSE)
     process = row.world.warm.start(case, command.script, command.arguments(case), fault, **FLUSH)
     assert process.wait(paused=True) is None, "ended before its first write"
-    with trouble():
+    with trouble(process):
         process.send(signal.SIGCONT)
         ended = process.wait()
     assert ended is not None

@@ -90,7 +90,8 @@ def steps(run_id: str) -> dict[str, list[Command]]:
         "infer": [
             step("inference", DEMO.format("inference"), run_id=run_id, input_path="{case}/in/scenes", areas="None",
                  labels_path="{case}/in/masks", output_path="{case}/out", sliding__window=32, sliding__overlap=8,
-                 device="cpu", allow_leaks=True, allow_selection_set=True, threshold="None", previews=1),
+                 device="cpu", allow_leaks=True, allow_selection_set=True, threshold="None", previews=1,
+                 trust="tests.synthetic"),
         ],
         "submit": [
             step("to_submission", DEMO.format("to_submission"), input_path="{case}/in/maps/probabilities",

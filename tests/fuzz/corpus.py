@@ -89,7 +89,13 @@ def make(folder: Path) -> None:
     step("generate_tiles", f"{demo}/generate_tiles.py", input_path=scenes, masks_path=masks, output_path=tiles, **cut)
     step("generate_tiles_stats", f"{demo}/generate_tiles_stats.py", input_path=tiles, executor="serial")
     _record(folder)
-    given = {"run_id": folder / "record", "labels_path": masks, "previews": 0, "device": "cpu"}
+    given = {
+        "run_id": folder / "record",
+        "labels_path": masks,
+        "previews": 0,
+        "device": "cpu",
+        "trust": "tests.synthetic",
+    }
     step("inference", f"{demo}/inference.py", input_path=scenes, output_path=folder / "maps", **given)
     search = {"input_path": folder / "maps", "labels_path": masks, "output_path": folder / "threshold"}
     step("threshold_search", f"{demo}/threshold_search.py", **search, allow_selection_set=True)

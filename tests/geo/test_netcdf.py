@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5netcdf
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -178,6 +179,15 @@ def test_c116_whole_numbers_stay_such_where_none_is_missing(tmp_path: Path) -> N
 def test_c116_a_range_that_is_no_number_names_the_variable(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match=r"a\.nc: variable 'v': its attributes of missing values .* valid_range,v,d"):
         variable(tmp_path / "a.nc", np.array([1.0]), valid_range="none")
+
+
+def test_c129_a_variable_that_cannot_be_opened_names_the_file(tmp_path: Path) -> None:
+    """h5py answers None for a name whose object is damaged."""
+    path = tmp_path / "a.nc"
+    with h5py.File(path, "w") as file:
+        file["gone"] = h5py.SoftLink("/nowhere")
+    with pytest.raises(RasterError, match=r"a\.nc: .*gone cannot be opened"), NetcdfReader(path):
+        pass
 
 
 def test_c130_values_of_other_files_are_refused(tmp_path: Path) -> None:

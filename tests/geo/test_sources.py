@@ -186,6 +186,18 @@ def test_c128_what_is_no_tiff_is_not_whole(tmp_path: Path, content: bytes) -> No
         require_whole(tmp_path / "a.tif")
 
 
+def test_c128_a_directory_that_was_never_written_is_not_whole(tmp_path: Path) -> None:
+    """Zeros in its place, with what comes after: what a disk leaves that is full while a file is closed."""
+    path = tif(tmp_path / "a.tif", np.ones((40, 40), np.uint8))
+    data = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    data[first : first + 6 + 12 * count] = bytes(6 + 12 * count)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="its directory lists no blocks of pixels"):
+        require_whole(path)
+
+
 def test_c129_directories_in_a_circle_end(tmp_path: Path) -> None:
     path = tif(tmp_path / "a.tif", np.ones((4, 4), np.uint8))
     data = bytearray(path.read_bytes())

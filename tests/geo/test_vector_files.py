@@ -99,6 +99,17 @@ def test_c129_other_formats_that_were_cut_are_refused(tmp_path: Path, name: str,
 # ------------------------------------------------------------------------------------------------------------- layers
 
 
+def test_c129_a_flatgeobuf_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    """GDAL gives what comes before some cuts, or nothing, without an error."""
+    path = tmp_path / "a.fgb"
+    write_vectors(path, squares(44))
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 61):
+        path.write_bytes(whole[:size])
+        with pytest.raises(VectorError, match=r"a\.fgb: "):
+            read_polygons(path)
+
+
 def test_c116_of_several_layers_one_has_to_be_named(tmp_path: Path) -> None:
     path = tmp_path / "a.gpkg"
     gpd.GeoDataFrame({"DN": [255]}, geometry=[box(0, 0, 1e6, 1e6)], crs=CRS).to_file(path, layer="a_extent")

@@ -38,6 +38,7 @@ def parse_json(text: str | bytes, shape: Any, kind: type[SwathError], where: str
     """The JSON value in a text, as `read_json` gives that of a file; `where` begins the error."""
     try:
         value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # halves of characters are no text, and no name of a file
     except (ValueError, RecursionError) as error:  # of UTF-8, of JSON, or nested too deeply
         raise kind(f"{where}: is not JSON ({error}). It is damaged or was edited. {remedy}") from error
     check_shape(value, shape, kind, where, remedy)

@@ -116,6 +116,10 @@ def read_table(
         what = f"lacks the columns {', '.join(missing)}" if missing else "has no rows"
         raise CatalogError(f"{path}: {what}. Run {step} again.")
     require_values_of_columns(frame, path, f"Correct it, or delete the table and run {step} again.")
+    if path.name in (TILES, TILE_STATS):
+        twice = frame["key"][frame["key"].duplicated()].unique()
+        if len(twice):
+            raise CatalogError(f"{path}: several tiles are called {listing(twice)}. Run {step} again.")
     _require_names(frame, path)
     return frame
 

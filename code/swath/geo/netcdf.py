@@ -72,6 +72,8 @@ class NetcdfReader:
                     foreign.append(f"{group.name.rstrip('/')}/{name}: {link.filename}")
                     continue
                 item = group.get(name)
+                if item is None:
+                    raise ValueError(f"{name} cannot be opened")
                 place = h5py.h5o.get_info(item.id).addr if isinstance(link, h5py.HardLink) else None
                 if isinstance(item, h5py.Group) and place is not None and place not in seen:
                     seen.add(place)

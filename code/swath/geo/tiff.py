@@ -59,6 +59,8 @@ def bytes_needed(path: Path) -> int:
         layout = _Layout(header)
         for tags, end in _directories(file, layout, layout.first(header.ljust(16, b"\0"))):
             needed = max(needed, end)
+            if not any(starts in tags and sizes in tags for starts, sizes in (STRIPS, TILES)):
+                raise ValueError("its directory lists no blocks of pixels")
             for starts, sizes in (STRIPS, TILES):
                 if starts not in tags or sizes not in tags:
                     continue
@@ -71,7 +73,7 @@ def bytes_needed(path: Path) -> int:
 
 
 def require_whole(path: Path) -> None:
-    """Raise ValueError, which says why, for a TIFF file that is shorter than it says."""
+    """Raise ValueError, which says why, for a TIFF file that is shorter than it says, or that lists no pixels."""
     needed, size = bytes_needed(path), path.stat().st_size
     if size < needed:
         raise ValueError(f"{needed} bytes are due by its directory")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pyogrio
 import shapely
 from pyogrio.errors import DataSourceError
@@ -45,7 +46,10 @@ def read_polygons(
     is_table = path.suffix.lower() == PARQUET
     try:
         chosen = None if is_table else _layer(path, layer, layer_field)
-        frame = gpd.read_parquet(path) if is_table else gpd.read_file(path, layer=chosen)
+        with np.errstate(invalid="ignore"):  # coordinates that are no numbers are named below
+            frame = gpd.read_parquet(path) if is_table else gpd.read_file(path, layer=chosen)
+        if path.suffix.lower() == ".fgb":  # of one that was cut, GDAL gives what comes before
+            _require_all_features(path, len(frame))
     except VectorError:
         raise
     except Exception as error:  # pyogrio, pyproj, shapely and pyarrow have errors of a dozen kinds for damaged files
@@ -65,6 +69,15 @@ def read_polygons(
     first_row = 1 if path.suffix.lower() == ".gpkg" else 0
     require_places(polygons.geometry.to_numpy(), frame.crs, str(path), polygons.index, chosen, first_row)
     return polygons
+
+
+def _require_all_features(path: Path, read: int) -> None:
+    listed = int(pyogrio.read_info(path)["features"])
+    if read != listed:
+        raise VectorError(
+            f"{path}: its header lists {listed} features, {read} can be read: it was cut short. "
+            "Copy or download it again, or take it out of the folder."
+        )
 
 
 def _layer(path: Path, wanted: str | None, field: str) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from swath import config as configs
@@ -163,7 +164,10 @@ def submit_shapefiles(config: SubmissionConfig, results: Mapping[str, Any]) -> S
 
 
 def _ground(values: Mapping[str, float]) -> str:
-    return f", {values['area_km2']:.2f} km2" if "area_km2" in values else ""
+    if "area_km2" not in values:
+        return ""
+    area = values["area_km2"]
+    return f", {area:.2f} km2" if area >= 1 or area == 0 else f", {area:.2g} km2"
 
 
 def _files(layers: Mapping[str, Layer], output: Path) -> list[Path]:
@@ -248,7 +252,7 @@ def check_layer(layer: Layer, archive: Path, min_area: float) -> dict[str, float
             packed.extractall(folder)
         frame = read_polygons(Path(folder) / layer.shapefile.name, "id", need_crs=info.grid.crs is not None)
     expected = _pixels_of_class_one(layer.raster) * info.grid.pixel_area
-    covered = float(frame.area.sum())
+    covered = float(shapely.area(frame.geometry.to_numpy()).sum())
     faults = [
         text
         for text, bad in (
