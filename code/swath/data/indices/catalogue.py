@@ -16,9 +16,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from swath.config.json_files import Shape, read_json
 from swath.data.indices.expression import Expression, Number, parse_formula, symbols_of
-from swath.data.indices.program import Array, Program
+from swath.data.indices.program import Array, Program, finite
 from swath.errors import ConfigError
 
 BAND_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -244,7 +246,8 @@ def compute_indices(
         expressions.append(expression)
     if not names:
         return {}
-    values = dict(Program(expressions).run(bands))
+    with np.errstate(all="ignore"):
+        values = {position: finite(found) for position, found in Program(expressions).run(bands)}
     return {name: values[position] for position, name in enumerate(names)}
 
 

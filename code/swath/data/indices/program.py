@@ -1,7 +1,7 @@
 """Several formulas as one list of instructions: what they share is computed once, on NumPy arrays and torch tensors alike.
 
-A value that is not finite is no value: it becomes NaN. Where infinity could hide behind an operation that makes it finite
-again (exp of minus infinity is 0), it becomes NaN before that operation.
+Where infinity could hide behind an operation that makes it finite again (exp of minus infinity is 0), it becomes NaN before
+that operation; `finite` does so at the end.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ from swath.data.indices.expression import Expression, Number, Symbol
 Array = Any
 """A NumPy array or a torch tensor of floats."""
 
-Operand = int | float
-"""An int is the number of an earlier instruction, whose value is meant; a float is a number of the formula."""
-
 _COMMUTATIVE = ("add", "multiply", "minimum", "maximum")
 _CAN_BE_INFINITE = ("divide", "log", "power")
 _HIDES_INFINITY = ("exp", "arctan", "minimum", "maximum", "clip", "power")
@@ -28,11 +25,12 @@ _HIDES_INFINITY = ("exp", "arctan", "minimum", "maximum", "clip", "power")
 
 @dataclass(frozen=True)
 class Instruction:
-    """An operation on earlier values; ``band`` fetches the band `symbol`."""
+    """An operation on the values of earlier instructions; ``band`` gives that of `symbol`, ``number`` gives `value`."""
 
     operation: str
-    operands: tuple[Operand, ...] = ()
+    operands: tuple[int, ...] = ()
     symbol: str = ""
+    value: float = 0.0
 
 
 class Program:
@@ -44,86 +42,101 @@ class Program:
         self.results: dict[int, list[int]] = {}
         """Instruction to the positions of the formulas whose value it is."""
         for position, expression in enumerate(expressions):
-            result = self._add(Instruction("finite", (self._compile(expression, hidden=False),)))
+            result = self._compile(expression, hidden=False)
             self.results.setdefault(result, []).append(position)
         self._unused_after = _last_uses(self.instructions)
 
     def run(self, bands: Mapping[str, Array]) -> Iterator[tuple[int, Array]]:
         """(position of a formula, its values), each as soon as it is known; what is not needed any more is let go.
 
-        `bands`: arrays of one shape by symbol, float, NaN where missing. Values have the same shape, NaN where a band is
-        missing or the formula undefined.
+        `bands`: arrays of one shape by symbol, float, NaN where missing. Values have the same shape, NaN where a band
+        is missing, NaN or infinite where the formula is undefined: call `finite`. NumPy warns of these unless the caller
+        says ``np.errstate``.
         """
-        library = _library_of(next(iter(bands.values())))
-        values: dict[int, Array] = {}
-        for number, instruction in enumerate(self.instructions):
-            values[number] = _execute(instruction, values, bands, library)
-            for position in self.results.get(number, ()):
-                yield position, values[number]
-            for done in self._unused_after[number]:
-                del values[done]
+        functions = _functions_for(next(iter(bands.values())))
+        values: list[Array] = [None] * len(self.instructions)
+        for place, instruction in enumerate(self.instructions):
+            if instruction.operation == "number":
+                values[place] = instruction.value
+            elif instruction.operation == "band":
+                values[place] = bands[instruction.symbol]
+            else:
+                operands = [values[operand] for operand in instruction.operands]
+                values[place] = functions[instruction.operation](*operands)
+                del operands
+            for position in self.results.get(place, ()):
+                yield position, values[place]
+            for done in self._unused_after[place]:
+                values[done] = None
 
-    def _add(self, instruction: Instruction) -> int:
-        """Number of an instruction, which is new or the same as an earlier one."""
+    def _add(self, operation: str, *operands: int, symbol: str = "", value: float = 0.0) -> int:
+        """Place of an instruction, which is new or the same as an earlier one."""
+        instruction = Instruction(operation, operands, symbol, value)
         if instruction not in self._known:
             self._known[instruction] = len(self.instructions)
             self.instructions.append(instruction)
         return self._known[instruction]
 
-    def _compile(self, expression: Expression, hidden: bool) -> Operand:
+    def _compile(self, expression: Expression, hidden: bool) -> int:
         """Add the instructions of an expression. `hidden`: an operation around it would make infinity finite."""
         if isinstance(expression, Number):
-            return expression.value
+            return self._add("number", value=expression.value)
         if isinstance(expression, Symbol):
-            return self._add(Instruction("band", symbol=expression.name))
+            return self._add("band", symbol=expression.name)
         inner = hidden or expression.name in _HIDES_INFINITY
         operands = []
-        for place, operand in enumerate(expression.operands):
-            is_divisor = expression.name == "divide" and place == 1
+        for number, operand in enumerate(expression.operands):
+            is_divisor = expression.name == "divide" and number == 1
             operands.append(self._compile(operand, inner or is_divisor))
         result = self._operation(expression.name, operands)
         if hidden and expression.name in _CAN_BE_INFINITE:
-            return self._add(Instruction("finite", (result,)))
+            return self._add("finite", result)
         return result
 
-    def _operation(self, name: str, operands: list[Operand]) -> int:
+    def _operation(self, name: str, operands: list[int]) -> int:
         """The cheapest instructions for an operation."""
-        if name in _COMMUTATIVE:
-            operands = sorted(operands, key=lambda operand: (isinstance(operand, float), operand))
         if name == "power":
             return self._power(*operands)
-        return self._add(Instruction(name, tuple(operands)))
+        if name in _COMMUTATIVE:
+            operands = sorted(operands, key=lambda place: (self._is_number(place), place))
+        return self._add(name, *operands)
 
-    def _power(self, base: Operand, exponent: Operand) -> int:
-        if exponent == 0.5 and isinstance(exponent, float):
-            return self._add(Instruction("sqrt", (base,)))
-        if exponent == 2.0 and isinstance(exponent, float):
-            return self._add(Instruction("multiply", (base, base)))
-        if isinstance(exponent, float):
-            return self._add(Instruction("power", (base, exponent)))
-        # by way of logarithms: 1 ** NaN would be 1, though the exponent is missing
-        logarithm: Operand = float(np.log(base)) if isinstance(base, float) else self._finite_log(base)
-        product = self._operation("multiply", [exponent, logarithm])
-        return self._add(Instruction("exp", (product,)))
+    def _power(self, base: int, exponent: int) -> int:
+        if self._is_number(exponent):
+            value = self.instructions[exponent].value
+            if value == 0.5:
+                return self._add("sqrt", base)
+            if value == 2.0:
+                return self._add("multiply", base, base)
+            return self._add("power", base, exponent)
+        if self._is_number(base):
+            # 1 ** NaN would be 1, though the exponent is missing: the base becomes missing where the exponent is
+            nothing = self._add("multiply", exponent, self._add("number", value=0.0))
+            base = self._operation("add", [nothing, base])
+        return self._add("power", base, exponent)
 
-    def _finite_log(self, base: int) -> int:
-        return self._add(Instruction("finite", (self._add(Instruction("log", (base,))),)))
+    def _is_number(self, place: int) -> bool:
+        return self.instructions[place].operation == "number"
+
+
+def finite(values: Array) -> Array:
+    """NaN in place of infinity."""
+    return _functions_for(values)["finite"](values)
 
 
 def _last_uses(instructions: Sequence[Instruction]) -> list[list[int]]:
     """For each instruction the values that nothing after it uses."""
     last = list(range(len(instructions)))
-    for number, instruction in enumerate(instructions):
+    for place, instruction in enumerate(instructions):
         for operand in instruction.operands:
-            if isinstance(operand, int):
-                last[operand] = number
+            last[operand] = place
     unused: list[list[int]] = [[] for _ in instructions]
-    for number, user in enumerate(last):
-        unused[user].append(number)
+    for place, user in enumerate(last):
+        unused[user].append(place)
     return unused
 
 
-_BY_OPERATOR: Mapping[str, Callable[..., Array]] = {
+_OPERATORS: Mapping[str, Callable[..., Array]] = {
     "add": operator.add,
     "subtract": operator.sub,
     "multiply": operator.mul,
@@ -132,39 +145,47 @@ _BY_OPERATOR: Mapping[str, Callable[..., Array]] = {
     "negative": operator.neg,
 }
 
+_NUMPY: Mapping[str, Callable[..., Array]] = {
+    **_OPERATORS,
+    "sqrt": np.sqrt,
+    "log": np.log,
+    "exp": np.exp,
+    "abs": np.abs,
+    "arctan": np.arctan,
+    "minimum": np.minimum,
+    "maximum": np.maximum,
+    "clip": np.clip,
+    "finite": lambda values: values + (values - values),  # 0, or NaN: two passes, where nan_to_num has six
+}
 
-def _library_of(array: Array) -> Any:
-    """NumPy or torch; whoever has tensors has imported torch."""
+
+def _functions_for(array: Array) -> Mapping[str, Callable[..., Array]]:
+    """Operation to function of NumPy or of torch; whoever has tensors has imported torch."""
     if type(array).__module__.partition(".")[0] != "torch":
-        return np
+        return _NUMPY
     import torch
 
-    return torch
+    def minimum(values: Array, limit: Array) -> Array:
+        return values.clamp(max=limit) if isinstance(limit, float) else torch.minimum(values, limit)
 
+    def maximum(values: Array, limit: Array) -> Array:
+        return values.clamp(min=limit) if isinstance(limit, float) else torch.maximum(values, limit)
 
-def _execute(instruction: Instruction, values: Mapping[int, Array], bands: Mapping[str, Array], library: Any) -> Array:
-    name = instruction.operation
-    if name == "band":
-        return bands[instruction.symbol]
-    operands = [values[operand] if isinstance(operand, int) else operand for operand in instruction.operands]
-    with np.errstate(all="ignore"):
-        if name in _BY_OPERATOR:
-            return _BY_OPERATOR[name](*operands)
-        if name == "finite":
-            return library.nan_to_num(operands[0], nan=np.nan, posinf=np.nan, neginf=np.nan)
-        if name in ("minimum", "maximum"):
-            return _extreme(name, *operands, library)
-        if name == "clip":
-            return _extreme("minimum", _extreme("maximum", operands[0], operands[1], library), operands[2], library)
-        return getattr(library, name)(*operands)
+    def clip(values: Array, low: Array, high: Array) -> Array:
+        return minimum(maximum(values, low), high)
 
+    def without_infinity(values: Array) -> Array:
+        return torch.nan_to_num(values, nan=np.nan, posinf=np.nan, neginf=np.nan)
 
-def _extreme(name: str, values: Array, limit: Array, library: Any) -> Array:
-    """The smaller or larger of two, NaN where one is; torch takes a number as a limit alone."""
-    if library is np:
-        return getattr(np, name)(values, limit)
-    if isinstance(limit, float):
-        return values.clamp(max=limit) if name == "minimum" else values.clamp(min=limit)
-    if isinstance(values, float):
-        return limit.clamp(max=values) if name == "minimum" else limit.clamp(min=values)
-    return getattr(library, name)(values, limit)
+    return {
+        **_OPERATORS,
+        "sqrt": torch.sqrt,
+        "log": torch.log,
+        "exp": torch.exp,
+        "abs": torch.abs,
+        "arctan": torch.arctan,
+        "minimum": minimum,
+        "maximum": maximum,
+        "clip": clip,
+        "finite": without_infinity,
+    }

@@ -7,19 +7,21 @@ formula is undefined or infinite, and where a mask says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from swath.data.indices.catalogue import BAND_NAMES, SpectralIndex, find_index, require_bands
 from swath.data.indices.expression import Expression, symbols_of
-from swath.data.indices.program import Program
+from swath.data.indices.program import Program, finite
 from swath.errors import ConfigError
 from swath.nn.preprocess.channels import Missing, band_indices, missing_by_band, without_missing
 
-BLOCK = 1 << 15
+BLOCK = 1 << 14
 """Pixels that a CPU takes at a time: what the indices of a block need in between then stays in its cache."""
 
 Scaling = tuple[float, float] | Mapping[str, tuple[float, float]]
@@ -94,31 +96,39 @@ class Indices(nn.Module):
         """float32 (B, raw bands, H, W), NaN where missing, to float32 (B, C, H, W); names of channels: `names`."""
         if _takes_blocks(image_BCHW):
             return self._in_blocks(image_BCHW)
-        channels = dict(self._channels(image_BCHW))
-        return torch.stack([channels[position] for position in range(len(self.names))], dim=1)
+        raw = self._raw(image_BCHW)
+        values = {position: finite(found) for position, found in self.program.run(self._inputs(raw))}
+        kept = [raw[name] for name in self.kept]
+        return torch.stack([*kept, *(values[position] for position in range(len(values)))], dim=1)
 
     def _in_blocks(self, image_BCHW: Tensor) -> Tensor:
-        """`forward` by rows of one sample at a time."""
+        """`forward` by blocks of one sample at a time, in NumPy, whose operations on small arrays cost less."""
         samples, _, height, width = image_BCHW.shape
-        output = image_BCHW.new_empty((samples, len(self.names), height, width))
-        rows = max(1, BLOCK // max(1, width))
+        # of NumPy, which asks for large pages
+        output = torch.from_numpy(np.empty((samples, len(self.names), height, width), dtype=np.float32))
         for sample in range(samples):
-            for top in range(0, height, rows):
-                part = slice(top, top + rows)
-                for position, channel in self._channels(image_BCHW[sample : sample + 1, :, part]):
-                    output[sample : sample + 1, position, part] = channel
+            raw = self._raw(image_BCHW[sample : sample + 1])
+            for position, name in enumerate(self.kept):
+                output[sample, position] = raw[name][0]
+            inputs = {symbol: values.numpy().reshape(-1) for symbol, values in self._inputs(raw).items()}
+            self._write(inputs, output[sample, len(self.kept) :].numpy().reshape(-1, height * width))
         return output
 
-    def _channels(self, image_BCHW: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """(position, values (B, H, W)) of each channel."""
+    def _write(self, inputs: Mapping[str, NDArray[np.float32]], output: NDArray[np.float32]) -> None:
+        """Indices of flat bands into (indices, pixels)."""
+        with np.errstate(all="ignore"):
+            for start in range(0, output.shape[1], BLOCK):
+                part = slice(start, start + BLOCK)
+                for position, values in self.program.run({symbol: band[part] for symbol, band in inputs.items()}):
+                    np.add(values, values - values, out=output[position, part])  # `finite`, in its place
+
+    def _raw(self, image_BCHW: Tensor) -> dict[str, Tensor]:
+        """(B, H, W) of each band that is needed, NaN where it is missing."""
         raw = {}
         for name, position in zip(self.read, self.positions, strict=True):
             band = image_BCHW[:, position : position + 1]
             raw[name] = without_missing(band, self.missing[position : position + 1])[:, 0]
-        for position, name in enumerate(self.kept):
-            yield position, raw[name]
-        for position, values in self.program.run(self._inputs(raw)):
-            yield len(self.kept) + position, values
+        return raw
 
     def _inputs(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Symbol of the formulas to the band's scaled and masked values."""
@@ -150,7 +160,8 @@ def _takes_blocks(image_BCHW: Tensor) -> bool:
     """Whether the image is worth taking in blocks: on a CPU, with nobody who traces operations or needs gradients."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    return image_BCHW.device.type == "cpu" and not image_BCHW.requires_grad
+    is_plain = image_BCHW.device.type == "cpu" and image_BCHW.dtype == torch.float32
+    return is_plain and not image_BCHW.requires_grad
 
 
 def _bands_of_symbols(
