@@ -61,6 +61,7 @@ STEPS = (
         "training", "training.py", ["--steps", "26", "--batch", "8", "--crop", "128"], ["--steps", "20", "--crop", "64"]
     ),
     Step("metrics", "metrics.py", [], ["--megapixels", "10"]),
+    Step("indices", "indices.py", [], ["--times", "3"]),
     Step("start", "start.py"),
     Step("growth", "growth.py", [], ["--sides", "1024", "2048", "4096"], rounds=2),
     Step("table", "table.py", [], ["--tiles", "100000"], rounds=2),

@@ -27,6 +27,7 @@ BAND_NAMES: Mapping[str, tuple[str, ...]] = {
     "A": ("coastal",),
     "B": ("blue", "BLUE"),
     "G": ("green", "GREEN"),
+    "G1": ("green05",),
     "Y": ("yellow",),
     "R": ("red", "RED"),
     "RE1": ("rededge071",),
@@ -105,7 +106,7 @@ _TABLE: Sequence[tuple[str, str, tuple[float, float], str]] = (
     ("TVI", "sqrt((N - R)/(N + R) + 0.5)", (0.0, math.sqrt(1.5)), "Rouse et al. 1974"),
     ("NLI", "(N**2 - R)/(N**2 + R)", _RATIO, "Goel and Qin 1994, https://doi.org/10.1080/02757259409532252"),
     (
-        "MSAVI", "0.5*(2*N + 1 - sqrt((2*N + 1)**2 - 8*(N - R)))", _RATIO,
+        "MSAVI", "4*(N - R)/(2*N + 1 + sqrt((2*N + 1)**2 - 8*(N - R)))", _RATIO,
         "Qi et al. 1994, https://doi.org/10.1016/0034-4257(94)90134-1",
     ),
     (
@@ -142,7 +143,10 @@ _TABLE: Sequence[tuple[str, str, tuple[float, float], str]] = (
 INDICES: Mapping[str, SpectralIndex] = {
     name: SpectralIndex(name, formula, source, limits) for name, formula, limits, source in _TABLE
 }
-"""Indices that need no package; a name that spyndex has, too, means the same there."""
+"""Indices that need no package; a name that spyndex has, too, means the same there.
+
+MSAVI is its published root multiplied by its conjugate: the difference of two nearly equal numbers is avoided.
+"""
 
 _KERNELS: Mapping[str, str] = {
     "kNN": "1",

@@ -19,9 +19,9 @@ from swath.data.indices.catalogue import BAND_NAMES, SpectralIndex, find_index, 
 from swath.data.indices.expression import Expression, symbols_of
 from swath.data.indices.program import Program, finite
 from swath.errors import ConfigError
-from swath.nn.preprocess.channels import Missing, band_indices, missing_by_band, without_missing
+from swath.nn.preprocess.channels import Missing, band_indices, missing_by_band
 
-BLOCK = 1 << 14
+BLOCK = 1 << 15
 """Pixels that a CPU takes at a time: what the indices of a block need in between then stays in its cache."""
 
 Scaling = tuple[float, float] | Mapping[str, tuple[float, float]]
@@ -82,7 +82,7 @@ class Indices(nn.Module):
         self.kept = kept
         self.names = (*kept, *indices)
         self.program = Program(list(expressions.values()))
-        self.scaling = _scaling(scale, scaling, self.band_of)
+        self.scaling = _scaling(scale, scaling, self.band_of, available)
 
     def _expressions(
         self, indices: Sequence[str], formulas: Mapping[str, str] | None, constants: Mapping[str, float] | None
@@ -126,8 +126,10 @@ class Indices(nn.Module):
         """(B, H, W) of each band that is needed, NaN where it is missing."""
         raw = {}
         for name, position in zip(self.read, self.positions, strict=True):
-            band = image_BCHW[:, position : position + 1]
-            raw[name] = without_missing(band, self.missing[position : position + 1])[:, 0]
+            band = image_BCHW[:, position]
+            raw[name] = finite(band)
+            for value in self.missing[position]:
+                raw[name] = torch.where(band == value, torch.nan, raw[name])
         return raw
 
     def _inputs(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -180,7 +182,9 @@ def _bands_of_symbols(
     return found
 
 
-def _scaling(scale: str, scaling: Scaling | None, band_of: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+def _scaling(
+    scale: str, scaling: Scaling | None, band_of: Mapping[str, str], available: Sequence[str]
+) -> dict[str, tuple[float, float]]:
     """(factor, offset) by band of those that formulas get scaled."""
     if scale not in ("as_is", "reflectance"):
         raise ConfigError(f"channels.scale={scale!r}: give 'as_is' or 'reflectance'")
@@ -192,6 +196,7 @@ def _scaling(scale: str, scaling: Scaling | None, band_of: Mapping[str, str]) ->
     if scaling is None:
         return {}
     if isinstance(scaling, Mapping):
-        return {name: tuple(pair) for name, pair in scaling.items()}
+        band_indices(tuple(scaling), available)
+        return {name: (factor, offset) for name, (factor, offset) in scaling.items()}
     factor, offset = scaling
     return {name: (factor, offset) for symbol, name in band_of.items() if symbol in BAND_NAMES}
