@@ -214,7 +214,9 @@ def find_index(
         if name in known:
             return known[name]
     names = [*(formulas or {}), *(table or {}), *INDICES, *spyndex_indices()]
-    raise ConfigError(f"indices: there is no index {name}.{_near(name, names)}{_remedy()} {_OWN_FORMULA}")
+    raise ConfigError(
+        f"indices: there is no index {name}.{_near(name, names)}{_remedy()} {_OWN_FORMULA}"
+    )
 
 
 _OWN_FORMULA = "A formula of your own: formulas={'NAME': '(N - R)/(N + R)'}."

@@ -155,7 +155,9 @@ _NUMPY: Mapping[str, Callable[..., Array]] = {
     "minimum": np.minimum,
     "maximum": np.maximum,
     "clip": np.clip,
-    "finite": lambda values: values + (values - values),  # 0, or NaN: two passes, where nan_to_num has six
+    "finite": lambda values: (
+        values + (values - values)
+    ),  # 0, or NaN: two passes, where nan_to_num has six
 }
 
 

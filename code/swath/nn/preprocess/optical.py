@@ -75,7 +75,9 @@ class Indices(nn.Module):
         expressions = self._expressions(indices, formulas, constants)
         self.band_of = _bands_of_symbols(expressions, available, symbols or {})
         self.masks = {"quality": quality, "elevation": elevation}
-        read = dict.fromkeys([*kept, *self.band_of.values(), *(band for band in self.masks.values() if band)])
+        read = dict.fromkeys(
+            [*kept, *self.band_of.values(), *(band for band in self.masks.values() if band)]
+        )
         self.read = tuple(read)
         self.positions = band_indices(self.read, available)
         self.missing = missing_by_band(missing, available)
@@ -85,7 +87,10 @@ class Indices(nn.Module):
         self.scaling = _scaling(scale, scaling, self.band_of, available)
 
     def _expressions(
-        self, indices: Sequence[str], formulas: Mapping[str, str] | None, constants: Mapping[str, float] | None
+        self,
+        indices: Sequence[str],
+        formulas: Mapping[str, str] | None,
+        constants: Mapping[str, float] | None,
     ) -> dict[str, Expression]:
         found = {}
         for name in indices:
@@ -97,7 +102,9 @@ class Indices(nn.Module):
         if _takes_blocks(image_BCHW):
             return self._in_blocks(image_BCHW)
         raw = self._raw(image_BCHW)
-        values = {position: finite(found) for position, found in self.program.run(self._inputs(raw))}
+        values = {
+            position: finite(found) for position, found in self.program.run(self._inputs(raw))
+        }
         kept = [raw[name] for name in self.kept]
         return torch.stack([*kept, *(values[position] for position in range(len(values)))], dim=1)
 
@@ -105,22 +112,34 @@ class Indices(nn.Module):
         """`forward` by blocks of one sample at a time, in NumPy, whose operations on small arrays cost less."""
         samples, _, height, width = image_BCHW.shape
         # of NumPy, which asks for large pages
-        output = torch.from_numpy(np.empty((samples, len(self.names), height, width), dtype=np.float32))
+        output = torch.from_numpy(
+            np.empty((samples, len(self.names), height, width), dtype=np.float32)
+        )
         for sample in range(samples):
             raw = self._raw(image_BCHW[sample : sample + 1])
             for position, name in enumerate(self.kept):
                 output[sample, position] = raw[name][0]
-            inputs = {symbol: values.numpy().reshape(-1) for symbol, values in self._inputs(raw).items()}
-            self._write(inputs, output[sample, len(self.kept) :].numpy().reshape(-1, height * width))
+            inputs = {
+                symbol: values.numpy().reshape(-1) for symbol, values in self._inputs(raw).items()
+            }
+            self._write(
+                inputs, output[sample, len(self.kept) :].numpy().reshape(-1, height * width)
+            )
         return output
 
-    def _write(self, inputs: Mapping[str, NDArray[np.float32]], output: NDArray[np.float32]) -> None:
+    def _write(
+        self, inputs: Mapping[str, NDArray[np.float32]], output: NDArray[np.float32]
+    ) -> None:
         """Indices of flat bands into (indices, pixels)."""
         with np.errstate(all="ignore"):
             for start in range(0, output.shape[1], BLOCK):
                 part = slice(start, start + BLOCK)
-                for position, values in self.program.run({symbol: band[part] for symbol, band in inputs.items()}):
-                    np.add(values, values - values, out=output[position, part])  # `finite`, in its place
+                for position, values in self.program.run(
+                    {symbol: band[part] for symbol, band in inputs.items()}
+                ):
+                    np.add(
+                        values, values - values, out=output[position, part]
+                    )  # `finite`, in its place
 
     def _raw(self, image_BCHW: Tensor) -> dict[str, Tensor]:
         """(B, H, W) of each band that is needed, NaN where it is missing."""
@@ -174,7 +193,9 @@ def _bands_of_symbols(
     found: dict[str, str] = {}
     for index, expression in expressions.items():
         for symbol in symbols_of(expression):
-            names = (symbols[symbol],) if symbol in symbols else (symbol, *BAND_NAMES.get(symbol, ()))
+            names = (
+                (symbols[symbol],) if symbol in symbols else (symbol, *BAND_NAMES.get(symbol, ()))
+            )
             there = [name for name in names if name in available]
             if not there:
                 require_bands(index, [" or ".join(names)], available)
