@@ -1,9 +1,11 @@
-"""The 59 indices of the second place of Kelp Wanted, by the names of its code (xultaeculcis/kelp-wanted-competition).
+"""The 59 indices of the second place of Kelp Wanted, by the names of its code
+(xultaeculcis/kelp-wanted-competition).
 
-A dozen of these names mean another formula elsewhere, others have another name in general use, and MVI is the same as
-SRNIRSWIR: `KELP_INDICES` gives each name the formula that it has there. That system adds 1e-10 to divisors; here a
-formula without a value is missing instead. It feeds digital numbers (``scale="as_is"``), in which constants such as the 1
-in EVI2 hardly count. Bands: S1 (SWIR), N (NIR), R, G, B, DEM.
+A dozen of these names mean another formula elsewhere, others have another name in general use, and
+MVI is the same as SRNIRSWIR: `KELP_INDICES` gives each name the formula that it has there. That
+system adds 1e-10 to divisors; here a formula without a value is missing instead. It feeds digital
+numbers (``scale="as_is"``), in which constants such as the 1 in EVI2 hardly count. Bands: S1
+(SWIR), N (NIR), R, G, B, DEM.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ _VARIANTS: Mapping[str, tuple[str, tuple[float, float]]] = {
     "CHLA": ("4.23*((G/65535)/(B/65535))**3.94", _POSITIVE),
     "CYA": ("((G/65535)*(R/65535)/(B/65535))**2.38", _POSITIVE),
 }
-"""Formulas that only this system has, with their limits for bands from 0 to 1. CHLA and CYA expect 16-bit numbers."""
+"""Formulas that only this system has, with their limits for bands from 0 to 1. CHLA and CYA expect
+16-bit numbers."""
 
 
 def _indices() -> dict[str, SpectralIndex]:
@@ -88,8 +91,8 @@ BEST_INDICES = (
 class KelpIndices(Indices):
     """`Indices` whose names are, first of all, those of `KELP_INDICES`.
 
-    As that system feeds it: ``partial(KelpIndices, indices=BEST_INDICES, quality="QA", elevation="DEM",
-    missing=(-32768.0,))``.
+    As that system feeds it: ``partial(KelpIndices, indices=BEST_INDICES, quality="QA",
+    elevation="DEM", missing=(-32768.0,))``.
     """
 
     table = KELP_INDICES

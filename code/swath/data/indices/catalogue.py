@@ -1,8 +1,9 @@
-"""Spectral indices by name: formulas with their sources, those of the package spyndex, and a user's own.
+"""Spectral indices by name: formulas with their sources, those of the package spyndex, and a user's
+own.
 
-Formulas use the symbols of the Awesome Spectral Indices (B, G, R, RE1, N, S1, S2 ...); `BAND_NAMES` says how scenes usually
-call these bands. Ranges are those for band values from 0 to 1 without gaps in the definition; infinite where the formula
-sets no limit.
+Formulas use the symbols of the Awesome Spectral Indices (B, G, R, RE1, N, S1, S2 ...); `BAND_NAMES`
+says how scenes usually call these bands. Ranges are those for band values from 0 to 1 without gaps
+in the definition; infinite where the formula sets no limit.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ BAND_NAMES: Mapping[str, tuple[str, ...]] = {
     "S1": ("SWIR1", "SWIR", "swir16"),
     "S2": ("SWIR2", "swir22"),
 }
-"""Symbols of optical bands and other names under which a scene may have them, in the order in which they are tried."""
+"""Symbols of optical bands and other names under which a scene may have them, in the order in which
+they are tried."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class SpectralIndex:
     """What names in the formula stand for, as formulas; each may use those before it."""
 
     def expression(self, constants: Mapping[str, float] | None = None) -> Expression:
-        """The formula as a tree of numbers and bands. `constants` take the place of those in `where`.
+        """The formula as a tree of numbers and bands. `constants` take the place of those in
+        `where`.
 
         Raises ConfigError for a text that is no formula or names no band.
         """
@@ -145,7 +148,8 @@ INDICES: Mapping[str, SpectralIndex] = {
 }
 """Indices that need no package; a name that spyndex has, too, means the same there.
 
-MSAVI is its published root multiplied by its conjugate: the difference of two nearly equal numbers is avoided.
+MSAVI is its published root multiplied by its conjugate: the difference of two nearly equal numbers
+is avoided.
 """
 
 _KERNELS: Mapping[str, str] = {
@@ -157,15 +161,16 @@ _KERNELS: Mapping[str, str] = {
     "kGR": "exp(-(G - R)**2/(2*sigma**2))",
     "kGB": "exp(-(G - B)**2/(2*sigma**2))",
 }
-"""The radial basis function of Camps-Valls et al. 2021 (https://doi.org/10.1126/sciadv.abc7447), of which the formulas of
-spyndex only give the name; its length scale is the constant sigma."""
+"""The radial basis function of Camps-Valls et al. 2021 (https://doi.org/10.1126/sciadv.abc7447), of
+which the formulas of spyndex only give the name; its length scale is the constant sigma."""
 
 
 @cache
 def spyndex_indices() -> dict[str, SpectralIndex]:
     """The indices that the installed spyndex lists, by name; empty without it.
 
-    Its lists are read as data; the package is not imported. An index has its constants, where they have a default.
+    Its lists are read as data; the package is not imported. An index has its constants, where they
+    have a default.
     """
     package = find_spec("spyndex")
     if package is None or package.origin is None:
@@ -204,9 +209,11 @@ def find_index(
     formulas: Mapping[str, str] | None = None,
     table: Mapping[str, SpectralIndex] | None = None,
 ) -> SpectralIndex:
-    """The index of a name: among a user's `formulas`, in a `table` of indices, in `INDICES`, or in spyndex, in this order.
+    """The index of a name: among a user's `formulas`, in a `table` of indices, in `INDICES`, or in
+    spyndex, in this order.
 
-    Raises ConfigError that names the nearest names, and how to get spyndex where it is not installed.
+    Raises ConfigError that names the nearest names, and how to get spyndex where it is not
+    installed.
     """
     if formulas and name in formulas:
         return SpectralIndex(name, formulas[name], "the config's own")
@@ -214,9 +221,7 @@ def find_index(
         if name in known:
             return known[name]
     names = [*(formulas or {}), *(table or {}), *INDICES, *spyndex_indices()]
-    raise ConfigError(
-        f"indices: there is no index {name}.{_near(name, names)}{_remedy()} {_OWN_FORMULA}"
-    )
+    raise ConfigError(f"indices: there is no index {name}.{_near(name, names)}{_remedy()} {_OWN_FORMULA}")
 
 
 _OWN_FORMULA = "A formula of your own: formulas={'NAME': '(N - R)/(N + R)'}."
@@ -242,8 +247,9 @@ def compute_indices(
 ) -> dict[str, Array]:
     """Indices of arrays, by name, NaN where a band is NaN or the formula is undefined or infinite.
 
-    `bands`: NumPy arrays or torch tensors of one shape and a float type, by symbol, in the units that the formulas assume
-    (most: from 0 to 1). Raises ConfigError for an index or a band that there is not.
+    `bands`: NumPy arrays or torch tensors of one shape and a float type, by symbol, in the units
+    that the formulas assume (most: from 0 to 1). Raises ConfigError for an index or a band that
+    there is not.
     """
     expressions = []
     for name in names:

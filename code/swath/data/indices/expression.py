@@ -1,8 +1,9 @@
-"""Formulas as text, read into trees of arithmetic: a text from a config or a package is parsed and never executed.
+"""Formulas as text, read into trees of arithmetic: a text from a config or a package is parsed and
+never executed.
 
-Python's own parser reads the text; of what it finds, only numbers, names, + - * / **, the minus sign and `FUNCTIONS`
-are taken over. Numbers among themselves are computed in float64 while the text is read, so that a tree is as small as
-its formula and no power of large integers is ever taken.
+Python's own parser reads the text; of what it finds, only numbers, names, + - * / **, the minus
+sign and `FUNCTIONS` are taken over. Numbers among themselves are computed in float64 while the text
+is read, so that a tree is as small as its formula and no power of large integers is ever taken.
 """
 
 from __future__ import annotations
@@ -98,15 +99,11 @@ def parse_formula(text: str, names: Mapping[str, Expression] | None = None) -> E
     Raises ConfigError that shows the text, the part that is refused and what is allowed.
     """
     if len(text) > MAX_LENGTH:
-        raise ConfigError(
-            f"formula {text[:40]!r}...: {len(text)} characters; at most {MAX_LENGTH} are read."
-        )
+        raise ConfigError(f"formula {text[:40]!r}...: {len(text)} characters; at most {MAX_LENGTH} are read.")
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise ConfigError(
-            f"formula {text!r}: cannot be read ({error}). Allowed are {ALLOWED}."
-        ) from None
+        raise ConfigError(f"formula {text!r}: cannot be read ({error}). Allowed are {ALLOWED}.") from None
     return _Reader(text, names or {}).read(tree.body)
 
 
@@ -130,17 +127,13 @@ class _Reader:
 
     def read(self, node: ast.expr, depth: int = 0) -> Expression:
         if depth > MAX_DEPTH:
-            raise ConfigError(
-                f"formula {self.text!r}: more than {MAX_DEPTH} operations inside each other."
-            )
+            raise ConfigError(f"formula {self.text!r}: more than {MAX_DEPTH} operations inside each other.")
         if isinstance(node, ast.Constant):
             return self.number(node)
         if isinstance(node, ast.Name):
             return self.names.get(node.id, Symbol(node.id))
         name, operands = self.parts(node)
-        return self.operation(
-            node, name, tuple(self.read(operand, depth + 1) for operand in operands)
-        )
+        return self.operation(node, name, tuple(self.read(operand, depth + 1) for operand in operands))
 
     def number(self, node: ast.Constant) -> Number:
         if isinstance(node.value, bool) or not isinstance(node.value, int | float):
@@ -159,11 +152,7 @@ class _Reader:
             return _BINARY[type(node.op)], [node.left, node.right]
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return "negative", [node.operand]
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id in FUNCTIONS
-        ):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
             name, count = FUNCTIONS[node.func.id]
             if len(node.args) != count or node.keywords:
                 raise self.refused(node, f"{node.func.id} takes {count} values")
@@ -185,12 +174,8 @@ class _Reader:
         return Number(result)
 
     def check_exponent(self, node: ast.expr, exponent: Expression) -> None:
-        if isinstance(exponent, Number) and (
-            exponent.value == 0 or abs(exponent.value) > MAX_EXPONENT
-        ):
-            raise self.refused(
-                node, f"an exponent is not 0 and at most {MAX_EXPONENT:g}, either sign"
-            )
+        if isinstance(exponent, Number) and (exponent.value == 0 or abs(exponent.value) > MAX_EXPONENT):
+            raise self.refused(node, f"an exponent is not 0 and at most {MAX_EXPONENT:g}, either sign")
 
     def refused(self, node: ast.expr, why: str = "is not allowed in a formula") -> ConfigError:
         part = ast.get_source_segment(self.text.strip(), node) or type(node).__name__

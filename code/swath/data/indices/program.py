@@ -1,7 +1,8 @@
-"""Several formulas as one list of instructions: what they share is computed once, on NumPy arrays and torch tensors alike.
+"""Several formulas as one list of instructions: what they share is computed once, on NumPy arrays
+and torch tensors alike.
 
-Where infinity could hide behind an operation that makes it finite again (exp of minus infinity is 0), it becomes NaN before
-that operation; `finite` does so at the end.
+Where infinity could hide behind an operation that makes it finite again (exp of minus infinity is
+0), it becomes NaN before that operation; `finite` does so at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _HIDES_INFINITY = ("exp", "arctan", "minimum", "maximum", "clip", "power")
 
 @dataclass(frozen=True)
 class Instruction:
-    """An operation on the values of earlier instructions; ``band`` gives that of `symbol`, ``number`` gives `value`."""
+    """An operation on the values of earlier instructions; ``band`` gives that of `symbol`,
+    ``number`` gives `value`."""
 
     operation: str
     operands: tuple[int, ...] = ()
@@ -34,7 +36,8 @@ class Instruction:
 
 
 class Program:
-    """Instructions for a list of formulas, each distinct sub-expression once; every formula has to name a band."""
+    """Instructions for a list of formulas, each distinct sub-expression once; every formula has to
+    name a band."""
 
     def __init__(self, expressions: Sequence[Expression]) -> None:
         self.instructions: list[Instruction] = []
@@ -47,11 +50,12 @@ class Program:
         self._unused_after = _last_uses(self.instructions)
 
     def run(self, bands: Mapping[str, Array]) -> Iterator[tuple[int, Array]]:
-        """(position of a formula, its values), each as soon as it is known; what is not needed any more is let go.
+        """(position of a formula, its values), each as soon as it is known; what is not needed any
+        more is let go.
 
-        `bands`: arrays of one shape by symbol, float, NaN where missing. Values have the same shape, NaN where a band
-        is missing, NaN or infinite where the formula is undefined: call `finite`. NumPy warns of these unless the caller
-        says ``np.errstate``.
+        `bands`: arrays of one shape by symbol, float, NaN where missing. Values have the same
+        shape, NaN where a band is missing, NaN or infinite where the formula is undefined: call
+        `finite`. NumPy warns of these unless the caller says ``np.errstate``.
         """
         functions = _functions_for(next(iter(bands.values())))
         values: list[Array] = [None] * len(self.instructions)
@@ -78,7 +82,8 @@ class Program:
         return self._known[instruction]
 
     def _compile(self, expression: Expression, hidden: bool) -> int:
-        """Add the instructions of an expression. `hidden`: an operation around it would make infinity finite."""
+        """Add the instructions of an expression. `hidden`: an operation around it would make
+        infinity finite."""
         if isinstance(expression, Number):
             return self._add("number", value=expression.value)
         if isinstance(expression, Symbol):
@@ -155,9 +160,7 @@ _NUMPY: Mapping[str, Callable[..., Array]] = {
     "minimum": np.minimum,
     "maximum": np.maximum,
     "clip": np.clip,
-    "finite": lambda values: (
-        values + (values - values)
-    ),  # 0, or NaN: two passes, where nan_to_num has six
+    "finite": lambda values: values + (values - values),  # 0, or NaN: two passes, where nan_to_num has six
 }
 
 

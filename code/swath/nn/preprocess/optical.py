@@ -1,8 +1,8 @@
 """Spectral indices as channels: formulas on named optical bands, computed inside the model.
 
-All indices of a set are one program (`swath.data.indices.program`): bands are split once, and what formulas share, such
-as N - R, is computed once per batch. An index has no measurement, NaN, where a band that it needs has none, where the
-formula is undefined or infinite, and where a mask says so.
+All indices of a set are one program (`swath.data.indices.program`): bands are split once, and what
+formulas share, such as N - R, is computed once per batch. An index has no measurement, NaN, where a
+band that it needs has none, where the formula is undefined or infinite, and where a mask says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from swath.errors import ConfigError
 from swath.nn.preprocess.channels import Missing, band_indices, missing_by_band
 
 BLOCK = 1 << 15
-"""Pixels that a CPU takes at a time: what the indices of a block need in between then stays in its cache."""
+"""Pixels that a CPU takes at a time: what the indices of a block need in between then stays in its
+cache."""
 
 Scaling = tuple[float, float] | Mapping[str, tuple[float, float]]
 """(factor, offset) of raw values for all optical bands, or by the name of the band."""
@@ -31,8 +32,9 @@ Scaling = tuple[float, float] | Mapping[str, tuple[float, float]]
 class Indices(nn.Module):
     """Raw bands as they are, then spectral indices: (B, bands + indices, H, W), in the order given.
 
-    Config: ``partial(Indices, indices=("NDVI", "GNDVI"), bands=("R", "G", "B", "NIR"))``. Names are those of
-    `swath.data.indices.catalogue.INDICES`, of spyndex where it is installed, and of `formulas`.
+    Config: ``partial(Indices, indices=("NDVI", "GNDVI"), bands=("R", "G", "B", "NIR"))``. Names are
+    those of `swath.data.indices.catalogue.INDICES`, of spyndex where it is installed, and of
+    `formulas`.
     """
 
     table: ClassVar[Mapping[str, SpectralIndex]] = {}
@@ -54,19 +56,21 @@ class Indices(nn.Module):
     ) -> None:
         """Raises ConfigError for an index, band or setting that there is not.
 
-        `indices`: names. `bands`: raw bands that stand before the indices, unscaled; None: all, (): none.
-        `formulas`: the user's own indices, name to text. `constants`: values of names in formulas, in place of defaults.
-        `symbols`: the scene's band that a symbol of formulas stands for, such as ``{"N": "B08"}``; without it the band of
-        that name, or of a name in `BAND_NAMES`.
+        `indices`: names. `bands`: raw bands that stand before the indices, unscaled; None: all, ():
+        none. `formulas`: the user's own indices, name to text. `constants`: values of names in
+        formulas, in place of defaults. `symbols`: the scene's band that a symbol of formulas stands
+        for, such as ``{"N": "B08"}``; without it the band of that name, or of a name in
+        `BAND_NAMES`.
 
-        `scale`: what formulas get. ``as_is``: raw values. ``reflectance``: raw value x factor + offset of `scaling` for
-        the optical bands (those of `BAND_NAMES`), or for the bands that a mapping names; Landsat Collection 2 surface
-        reflectance has (2.75e-5, -0.2). Constants such as the 1 in EVI assume reflectance; digital numbers of
-        thousands drown them.
+        `scale`: what formulas get. ``as_is``: raw values. ``reflectance``: raw value x factor +
+        offset of `scaling` for the optical bands (those of `BAND_NAMES`), or for the bands that a
+        mapping names; Landsat Collection 2 surface reflectance has (2.75e-5, -0.2). Constants such
+        as the 1 in EVI assume reflectance; digital numbers of thousands drown them.
 
-        `quality`: a band of flags; indices have a measurement only where it is 0. `elevation`: a band in metres; only
-        where it is at most 0, so that neither land nor pixels of unknown elevation have. Formulas that use the masking
-        band itself see it unmasked. `missing`: raw values that are no measurement, for all bands or by name.
+        `quality`: a band of flags; indices have a measurement only where it is 0. `elevation`: a
+        band in metres; only where it is at most 0, so that neither land nor pixels of unknown
+        elevation have. Formulas that use the masking band itself see it unmasked. `missing`: raw
+        values that are no measurement, for all bands or by name.
         """
         super().__init__()
         if len(set(indices)) < len(indices) or not indices:
@@ -75,9 +79,7 @@ class Indices(nn.Module):
         expressions = self._expressions(indices, formulas, constants)
         self.band_of = _bands_of_symbols(expressions, available, symbols or {})
         self.masks = {"quality": quality, "elevation": elevation}
-        read = dict.fromkeys(
-            [*kept, *self.band_of.values(), *(band for band in self.masks.values() if band)]
-        )
+        read = dict.fromkeys([*kept, *self.band_of.values(), *(band for band in self.masks.values() if band)])
         self.read = tuple(read)
         self.positions = band_indices(self.read, available)
         self.missing = missing_by_band(missing, available)
@@ -98,48 +100,36 @@ class Indices(nn.Module):
         return found
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """float32 (B, raw bands, H, W), NaN where missing, to float32 (B, C, H, W); names of channels: `names`."""
+        """float32 (B, raw bands, H, W), NaN where missing, to float32 (B, C, H, W); names of
+        channels: `names`."""
         if _takes_blocks(image_BCHW):
             return self._in_blocks(image_BCHW)
         raw = self._raw(image_BCHW)
-        values = {
-            position: finite(found) for position, found in self.program.run(self._inputs(raw))
-        }
+        values = {position: finite(found) for position, found in self.program.run(self._inputs(raw))}
         kept = [raw[name] for name in self.kept]
         return torch.stack([*kept, *(values[position] for position in range(len(values)))], dim=1)
 
     def _in_blocks(self, image_BCHW: Tensor) -> Tensor:
-        """`forward` by blocks of one sample at a time, in NumPy, whose operations on small arrays cost less."""
+        """`forward` by blocks of one sample at a time, in NumPy, whose operations on small arrays
+        cost less."""
         samples, _, height, width = image_BCHW.shape
         # of NumPy, which asks for large pages
-        output = torch.from_numpy(
-            np.empty((samples, len(self.names), height, width), dtype=np.float32)
-        )
+        output = torch.from_numpy(np.empty((samples, len(self.names), height, width), dtype=np.float32))
         for sample in range(samples):
             raw = self._raw(image_BCHW[sample : sample + 1])
             for position, name in enumerate(self.kept):
                 output[sample, position] = raw[name][0]
-            inputs = {
-                symbol: values.numpy().reshape(-1) for symbol, values in self._inputs(raw).items()
-            }
-            self._write(
-                inputs, output[sample, len(self.kept) :].numpy().reshape(-1, height * width)
-            )
+            inputs = {symbol: values.numpy().reshape(-1) for symbol, values in self._inputs(raw).items()}
+            self._write(inputs, output[sample, len(self.kept) :].numpy().reshape(-1, height * width))
         return output
 
-    def _write(
-        self, inputs: Mapping[str, NDArray[np.float32]], output: NDArray[np.float32]
-    ) -> None:
+    def _write(self, inputs: Mapping[str, NDArray[np.float32]], output: NDArray[np.float32]) -> None:
         """Indices of flat bands into (indices, pixels)."""
         with np.errstate(all="ignore"):
             for start in range(0, output.shape[1], BLOCK):
                 part = slice(start, start + BLOCK)
-                for position, values in self.program.run(
-                    {symbol: band[part] for symbol, band in inputs.items()}
-                ):
-                    np.add(
-                        values, values - values, out=output[position, part]
-                    )  # `finite`, in its place
+                for position, values in self.program.run({symbol: band[part] for symbol, band in inputs.items()}):
+                    np.add(values, values - values, out=output[position, part])  # `finite`, in its place
 
     def _raw(self, image_BCHW: Tensor) -> dict[str, Tensor]:
         """(B, H, W) of each band that is needed, NaN where it is missing."""
@@ -166,7 +156,8 @@ class Indices(nn.Module):
         return inputs
 
     def _unmasked(self, raw: Mapping[str, Tensor]) -> Tensor | None:
-        """bool (B, H, W): where indices have a measurement; None: everywhere. Comparisons with NaN are false."""
+        """bool (B, H, W): where indices have a measurement; None: everywhere. Comparisons with NaN
+        are false."""
         conditions = []
         if self.masks["quality"]:
             conditions.append(raw[self.masks["quality"]] == 0)
@@ -178,7 +169,8 @@ class Indices(nn.Module):
 
 
 def _takes_blocks(image_BCHW: Tensor) -> bool:
-    """Whether the image is worth taking in blocks: on a CPU, with nobody who traces operations or needs gradients."""
+    """Whether the image is worth taking in blocks: on a CPU, with nobody who traces operations or
+    needs gradients."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     is_plain = image_BCHW.device.type == "cpu" and image_BCHW.dtype == torch.float32
@@ -188,14 +180,13 @@ def _takes_blocks(image_BCHW: Tensor) -> bool:
 def _bands_of_symbols(
     expressions: Mapping[str, Expression], available: Sequence[str], symbols: Mapping[str, str]
 ) -> dict[str, str]:
-    """Name of the scene's band for each symbol of the formulas. Raises ConfigError for an index without its bands."""
+    """Name of the scene's band for each symbol of the formulas. Raises ConfigError for an index
+    without its bands."""
     band_indices(tuple(symbols.values()), available)
     found: dict[str, str] = {}
     for index, expression in expressions.items():
         for symbol in symbols_of(expression):
-            names = (
-                (symbols[symbol],) if symbol in symbols else (symbol, *BAND_NAMES.get(symbol, ()))
-            )
+            names = (symbols[symbol],) if symbol in symbols else (symbol, *BAND_NAMES.get(symbol, ()))
             there = [name for name in names if name in available]
             if not there:
                 require_bands(index, [" or ".join(names)], available)
