@@ -123,7 +123,7 @@ def test_c97_bands_of_tiles_are_found_by_name(tmp_path: Path, overlap: Overlap) 
 def test_c97_a_tile_off_the_scenes_pixels_is_named(tmp_path: Path) -> None:
     shifted = grid((8, 8), (400_003.0, 3_700_000.0))
     path = write_image(tmp_path / "tile_0_0.tif", backscatter((8, 8)), shifted)
-    with pytest.raises(RasterError, match=r"tile_0_0\.tif: does not lie on the pixels.*0\.300.*Cut it again"):
+    with pytest.raises(RasterError, match=r"tile_0_0\.tif: does not lie on the pixels.*0\.300.*Cut them again"):
         merge_tiles([path], grid((16, 16)), tmp_path / "scene.tif")
     assert not (tmp_path / "scene.tif").exists()
 

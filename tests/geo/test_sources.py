@@ -16,7 +16,7 @@ from rasterio.rpc import RPC
 
 from swath.errors import RasterError
 from swath.geo.raster import RasterReader, describe, find_rasters, read_image
-from swath.geo.tiff import bytes_needed, require_whole
+from swath.geo.tiff import bytes_needed, require_whole, stored_blocks
 from tests.geo.test_validity import tif
 
 
@@ -177,6 +177,7 @@ def test_c128_sparse_blocks_need_no_bytes(tmp_path: Path) -> None:
     ) as file:  # fmt: skip
         file.write(np.ones((1, 256, 256), np.uint8), window=((0, 256), (0, 256)))
     require_whole(tmp_path / "a.tif")
+    assert stored_blocks(tmp_path / "a.tif").tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize("content", [b"", b"II", b"II*\0", b"XX*\0" + b"\0" * 20, b"II*\0" + struct.pack("<I", 9999)])

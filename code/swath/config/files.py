@@ -20,6 +20,7 @@ from swath.config.messages import explain
 from swath.config.moved import MODULES
 from swath.config.partials import check_factories
 from swath.config.paths import absolute
+from swath.config.resolved import resolve
 from swath.errors import ConfigError, SwathError
 
 # ---------------------------------------------------------------------------------------------------- loading
@@ -47,6 +48,10 @@ def load(path: str | Path, kind: type[T]) -> T:
             f"{file}: `config` must be a {kind.__name__}, found {found}. Bind `config = {kind.__name__}(...)`."
         )
     check_factories(config, file.name)
+    try:
+        resolve(config)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
     return config
 
 

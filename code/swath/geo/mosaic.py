@@ -61,7 +61,7 @@ def merge_tiles(
     )  # fmt: skip
     pixels = STRIP_PIXELS * (4 if spec.dtype == "uint8" and overlap == "last" else 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool, RasterWriter(output, spec) as writer:
-        places = windows or pool.map(lambda path: _place(describe(path), grid), tiles)
+        places = windows or pool.map(lambda path: _place(describe(path), grid, tiles[0]), tiles)
         placed = [_Tile(path, window, grid, spec.bands) for path, window in zip(tiles, places, strict=True)]
         for strip in strips(grid.shape, pixels):
             here = [tile for tile in placed if not tile.window.intersect(strip).is_empty]
@@ -81,7 +81,7 @@ class _Tile:
     def _opened(self) -> RasterReader:
         if self._reader is None:
             self._reader = RasterReader(self.path)
-            if _place(self._reader.info, self.grid) != self.window:
+            if _place(self._reader.info, self.grid, self.path) != self.window:
                 raise RasterError(
                     f"{self.path}: lies elsewhere than the table of tiles says. Cut and predict it again."
                 )
@@ -106,13 +106,14 @@ class _Tile:
             self._reader = None
 
 
-def _place(tile: RasterInfo, grid: Grid) -> Window:
-    """The window of `grid` that a tile covers, from its transform."""
+def _place(tile: RasterInfo, grid: Grid, first: Path) -> Window:
+    """The window of `grid` that a tile covers, from its transform; `first`: a tile that the grid was made from."""
     col, row = ~grid.transform @ (tile.grid.transform.c, tile.grid.transform.f)
     window = Window(round(row), round(col), *tile.grid.shape)
     if abs(col - window.col) + abs(row - window.row) > 0.01 or tile.grid.crs != grid.crs:
         raise RasterError(
-            f"{tile.path}: does not lie on the pixels of its scene (offset {row:.3f}, {col:.3f}). Cut it again."
+            f"{tile.path}: does not lie on the pixels of its scene (offset {row:.3f}, {col:.3f}), which begins with "
+            f"{first}. Cut them again."
         )
     return window
 

@@ -27,7 +27,7 @@ from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Window
 from swath.geo.layout import RasterSpec
 from swath.geo.sources import GDAL_FAILURES
-from swath.geo.tiff import require_whole
+from swath.geo.tiff import require_whole, stored_blocks
 
 SIDE_FILES = (".ovr", ".msk", ".msk.ovr", ".aux.xml")
 """What GDAL reads beside a raster and takes for a part of it."""
@@ -42,6 +42,10 @@ class RasterWriter:
         self._dataset: Any = None
         self._files = ExitStack()
         self._failure: RasterError | None = None
+        profile = spec.profile()
+        self._block = (int(profile["blockysize"]), int(profile["blockxsize"]))
+        blocks = [-(-side // size) for side, size in zip(spec.grid.shape, self._block, strict=True)]
+        self._filled = np.zeros((len(spec.bands), *blocks), bool)  # (bands, rows, columns) of blocks that hold a value
 
     def __enter__(self) -> RasterWriter:
         with ExitStack() as files, self._guard():
@@ -74,9 +78,26 @@ class RasterWriter:
         with self._guard():
             for number, band in enumerate(array[:, rows, cols], start=1):  # one at a time: half the memory
                 band_1HW = self._stored(band)[None]  # rasterio would copy two dimensions into three
+                self._note_filled(number - 1, band_1HW[0], inside)
                 self._dataset.write(
                     band_1HW, [number], window=RasterioWindow(inside.col, inside.row, inside.width, inside.height)
                 )
+
+    def _note_filled(self, band: int, stored_HW: NDArray[Any], window: Window) -> None:
+        """Note the blocks of a band in which a window has values other than nodata."""
+        nodata = self.spec.nodata
+        if nodata is None:
+            self._filled[band] = True  # GDAL writes every block
+            return
+        values = ~np.isnan(stored_HW) if np.isnan(nodata) else stored_HW != nodata
+        height, width = self._block
+        first = (window.row // height, window.col // width)
+        row_starts = np.arange(first[0] * height, window.row + window.height, height) - window.row
+        col_starts = np.arange(first[1] * width, window.col + window.width, width) - window.col
+        by_rows = np.logical_or.reduceat(values, row_starts.clip(0), axis=0)
+        by_blocks = np.logical_or.reduceat(by_rows, col_starts.clip(0), axis=1)
+        rows, cols = by_blocks.shape
+        self._filled[band, first[0] : first[0] + rows, first[1] : first[1] + cols] |= by_blocks
 
     def _stored(self, band_HW: NDArray[Any]) -> NDArray[Any]:
         """A band as the file holds it."""
@@ -101,6 +122,7 @@ class RasterWriter:
                 raise failure
             self._dataset.close()  # GDAL writes what it still holds, and may say nothing when the disk is full
             self._require_whole(self._part)
+            self._require_blocks()
             if self.spec.overviews:
                 self._optimise()
             for suffix in SIDE_FILES:  # of an older raster of that name
@@ -111,6 +133,13 @@ class RasterWriter:
             require_whole(written)
         except ValueError as error:
             raise OSError(f"{written.stat().st_size} bytes were written; {error}") from error
+
+    def _require_blocks(self) -> None:
+        """Raise OSError when a block that holds a value was not written: GDAL says nothing of one that it loses at the end."""
+        stored = stored_blocks(self._part).reshape(self._filled.shape)
+        lost = int((self._filled & ~stored).sum())
+        if lost:
+            raise OSError(f"{lost} of {self._filled.sum()} blocks were not written")
 
     def _optimise(self) -> None:
         """Replace the growing file by a cloud-optimised copy; the driver wants all pixels before it writes the first."""

@@ -79,6 +79,19 @@ def require_whole(path: Path) -> None:
         raise ValueError(f"{needed} bytes are due by its directory")
 
 
+def stored_blocks(path: Path) -> NDArray[np.bool_]:
+    """Which blocks of the first directory are there, in its order; a sparse file leaves out those without a value.
+
+    Raises ValueError when it is no TIFF file, or ends within a directory.
+    """
+    with path.open("rb") as file:
+        header = file.read(16)
+        layout = _Layout(header)
+        tags, _ = next(_directories(file, layout, layout.first(header.ljust(16, b"\0"))))
+    starts = TILES[0] if TILES[0] in tags else STRIPS[0]
+    return np.asarray(tags[starts] > 0)
+
+
 def _directories(
     file: BinaryIO, layout: _Layout, at: int
 ) -> Iterator[tuple[dict[int, NDArray[np.unsignedinteger]], int]]:

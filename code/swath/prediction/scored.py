@@ -21,6 +21,7 @@ from swath.geo.zones import Zones, find_zones
 from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import scene_output
 from swath.prediction.scenes import predict_scenes, prediction_jobs, scene_ledger
+from swath.scoring.alignment import align
 from swath.scoring.baselines import constant_guesses
 from swath.scoring.config import ScoringConfig
 from swath.scoring.decisions import require_not_tuned
@@ -69,6 +70,7 @@ def infer(
         check = _check(config, scenes, record)
         checked(check)
         notes = check.notes
+        _require_one_grid(config, scenes, labels[config.score_prefix])
     numbers = {key: number for number, key in enumerate(scenes["key"])}
 
     def one(row: Any) -> None:
@@ -88,6 +90,13 @@ def _check(config: InferenceConfig, scenes: gpd.GeoDataFrame, record: ModelRecor
     """What the scenes are to the model and to the threshold; LeakError when they must not be scored."""
     check = require_held_out(scenes, record.tiles, config.allow_selection_set, config.allow_leaks)
     return check.joined(require_not_tuned(scenes["key"], config.tuned_on, config.allow_selection_set))
+
+
+def _require_one_grid(config: InferenceConfig, scenes: gpd.GeoDataFrame, masks: Mapping[str, Path]) -> None:
+    """Raise RasterError for labels that do not lie on their scene's pixels, before hours of predicting, not after."""
+    for scene in scenes.itertuples():
+        if scene.key in masks:
+            align(Path(str(scene.image)), masks[str(scene.key)], config.scoring.grid)
 
 
 def scenes_to_predict(config: InferenceConfig) -> gpd.GeoDataFrame:

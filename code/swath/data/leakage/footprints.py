@@ -62,9 +62,11 @@ class _Footprints:
 def _footprints(frame: gpd.GeoDataFrame) -> _Footprints:
     shapes = frame.geometry.to_numpy()
     areas, boxes = shapely.area(shapes), shapely.bounds(shapes)
+    # of a table without the column, the geometries say whether they have a place on earth
+    placed = frame["crs"].notna().to_numpy() if "crs" in frame else np.full(len(frame), frame.crs is not None)
     return _Footprints(
         shapes=shapes,
-        placed=frame["crs"].notna().to_numpy(),
+        placed=placed,
         scenes=scenes_of(frame).to_numpy(),
         areas=areas,
         boxes=boxes,
