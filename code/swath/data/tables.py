@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,14 @@ def scene_row(
     info = describe(path)
     return {
         "key": key or path.stem, "area": area or area_of(path, root), "date": date_of(path),
-        "image": path.relative_to(root).as_posix(), "bands": list(info.bands),
+        "image": from_table(path, root), "bands": list(info.bands),
         "height": info.grid.shape[0], "width": info.grid.shape[1], **place(info),
-    } | ({"labels": labels.relative_to(root).as_posix()} if labels else {})  # fmt: skip
+    } | ({"labels": from_table(labels, root)} if labels else {})  # fmt: skip
+
+
+def from_table(path: Path, folder: Path) -> str:
+    """A file as a table in `folder` names it: relative to the folder, and with ``..`` where it lies elsewhere."""
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def label_row(path: Path, root: Path, key: str, area: str) -> dict[str, Any]:

@@ -139,13 +139,15 @@ class RasterSpec:
 
     grid: Grid
     bands: Sequence[str]
-    dtype: Literal["uint8", "float32"]
+    dtype: Literal["uint8", "int32", "float32"]
     nodata: float | None = None
     block: int | None = 512
     compress: bool = False
     overviews: Literal["mode", "average"] | None = None
     tags: Mapping[str, str] | None = None
     colors: Mapping[int, tuple[int, int, int, int]] | None = None
+    interleave: Literal["band", "pixel"] = "band"
+    """Whether a block holds one band, or the bands of a pixel stand side by side."""
 
     def profile(self) -> dict[str, Any]:
         height, width = self.grid.shape
@@ -158,7 +160,7 @@ class RasterSpec:
         return {
             "driver": "GTiff", "dtype": self.dtype, "count": len(self.bands), "height": height, "width": width,
             "crs": self.grid.crs, "transform": self.grid.transform, "nodata": self.nodata, "tiled": True,
-            "interleave": "band", "BIGTIFF": "IF_SAFER", **layout, **packing,
+            "interleave": self.interleave, "BIGTIFF": "IF_SAFER", **layout, **packing,
         }  # fmt: skip
 
     def cloud_optimised(self) -> dict[str, Any]:
