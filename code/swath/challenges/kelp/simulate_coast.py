@@ -111,7 +111,7 @@ def simulate_coast(rng: np.random.Generator, like: Coast | None = None, is_sea: 
 
 def _ramp_of_kelp(rng: np.random.Generator) -> tuple[float, float]:
     """Between which values of its noise the sea bed turns from bare to grown; one coast in four has nearly nothing."""
-    low = rng.uniform(-0.4, 0.8) if rng.random() < 0.75 else 3.0
+    low = rng.uniform(0.0, 1.1) if rng.random() < 0.75 else 3.0
     return low, low + 0.6
 
 
@@ -193,7 +193,8 @@ def _ground(coast: Coast, density_HW: Floats, rng: np.random.Generator) -> Float
     rock_HW = ramp(octaves(rng, 14, 3), -0.3, 0.6)
     shore_5HW = _mixed(_even("sand"), "algae on rock", rock_HW)
     height_HW = coast.height_HW
-    land_5HW = _mixed(_mixed(_even("heath"), "grass", ramp(coast.cover_HW, -0.5, 1.2)), "sand", 0.5 * ramp(-coast.cover_HW, 0.9, 2.2))
+    land_5HW = _mixed(_even("heath"), "grass", ramp(coast.cover_HW, -0.5, 1.2))
+    land_5HW = _mixed(land_5HW, "sand", 0.5 * ramp(-coast.cover_HW, 0.9, 2.2))
     lit_HW = 1 + 0.25 * np.clip(np.gradient(cv2.GaussianBlur(height_HW, (0, 0), 1.5), axis=1) / 4, -1, 1)
     land_5HW = land_5HW * lit_HW
     tide = rng.uniform(0.4, 1.6)
@@ -219,12 +220,13 @@ def _crests(near_HW: Floats, rng: np.random.Generator) -> Floats:
     across = rng.uniform(0, np.pi)
     length_px = rng.uniform(5.0, 9.0)
     bent_HW = 4 * octaves(rng, 60, 2)
-    phase_HW = (np.cos(across) * row + np.sin(across) * col + bent_HW) * 2 * np.pi / length_px
+    phase_HW = np.float32(2 * np.pi / length_px) * (np.cos(across) * row + np.sin(across) * col + bent_HW).astype(np.float32)
     rough_HW = ramp(octaves(rng, 80, 3) + 0.5 * near_HW, 0.5, 1.6) * rng.uniform(0.0, 1.0)
-    sharp = [np.maximum(np.sin(phase_HW - lag), 0) ** 3 for lag in (0.9, 0.0, 1.3)]
-    height = {"SWIR": 0.01 * sharp[0], "NIR": 0.10 * sharp[1], "R": 0.05 * sharp[2]}
+    waves = [np.maximum(np.sin(phase_HW - np.float32(lag)), 0) for lag in (0.9, 0.0, 1.3)]
+    sharp = [wave_HW * wave_HW * wave_HW for wave_HW in waves]
+    bright = {"SWIR": 0.01 * sharp[0], "NIR": 0.10 * sharp[1], "R": 0.05 * sharp[2]}
     others = 0.045 * sharp[2]
-    return np.asarray(np.stack([height.get(band, others) for band in OPTICAL]) * rough_HW, np.float32)
+    return np.asarray(np.stack([bright.get(band, others) for band in OPTICAL]) * rough_HW, np.float32)
 
 
 def _under_sky(ground_5HW: Floats, weather: Weather, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -246,7 +248,7 @@ def _under_sky(ground_5HW: Floats, weather: Weather, rng: np.random.Generator) -
 
 def _digital_numbers(reflectance_5HW: Floats, rng: np.random.Generator) -> Ints:
     """int32 numbers with the sensor's noise, and lines that are a little too bright or dark."""
-    noise = rng.normal(0, 0.0022, reflectance_5HW.shape).astype(np.float32)
+    noise = np.float32(0.0022) * rng.standard_normal(reflectance_5HW.shape, np.float32)
     lines = rng.normal(0, 0.0012, (5, CANVAS[0], 1)).astype(np.float32)
     numbers = (reflectance_5HW + noise + lines - OFFSET) / SCALE
     return np.clip(np.rint(numbers), 1, SATURATED - 1).astype(np.int32)
