@@ -62,7 +62,7 @@ def group_tiles(tiles: gpd.GeoDataFrame, grouping: Grouping) -> pd.Series:
     near = ((at[i], at[j]) for i, j in similar_pairs(vectors, grouping.similarity))
     labels = components(len(tiles), chain([(np.arange(len(tiles)), first_with(firm))], near))
     if grouping.explode_above is not None:
-        labels = _exploded(labels, firm, grouping.explode_above)
+        labels = exploded(labels, firm, grouping.explode_above)
     return tiles["key"].groupby(labels).transform("min").rename("group")
 
 
@@ -83,7 +83,8 @@ def first_with(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return first[inverse]
 
 
-def _exploded(labels: NDArray[np.int64], firm: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def exploded(labels: NDArray[np.int64], firm: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Labels in which groups of more than `most` rows fall apart into their `firm` groups; a warning says how many."""
     sizes = np.bincount(labels)
     large = sizes[labels] > most
     if large.any():
