@@ -7,7 +7,7 @@ Needs the extra `pretrained`; 0.1 s a tile on one core. Other coasts resemble ea
 
 from dataclasses import replace
 
-from configs.kelp.group_scenes import config as plain
+from .group_scenes import config as plain
 from swath.data.leakage.embeddings import PretrainedFeatures
 
 config = replace(

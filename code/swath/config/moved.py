@@ -137,6 +137,8 @@ NAMES = {
 
 ADDED_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "swath.challenges.unosat.labels:RasterizeConfig": {"layer": None},
+    "swath.data.splits.folds:GroupFolds": {"balance": "rows"},
+    "swath.data.tiles.cutting:TilesConfig": {"only": None},
     "swath.prediction.postprocess:PostprocessConfig": {"mask_layer": None},
     "swath.prediction.config:InferenceConfig": {"trust": []},
     "swath.training.config:DataConfig": {"echo": 1},

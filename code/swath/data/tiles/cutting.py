@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.pairing import pair_masks
-from swath.data.tables import TILES, bands_of, missing_of, place_of, read_scenes, scene_details, write_table
+from swath.data.tables import TILES, bands_of, missing_of, only_where, place_of, read_scenes, scene_details, write_table
 from swath.data.zones import ZONES, zone_columns, zone_summary
 from swath.errors import RasterError
 from swath.files import remove_parts
@@ -47,6 +47,8 @@ class TilesConfig(Step):
     """Folder for images/, masks/ and tiles.parquet."""
     masks_path: InputPath | None = None
     """Folder of the scenes' label rasters; None takes those that scenes.parquet names, and cuts images only without any."""
+    only: dict[str, tuple[str, ...]] | None = None
+    """Column of scenes.parquet to values, as texts: only scenes that have one of them in each column are cut."""
     tiling: Tiling = ConstantSize(size=512, min_overlap=32)
     """How scenes are divided: ConstantSize(size, min_overlap) or ConstantStride(size, stride, edge), in pixels;
     Whole() leaves each scene in one piece."""
@@ -63,7 +65,7 @@ class TilesConfig(Step):
 
     def jobs(self) -> list[Cut]:
         """A job per scene. Raises CatalogError when there is none, or one has no mask."""
-        scenes = read_scenes(absolute(self.input_path))
+        scenes = only_where(read_scenes(absolute(self.input_path)), self.only)
         masks = pair_masks(scenes, absolute(self.masks_path) if self.masks_path else None)
         return cut_jobs(scenes, masks, self.output, self.tiling, self.missing_values, self.write, self.missing_zones)
 
