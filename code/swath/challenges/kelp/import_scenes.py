@@ -138,7 +138,9 @@ def _truth(config: ImportKelpConfig, delivery: Delivery) -> dict[str, Path]:
     tests = delivery.files[TEST, IMAGE]
     missing = sorted(set(tests) - set(found))
     if missing:
-        raise CatalogError(f"{folder}: no labels of the test tiles {listing(missing)}. Add them, or set truth_path=None.")
+        raise CatalogError(
+            f"{folder}: no labels of the test tiles {listing(missing)}. Add them, or set truth_path=None."
+        )
     return {tile: found[tile] for tile in tests}
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from affine import Affine
 
 from swath.challenges.kelp.product import BANDS, FOLDERS, IMAGE, LABELS, SIDE, TEST, TRAIN, file_name
-from swath.challenges.kelp.simulate_coast import Coast, View, Weather, octaves, inner, simulate_coast, simulate_view
+from swath.challenges.kelp.simulate_coast import Coast, View, Weather, inner, octaves, simulate_coast, simulate_view
 from swath.challenges.protocols import SceneMaker
 from swath.config import NotDecisive, OutputPath, configclass
 from swath.config.ranges import Count, PositiveCount, Share
@@ -60,9 +60,9 @@ class KelpScenesConfig(SceneMaker):
         """Write the metadata and the table of what was planted."""
         truth = pd.DataFrame([row for rows in results.values() for row in rows]).sort_values("tile_id")
         files = [
-            {"tile_id": row.tile_id, "filename": file_name(row.tile_id, kind), "type": kind, "in_train": row.in_train}
-            for row in truth.itertuples()
-            for kind in ((IMAGE, LABELS) if row.in_train else (IMAGE,))
+            {"tile_id": tile, "filename": file_name(tile, kind), "type": kind, "in_train": trains}
+            for tile, trains in zip(truth["tile_id"], truth["in_train"], strict=True)
+            for kind in ((IMAGE, LABELS) if trains else (IMAGE,))
         ]
         metadata, planted = self.output / METADATA_NAME, self.output / TRUTH / "tiles.csv"
         write_csv(metadata, pd.DataFrame(files))

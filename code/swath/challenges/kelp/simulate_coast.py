@@ -8,6 +8,7 @@ algae between the tides, salt marsh at elevation 0, and crests of waves, which t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,7 +55,7 @@ class Coast:
     """Land cover, a number without unit."""
 
     @property
-    def land_HW(self) -> Bools:
+    def land(self) -> Bools:
         """Where the ground is above the sea."""
         return self.height_HW > 0
 
@@ -132,11 +133,11 @@ def elevation(coast: Coast, rng: np.random.Generator) -> Ints:
     blurred_HW = cv2.GaussianBlur(np.maximum(coast.height_HW, 0), (0, 0), 1.0 + 0.2 * rng.random())
     error_HW = rng.normal(0, 0.8, CANVAS).astype(np.float32)
     metres_HW = np.rint(blurred_HW + error_HW)
-    metres_HW[(blurred_HW < 1.5) | ~coast.land_HW] = 0
+    metres_HW[(blurred_HW < 1.5) | ~coast.land] = 0
     return np.maximum(inner(metres_HW), 0).astype(np.int32)
 
 
-def inner(canvas: NDArray[np.generic], shift: tuple[int, int] = (0, 0)) -> NDArray[np.generic]:
+def inner(canvas: NDArray[Any], shift: tuple[int, int] = (0, 0)) -> NDArray[Any]:
     """The tile's part (..., SIDE, SIDE) of arrays on `CANVAS`, moved by rows and columns."""
     row, col = MARGIN + shift[0], MARGIN + shift[1]
     return canvas[..., row : row + SIDE, col : col + SIDE]
@@ -184,7 +185,7 @@ def _labels(density_HW: Floats, thick_HW: Floats) -> Bools:
 def _ground(coast: Coast, density_HW: Floats, rng: np.random.Generator) -> Floats:
     """Reflectance (5, H, W) without sky: sea with kelp, waves and mud; shore; land."""
     depth_HW = np.maximum(-coast.height_HW, 0)
-    near_HW = np.exp(-depth_HW / 12)
+    near_HW = np.asarray(np.exp(-depth_HW / 12), np.float32)
     turbid_HW = ramp(octaves(rng, 110, 4) + 1.4 * near_HW, 0.7, 2.8) * rng.uniform(0.1, 0.9)
     sea_5HW = _mixed(_even("deep water"), "turbid water", turbid_HW)
     sea_5HW = _mixed(sea_5HW, "canopy", 0.75 * density_HW)
@@ -220,7 +221,9 @@ def _crests(near_HW: Floats, rng: np.random.Generator) -> Floats:
     across = rng.uniform(0, np.pi)
     length_px = rng.uniform(5.0, 9.0)
     bent_HW = 4 * octaves(rng, 60, 2)
-    phase_HW = np.float32(2 * np.pi / length_px) * (np.cos(across) * row + np.sin(across) * col + bent_HW).astype(np.float32)
+    phase_HW = np.float32(2 * np.pi / length_px) * (np.cos(across) * row + np.sin(across) * col + bent_HW).astype(
+        np.float32
+    )
     rough_HW = ramp(octaves(rng, 80, 3) + 0.5 * near_HW, 0.5, 1.6) * rng.uniform(0.0, 1.0)
     waves = [np.maximum(np.sin(phase_HW - np.float32(lag)), 0) for lag in (0.9, 0.0, 1.3)]
     sharp = [wave_HW * wave_HW * wave_HW for wave_HW in waves]

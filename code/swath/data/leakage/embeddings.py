@@ -138,16 +138,18 @@ def pretrained_network() -> Any:
     import timm
     import torch
 
-    network = timm.create_model(NETWORK, pretrained=False)
+    network: Any = timm.create_model(NETWORK, pretrained=False)
     stored = torch.load(weights_file(), weights_only=True, map_location="cpu")
     tensors = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
     state = network.state_dict()
     names = [name for name in state if not name.endswith("num_batches_tracked")]
     # Both hold the same tensors in the same order, under other names.
     if [tuple(t.shape) for t in tensors] != [tuple(state[name].shape) for name in names]:
-        raise ConfigError(f"{weights_file()}: holds other tensors than {NETWORK}. Install the version that the lock names.")
+        raise ConfigError(
+            f"{weights_file()}: holds other tensors than {NETWORK}. Install the version that the lock names."
+        )
     network.load_state_dict(state | dict(zip(names, tensors, strict=True)))
-    network.reset_classifier(0)
+    network.classifier = torch.nn.Identity()
     return network.eval().requires_grad_(False)
 
 

@@ -45,7 +45,7 @@ class GroupScenesConfig(Step):
     """How a scene becomes a vector: BandThumbnail(band) or PretrainedFeatures(bands)."""
     similarity: Share = 0.97
     """Correlation of two vectors from which scenes are of one place. Dates of a place have 0.99 and more, other places
-    seldom above 0.9; of PretrainedFeatures up to 0.98: take 0.99 there."""
+    seldom above 0.9; of PretrainedFeatures 0.95 to 0.98: take 0.98 there, and look at what it joins."""
     column: str = "area"
     """Column that gets the group, which is called by its first scene. An area is taken apart by no split."""
     sides: str | None = None

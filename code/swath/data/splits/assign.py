@@ -132,7 +132,9 @@ def reasons_to_leave_out(scenes: gpd.GeoDataFrame, flags: Sequence[str]) -> pd.S
             raise CatalogError(f"leave_out: no column {flag!r} in the table. It has: {', '.join(scenes.columns)}.")
         others = [value for value in scenes[flag].dropna().unique() if not isinstance(value, bool | np.bool_)]
         if others:
-            raise CatalogError(f"leave_out: column {flag!r} holds {others[0]!r}, no flag. Name columns of true and false.")
+            raise CatalogError(
+                f"leave_out: column {flag!r} holds {others[0]!r}, no flag. Name columns of true and false."
+            )
         has = scenes[flag].fillna(False).astype(bool)
         reasons[has & (reasons == "")] = flag
     return reasons
