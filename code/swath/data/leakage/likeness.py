@@ -13,7 +13,7 @@ from swath.data.leakage.groups import PRODUCTS, Pairs, similar_pairs
 LEAST_JOINT = 0.4
 """Share of the parts that two vectors with gaps have to have in common to be compared."""
 
-LEAST_JOINT_SPREAD = 0.2
+LEAST_JOINT_SPREAD = 0.05
 """Deviation within the common parts, in those of the whole vector, that both need: what is flat there tells nothing."""
 
 
