@@ -65,7 +65,7 @@ ui: $(VENV)/.installed
 	PYTHONPATH=code python -m swath.tracking.dashboard $(PORT)
 
 lock: $(VENV)/.installed
-	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra dask --no-annotate \
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra dask --extra pretrained --no-annotate \
 		--custom-compile-command "make lock" pyproject.toml --upgrade -o requirements.lock
 
 clean:

@@ -136,10 +136,11 @@ class RasterWriter:
 
     def _require_blocks(self) -> None:
         """Raise OSError when a block that holds a value was not written: GDAL says nothing of one that it loses at the end."""
-        stored = stored_blocks(self._part).reshape(self._filled.shape)
-        lost = int((self._filled & ~stored).sum())
+        filled = self._filled.any(axis=0) if self.spec.interleave == "pixel" else self._filled
+        stored = stored_blocks(self._part).reshape(filled.shape)
+        lost = int((filled & ~stored).sum())
         if lost:
-            raise OSError(f"{lost} of {self._filled.sum()} blocks were not written")
+            raise OSError(f"{lost} of {filled.sum()} blocks were not written")
 
     def _optimise(self) -> None:
         """Replace the growing file by a cloud-optimised copy; the driver wants all pixels before it writes the first."""
