@@ -4,7 +4,7 @@ VENV := .venv
 PORT ?= 5000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-system test-faults test-all check faults fuzz bench ui lock clean
+.PHONY: demo test test-system test-faults test-fuzz test-all check faults fuzz bench ui lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -38,9 +38,13 @@ test-system: $(VENV)/.installed
 	$(PYTEST) --dist worksteal -m "(system or slow) and not faults and not fuzz"
 
 test-faults: $(VENV)/.installed
-	$(PYTEST) --dist loadfile -m "faults or fuzz"
+	$(PYTEST) --dist loadfile -m faults
 
-test-all: test test-system test-faults
+# The fuzzer takes all processors itself.
+test-fuzz: $(VENV)/.installed
+	OMP_NUM_THREADS=1 python -m pytest -m fuzz
+
+test-all: test test-system test-faults test-fuzz
 
 COUNT ?= 10000
 SEED ?= 0

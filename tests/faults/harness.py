@@ -163,7 +163,8 @@ class Case:
             if path.is_dir() or name.endswith(".settings.json") or path.name == "lock":
                 continue
             if name.endswith(".done.jsonl"):
-                found[name] = sorted(set(path.read_text().splitlines()))  # a job done again has two lines
+                lines = path.read_text().splitlines()  # a job done again has two lines, of which the last one counts
+                found[name] = sorted({json.loads(line)["key"]: line for line in lines}.values())
             elif name.endswith(".zip"):
                 with zipfile.ZipFile(path) as packed:
                     found[name] = {inside: packed.read(inside) for inside in packed.namelist()}
