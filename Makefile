@@ -4,7 +4,7 @@ VENV := .venv
 PORT ?= 5000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-system test-faults test-fuzz test-all check faults fuzz bench ui lock clean
+.PHONY: demo test test-system test-slow test-faults test-fuzz test-all check faults fuzz bench ui lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,7 +35,10 @@ test: $(VENV)/.installed
 
 # A file's tests share nothing that is dear here, so they are spread one by one.
 test-system: $(VENV)/.installed
-	$(PYTEST) --dist worksteal -m "(system or slow) and not faults and not fuzz"
+	$(PYTEST) --dist worksteal -m "system and not slow"
+
+test-slow: $(VENV)/.installed
+	OMP_NUM_THREADS=1 python -m pytest -m slow
 
 test-faults: $(VENV)/.installed
 	$(PYTEST) --dist loadfile -m faults
@@ -44,7 +47,7 @@ test-faults: $(VENV)/.installed
 test-fuzz: $(VENV)/.installed
 	OMP_NUM_THREADS=1 python -m pytest -m fuzz
 
-test-all: test test-system test-faults test-fuzz
+test-all: test test-system test-slow test-faults test-fuzz
 
 COUNT ?= 10000
 SEED ?= 0

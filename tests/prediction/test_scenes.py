@@ -404,7 +404,7 @@ def test_c91_the_entry_point_gives_equal_files_under_torchrun(
     assert (
         script("inference", "configs/demo/inference.py", **changed, labels_path=None, output_path=tmp_path / "one") == 0
     )
-    command = [*start, "code/inference.py", "--labels_path=None", "--config_path=configs/demo/inference.py",
+    command = [*start, "code/inference.py", "--labels_path=None", "--trust=tests.synthetic", "--config_path=configs/demo/inference.py",
                f"--output_path={tmp_path / 'two'}", *([] if start else ["--num_gpus=2"])]  # fmt: skip
     env = child_environment(tmp_path / "mlflow.db") | {"MLFLOW_TRACKING_URI": store}
     before = len(mlflow.search_runs(search_all_experiments=True))
