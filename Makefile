@@ -60,7 +60,7 @@ check: $(VENV)/.installed
 	mypy
 	python -m pytest tests/test_house.py
 
-# Renews the table in docs/reliability.md. POSITIONS=3 is what CI looks at.
+# Renews the table in docs/reliability.md. POSITIONS=3 is what make test-faults looks at.
 POSITIONS ?= 40
 faults: $(VENV)/.installed
 	PYTHONPATH=code OMP_NUM_THREADS=1 python -m tests.faults.matrix --positions $(POSITIONS) --write

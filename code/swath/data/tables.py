@@ -123,9 +123,7 @@ def read_table(
         raise CatalogError(f"{path}: {what}. Run {step} again.")
     require_values_of_columns(frame, path, f"Correct it, or delete the table and run {step} again.")
     if path.name in (TILES, TILE_STATS):
-        twice = frame["key"][frame["key"].duplicated()].unique()
-        if len(twice):
-            raise CatalogError(f"{path}: several tiles are called {listing(twice)}. Run {step} again.")
+        _require_once(frame, path, "tiles", f"Run {step} again.")
     _require_names(frame, path)
     return frame
 
@@ -249,10 +247,15 @@ def scene_details(scenes: gpd.GeoDataFrame) -> dict[str, dict[str, Any]]:
 
 def _require_own_names(frame: gpd.GeoDataFrame, source: Path) -> None:
     """Keys and areas name outputs: each key stands once, and none leads out of a folder."""
+    _require_once(frame, source, "scenes", "Rename the files.")
+    _require_names(frame, source)
+
+
+def _require_once(frame: pd.DataFrame, source: Path, rows: str, remedy: str) -> None:
+    """Raise CatalogError for keys that several rows have; `rows` says what these are."""
     twice = frame["key"][frame["key"].duplicated()].unique()
     if len(twice):
-        raise CatalogError(f"{source}: several scenes are called {listing(twice)}. Rename the files.")
-    _require_names(frame, source)
+        raise CatalogError(f"{source}: several {rows} are called {listing(twice)}. {remedy}")
 
 
 def place_of(row: Row) -> Window:
