@@ -89,15 +89,13 @@ class RasterWriter:
         if nodata is None:
             self._filled[band] = True  # GDAL writes every block
             return
-        values = ~np.isnan(stored_HW) if np.isnan(nodata) else stored_HW != nodata
         height, width = self._block
-        first = (window.row // height, window.col // width)
-        row_starts = np.arange(first[0] * height, window.row + window.height, height) - window.row
-        col_starts = np.arange(first[1] * width, window.col + window.width, width) - window.col
-        by_rows = np.logical_or.reduceat(values, row_starts.clip(0), axis=0)
-        by_blocks = np.logical_or.reduceat(by_rows, col_starts.clip(0), axis=1)
-        rows, cols = by_blocks.shape
-        self._filled[band, first[0] : first[0] + rows, first[1] : first[1] + cols] |= by_blocks
+        for row in range(window.row // height, -(-(window.row + window.height) // height)):
+            for col in range(window.col // width, -(-(window.col + window.width) // width)):
+                if not self._filled[band, row, col]:
+                    block = Window(row * height, col * width, height, width).intersect(window)
+                    part_HW = stored_HW[block.relative_to(window).slices]
+                    self._filled[band, row, col] = _holds_value(part_HW, nodata)
 
     def _stored(self, band_HW: NDArray[Any]) -> NDArray[Any]:
         """A band as the file holds it."""
@@ -148,6 +146,17 @@ class RasterWriter:
         rasterio.shutil.copy(self._part, copy, **self.spec.cloud_optimised())
         self._require_whole(copy)
         os.replace(copy, self._part)
+
+
+def _holds_value(values_HW: NDArray[Any], nodata: float) -> bool:
+    """Whether an array holds anything but nodata. Its middle is looked at first: that is nearly always enough."""
+    height, width = values_HW.shape
+    middle_HW = values_HW[height // 2 : height // 2 + 1, width // 2 : width // 2 + 1]
+    for part_HW in (middle_HW, values_HW):
+        is_value = ~np.isnan(part_HW) if np.isnan(nodata) else part_HW != nodata
+        if is_value.any():
+            return True
+    return False
 
 
 def write_raster(path: Path, array: NDArray[Any], spec: RasterSpec) -> None:
