@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from swath.data.tables import read_scenes
 from swath.errors import CatalogError, ConfigError, LeakError, RasterError, TrackingError
 from swath.geo.grid import Grid
-from swath.geo.mosaic import Rule
 from swath.geo.raster import describe, read_image, read_labels
 from swath.labels import IGNORE
 from swath.prediction.ensemble import (
     EnsembleConfig,
     EnsembleJob,
+    MemberRule,
     combine_scene,
     ensemble_jobs,
     member_weights,
@@ -39,7 +39,7 @@ from tests.runs import training_run
 from tests.synthetic import grid, times, write_image, write_mask, write_scenes
 
 SHAPE = (30, 26)
-RULES: tuple[Rule, ...] = get_args(Rule)
+RULES: tuple[MemberRule, ...] = get_args(MemberRule)
 CONFIG = EnsembleConfig(input_paths="a;b", output_path="out")
 
 
@@ -89,7 +89,7 @@ def test_c95_the_divisor_is_the_weight_of_the_members_that_see_the_pixel(
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("threshold", [None, 0.3])
-def test_c95_one_member_is_itself_by_every_rule(tmp_path: Path, rule: Rule, threshold: float | None) -> None:
+def test_c95_one_member_is_itself_by_every_rule(tmp_path: Path, rule: MemberRule, threshold: float | None) -> None:
     p = soft(1)
     combine_scene(job(tmp_path, written(tmp_path, [p]), rule=rule, threshold=threshold, weights=[0.7]))
     np.testing.assert_array_equal(read_image(tmp_path / "out/probabilities.tif"), p)
@@ -100,23 +100,24 @@ def test_c95_one_member_is_itself_by_every_rule(tmp_path: Path, rule: Rule, thre
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_c95_rules_count_the_members_that_see_the_pixel(
-    tmp_path: Path, rule: Rule, count: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, rule: MemberRule, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("swath.prediction.ensemble.STRIP_PIXELS", SHAPE[1] * 7)
     members = [soft(i, gap=0.3) for i in range(count)]
     weights = [1.0, 0.5, 2.0, 0.25][:count]
     combine_scene(job(tmp_path, written(tmp_path, members), rule=rule, weights=weights, threshold=0.6))
-    classes, mean = read_labels(tmp_path / "out/classes.tif")[0], read_image(tmp_path / "out/probabilities.tif")[0]
+    classes, joined = read_labels(tmp_path / "out/classes.tif")[0], read_image(tmp_path / "out/probabilities.tif")[0]
     for r, c in np.ndindex(*SHAPE):
         seen = [(w, m[0, r, c]) for w, m in zip(weights, members, strict=True) if not np.isnan(m[0, r, c])]
         if not seen:
-            assert (classes[r, c], np.isnan(mean[r, c])) == (IGNORE, True)
+            assert (classes[r, c], np.isnan(joined[r, c])) == (IGNORE, True)
             continue
         average = np.float32(sum(w * float(p) for w, p in seen) / sum(w for w, _ in seen))
-        assert mean[r, c] == pytest.approx(average, rel=1e-6)
+        highest = max(p for _, p in seen)
+        assert joined[r, c] == pytest.approx(highest if rule == "max" else average, rel=1e-6)
         yes, n = sum(p >= np.float32(0.6) for _, p in seen), len(seen)
         expected = {
-            "mean": mean[r, c] >= np.float32(0.6), "any": yes >= 1, "majority": yes > n / 2, "n-1": yes >= max(1, n - 1)
+            "mean": joined[r, c] >= np.float32(0.6), "max": yes >= 1, "any": yes >= 1, "majority": yes > n / 2, "n-1": yes >= max(1, n - 1)
         }[rule]  # fmt: skip
         assert classes[r, c] == expected
 
@@ -133,8 +134,9 @@ def test_c95_layout_and_grid_are_those_of_the_members(tmp_path: Path) -> None:
     np.testing.assert_array_equal(classes[0][seen], p[:3].argmax(0)[seen])
     np.testing.assert_array_equal(classes[1][seen], (p[3] >= np.float32(0.4))[seen])
     assert (classes[:, ~seen] == IGNORE).all()
-    with pytest.raises(ConfigError, match="ice has more"):
-        combine_scene(job(tmp_path, members, rule="any"))
+    for rule in ("any", "max"):
+        with pytest.raises(ConfigError, match=f"rule={rule}: is for two classes, ice has more"):
+            combine_scene(job(tmp_path, members, rule=rule))
 
 
 def test_c95_class_rasters_vote_with_0_and_1(tmp_path: Path) -> None:
@@ -234,7 +236,8 @@ def test_c95_folders_are_read_from_one_text(tmp_path: Path) -> None:
     folders = members(tmp_path, {"a": ["s"], "b": ["s"]})
     text = f"{tmp_path / 'a'}; {tmp_path / 'b' / 'probabilities'};"
     assert prediction_folders(text, "probabilities", "input_paths") == folders
-    for wrong, said in ((f"{tmp_path / 'a'};{tmp_path / 'x'}", "no folder"), (";", "no folder"),
+    assert prediction_folders(f"{tmp_path}/[ab]", "probabilities", "input_paths") == folders
+    for wrong, said in ((f"{tmp_path / 'a'};{tmp_path / 'x'}", "no folder"), (";", "no folder"), (f"{tmp_path / 'z'}*", "no folder matches"),
                         (f"{tmp_path / 'a'};{folders[0]}", "named twice")):  # fmt: skip
         with pytest.raises(ConfigError, match=f"input_paths=.*{said}"):
             prediction_folders(wrong, "probabilities", "input_paths")

@@ -34,6 +34,35 @@ def absolute(path: str | Path) -> Path:
         raise ConfigError(f"path {given!r}: no file can be called so ({error}). Correct the path.") from None
 
 
+WILDCARDS = "*?["
+"""What makes a path a pattern."""
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path stands for any number of files or folders."""
+    return any(sign in path for sign in WILDCARDS)
+
+
+def matches(pattern: str | Path) -> list[Path]:
+    """What there is by a pattern like ``output/folds/*``, sorted; ``**`` stands for any folders below each other."""
+    whole = PROJECT_ROOT / Path(pattern).expanduser()
+    root = Path(whole.anchor)
+    return sorted(root.glob(str(whole.relative_to(root))))
+
+
+def places(text: str) -> list[Path]:
+    """The files and folders of a text like ``output/a;output/b``; a pattern, ``output/folds/*``, is all that match it.
+
+    A place that has the signs of a pattern in its name is that place.
+    """
+    parts = [part.strip() for part in text.split(";") if part.strip()]
+    found: list[Path] = []
+    for part in parts:
+        place = absolute(part)
+        found += matches(part) if is_pattern(part) and not place.exists() else [place]
+    return found
+
+
 def relative(path: str | Path) -> str:
     """`path` as text that is short to read: relative to the project root where it lies inside, else absolute."""
     full = absolute(path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from swath.config.partials import arguments
-from swath.config.paths import absolute
+from swath.config.paths import absolute, places
 from swath.config.resolved import leaves, resolve, without_added_fields
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Role(Enum):
 
 
 InputPath = Annotated[str, Role.INPUT]
-"""A file, a folder, or several separated by ``;``: known by what is in it, not by its path."""
+"""A file, a folder, or several separated by ``;``, or a pattern of such: known by what is in it, not by its path."""
 
 OutputPath = Annotated[str, Role.OUTPUT]
 """Where results go."""
@@ -58,8 +58,8 @@ def inputs_of(config: Any) -> dict[str, list[Path]]:
     for name, role, value in _fields_with_roles(config):
         if role is Role.INPUT and value:
             texts = value.values() if isinstance(value, Mapping) else [value]
-            parts = [part for text in texts for part in str(text).split(";") if part]
-            found[name] = [absolute(part) for part in parts if ":/" not in part]
+            parts = [part for text in texts for part in str(text).split(";")]
+            found[name] = [place for part in parts if ":/" not in part for place in places(part)]
     return found
 
 

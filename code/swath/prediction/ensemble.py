@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from swath.config import InputPath, OutputPath, configclass
 from swath.data.pairing import by_key
 from swath.errors import CatalogError, ConfigError, RasterError
-from swath.geo.mosaic import STRIP_PIXELS, Rule, decide
+from swath.geo.mosaic import STRIP_PIXELS, decide
 from swath.geo.raster import RasterReader
 from swath.geo.raster_writer import RasterWriter
 from swath.geo.windows import strips
@@ -29,25 +30,31 @@ from swath.prediction.rasters import (
 )
 from swath.steps.config import StepConfig
 
+MemberRule = Literal["mean", "max", "any", "majority", "n-1"]
+"""How members become one: two ways to join probabilities, and three to count votes."""
+
 
 @configclass
 class EnsembleConfig(StepConfig):
     """Predictions of several models for the same scenes to one. Without weights or scores all models count alike."""
 
     input_paths: InputPath
-    """Folders of the members' predictions, joined by ';': outputs of inference, or folders of probability or class rasters."""
+    """Folders of the members' predictions, joined by ';', or a pattern such as output/folds/test/base/*: outputs of
+    inference, or folders of probability or class rasters."""
     output_path: OutputPath
     """Folder for classes/<area>/<key>.tif and probabilities/<area>/<key>.tif."""
     weights: tuple[float, ...] | None = None
-    """A weight per member in the order of input_paths, for the mean; 0 leaves a member out. Votes count alike."""
+    """A weight per member in the order of input_paths (of a pattern: of names), for the mean; 0 leaves a member out. Votes
+    and the largest probability count alike."""
     scores: tuple[float, ...] | None = None
     """A score per member on scenes that it has not seen; weights are made from them."""
     score_metric: str | None = None
     """Metric of the members' training runs that is such a score, e.g. best/validation/iou_fg."""
     score_range: tuple[float, float] | None = (0.2, 1.0)
     """Weights of the worst and the best score, those between in proportion; None takes the scores as weights."""
-    rule: Rule = "mean"
-    """How classes are decided: by the mean probability, or by the members' votes: any, majority or n-1 of the n members."""
+    rule: MemberRule = "mean"
+    """How classes are decided: by the mean probability, by the largest one of the second of two classes (max), or by the
+    members' votes: any, majority or n-1 of the n members."""
     threshold: float | str | None = None
     """Probability from which on (>=) the mean, or a member's vote, is the second of two classes; None is one half. Or where
     `threshold_search` left the best one: its output_path, or runs:/<id>; scenes that it was searched on are then refused
@@ -101,7 +108,7 @@ class EnsembleJob:
     members: Sequence[Path]
     weights: Sequence[float]
     output: SceneOutput
-    rule: Rule
+    rule: MemberRule
     threshold: float | None
 
     @property
@@ -175,9 +182,9 @@ def combine_scene(job: EnsembleJob) -> None:
         for strip in strips(grid.shape, STRIP_PIXELS // len(readers)):
             members = np.stack([reader.image(strip) for reader in readers])
             _require_probabilities(members[:, soft_bands], readers)
-            mean = weighted_mean(members, job.weights)
-            soft.write(mean, strip)
-            classes.write(_decided(members, mean, tasks, job), strip)
+            joined = largest(members) if job.rule == "max" else weighted_mean(members, job.weights)
+            soft.write(joined, strip)
+            classes.write(_decided(members, joined, tasks, job), strip)
 
 
 def weighted_mean(members: NDArray[np.float32], weights: Sequence[float]) -> NDArray[np.float32]:
@@ -193,11 +200,16 @@ def weighted_mean(members: NDArray[np.float32], weights: Sequence[float]) -> NDA
     return np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan).astype(np.float32)
 
 
+def largest(members: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest value of the members (first axis) that see a pixel; NaN where none does."""
+    return np.fmax.reduce(members, axis=0)
+
+
 def _decided(
-    members: NDArray[np.float32], mean: NDArray[np.float32], tasks: Mapping[str, Task], job: EnsembleJob
+    members: NDArray[np.float32], joined: NDArray[np.float32], tasks: Mapping[str, Task], job: EnsembleJob
 ) -> NDArray[np.uint8]:
-    if job.rule == "mean":
-        return class_bands(mean, tasks, job.threshold)
+    if job.rule == "mean" or job.rule == "max":
+        return class_bands(joined, tasks, job.threshold)
     threshold = 0.5 if job.threshold is None else job.threshold
     return np.stack([decide(members[:, band], job.rule, threshold) for band in range(len(tasks))])
 
@@ -217,9 +229,7 @@ def _common_tasks(readers: Sequence[RasterReader], job: EnsembleJob) -> dict[str
     require_threshold(job.threshold, tasks)
     several = [name for name, task in tasks.items() if not task.is_binary]
     if several and job.rule != "mean":
-        raise ConfigError(
-            f"rule={job.rule}: members vote on two classes only, {', '.join(several)} has more. Set rule=mean."
-        )
+        raise ConfigError(f"rule={job.rule}: is for two classes, {', '.join(several)} has more. Set rule=mean.")
     return tasks
 
 

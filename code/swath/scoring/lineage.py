@@ -11,6 +11,7 @@ import geopandas as gpd
 
 from swath.config import absolute, relative
 from swath.config.json_files import Shape, check_shape
+from swath.config.paths import is_pattern, places
 from swath.errors import ConfigError, StepError, TrackingError
 from swath.scoring.decisions import require_not_tuned
 from swath.scoring.held_out import HeldOutCheck, footprints_of, require_held_out, unchecked
@@ -22,24 +23,28 @@ PRODUCTS: tuple[Kind, ...] = ("classes", "probabilities")
 """Folders below the output of inference, ensemble and postprocess."""
 
 
-def prediction_folder(text: str, kind: Kind, field: str) -> Path:
+def prediction_folder(text: str | Path, kind: Kind, field: str) -> Path:
     """A folder of predictions: of a step's output its folder `kind`, another one as it is.
 
     Raises ConfigError, in the name of the config's `field`, when there is no such folder.
     """
     path = absolute(text)
     if not path.is_dir():
-        raise ConfigError(f"{field}={text}: no folder {path}. Name a folder of predictions.")
+        raise ConfigError(f"{field}={relative(path)}: no folder {path}. Name a folder of predictions.")
     return path / kind if (path / kind).is_dir() else path
 
 
 def prediction_folders(text: str, kind: Kind, field: str) -> list[Path]:
-    """The folders of a text like ``output/a;output/b``. Raises ConfigError when there is none, or one stands twice."""
-    found = [prediction_folder(part.strip(), kind, field) for part in text.split(";") if part.strip()]
+    """The folders of a text like ``output/a;output/b``, or of a pattern like ``output/folds/*``.
+
+    Raises ConfigError when there is none, or one stands twice.
+    """
+    found = [prediction_folder(place, kind, field) for place in places(text)]
     twice = sorted({relative(path) for path in found if found.count(path) > 1})
+    nothing = "no folder matches" if is_pattern(text) else "no folder"
     if twice or not found:
-        fault = f"{', '.join(twice)} is named twice" if twice else "no folder"
-        raise ConfigError(f"{field}={text}: {fault}. Name folders of predictions, joined by ';'.")
+        fault = f"{', '.join(twice)} is named twice" if twice else nothing
+        raise ConfigError(f"{field}={text}: {fault}. Name folders of predictions, joined by ';', or a pattern of them.")
     return found
 
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from swath.config import PROJECT_ROOT, relative
+from swath.config.paths import matches
 from swath.errors import ConfigError
-
-WILDCARDS = "*?["
-
-
-def is_pattern(path: str) -> bool:
-    """Whether a path stands for any number of files."""
-    return any(sign in path for sign in WILDCARDS)
 
 
 def matching_configs(pattern: str, field: str = "configs") -> list[str]:
@@ -21,11 +15,9 @@ def matching_configs(pattern: str, field: str = "configs") -> list[str]:
     A relative one starts at the project's root, and so do the paths that are returned; ``**`` stands for any folders.
     Raises ConfigError that names the pattern, as the value of `field`, when there is no such file.
     """
-    whole = PROJECT_ROOT / Path(pattern).expanduser()
-    root = Path(whole.anchor)
-    found = sorted(path for path in root.glob(str(whole.relative_to(root))) if path.suffix == ".py")
+    found = [path for path in matches(pattern) if path.suffix == ".py"]
     if not found:
-        folder = whole.parent
+        folder = (PROJECT_ROOT / Path(pattern).expanduser()).parent
         there = sorted(path.name for path in folder.glob("*.py")) if folder.is_dir() else []
         have = f"It has {', '.join(there[:8])}{', ...' if len(there) > 8 else ''}" if there else "It has no config"
         raise ConfigError(f"{field}={pattern}: no config file matches (looked in {folder}). {have}.")

@@ -10,8 +10,9 @@ from typing import Any
 from swath import config as configs
 from swath.config import configclass
 from swath.config.command_line import NOT_FIELDS
+from swath.config.paths import is_pattern
 from swath.errors import ConfigError
-from swath.studies.config_patterns import is_pattern, label_of, matching_configs
+from swath.studies.config_patterns import label_of, matching_configs
 
 REFERENCE = re.compile(r"\{([^{}\"':]+)\}")
 """``{name}`` of an earlier step in a parameter."""

@@ -11,6 +11,7 @@ import ignite.distributed as idist
 import numpy as np
 
 from swath.config import absolute
+from swath.config.paths import places
 from swath.data.leakage.leaks import LeakKind
 from swath.data.samples.dataset import Crops, TileDataset
 from swath.data.samples.samplers import Draw
@@ -39,7 +40,7 @@ class Sides:
 
 def read_sides(config: DataConfig, seed: int) -> Sides:
     """Divide the table of tiles; LeakError when a side knows what another one is asked."""
-    root, tiles = read_folders([absolute(path) for path in config.tiles_path.split(";") if path])
+    root, tiles = read_folders(places(config.tiles_path))
     found = divide(tiles, config.split, config.allow_leaks)
     sides = (config.subset.of(found.training), found.validation, found.test)
     train, validation, test = (limited(side, config.limit, seed) for side in sides)
