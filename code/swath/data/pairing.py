@@ -43,6 +43,27 @@ def by_key(folder: Path, parts: Collection[str] = ()) -> dict[str, Path]:
     return found
 
 
+def labels_by_key(folder: Path, parts: Collection[str] = ()) -> dict[str, Path]:
+    """Label rasters by the key of their scene: those that a scenes.parquet in `folder` names, else as `by_key`.
+
+    Raises what `by_key` raises.
+    """
+    return named_labels(folder) or by_key(folder, parts)
+
+
+def named_labels(folder: Path) -> dict[str, Path]:
+    """Label rasters that the column `labels` of a scenes.parquet in `folder` names, by key; empty without such a table."""
+    path = folder / SCENES
+    table = _columns_of(path, ("key", "labels")) if path.is_file() else pd.DataFrame()
+    if "labels" not in table:
+        return {}
+    return {
+        key: Path(os.path.abspath(folder / labels))  # noqa: PTH100 - links stay
+        for key, labels in zip(table["key"], table["labels"], strict=True)
+        if isinstance(labels, str) and labels
+    }
+
+
 def own_rasters(folder: Path) -> list[Path]:
     """Rasters below `folder` without those that steps made of them, in its folders `merged` and `aggregated`."""
     made = (folder / MERGED, folder / AGGREGATED)
@@ -97,10 +118,11 @@ def pair_masks(scenes: gpd.GeoDataFrame, masks_path: Path | None) -> dict[str, P
             return {}
         where = "scenes.parquet"
     else:
-        masks, where = by_key(masks_path), str(masks_path)
+        masks, where = labels_by_key(masks_path), str(masks_path)
     missing = sorted(set(scenes["key"]) - set(masks))
     if missing:
         raise CatalogError(f"{where}: no mask for {listing(missing)}. Make masks for these scenes, or leave them out.")
     unused = sorted(set(masks) - set(scenes["key"]))
-    leave_out(len(unused), "masks", where, f"no scene has their names ({listing(unused)})")
+    listed = masks_path is None or named_labels(masks_path)  # a table lists more scenes than are taken of it
+    leave_out(0 if listed else len(unused), "masks", where, f"no scene has their names ({listing(unused)})")
     return {key: masks[key] for key in scenes["key"]}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swath.data.pairing import by_key
+from swath.data.pairing import by_key, labels_by_key
 from swath.errors import CatalogError
 
 
@@ -27,7 +27,7 @@ class Pairs:
 
 def pair_predictions(predictions: Path, truth: Path, name_parts: Collection[str] = ()) -> Pairs:
     """Pair rasters by key; `name_parts`, such as vh in ``<scene>_vh``, do not matter. Raises CatalogError when no prediction has labels."""
-    predicted, labels = by_key(predictions, name_parts), by_key(truth, name_parts)
+    predicted, labels = by_key(predictions, name_parts), labels_by_key(truth, name_parts)
     both = sorted(set(predicted) & set(labels))
     if not both:
         raise CatalogError(
