@@ -21,12 +21,17 @@ def step(run: tracking.Run, entry_point: str, name: str, parameters: dict[str, s
 
 
 def one_fold(run: tracking.Run, config: CrossValidationConfig, fold: Fold) -> tuple[str, dict[str, str]]:
-    """Train without the fold's value and map its scenes in every way; the run ids of the training and of each way."""
+    """Train without the fold's value and map its scenes in every way; the run ids of the training and of each way.
+
+    Scenes of `test_path` are mapped, too.
+    """
     training = step(run, "training", fold.name, fold.parameters(config))
     maps = {
         way: step(run, "inference", f"{fold.name}, {way}", fold.map_parameters(config, way, training))
         for way in config.maps
     }
+    for way in config.maps if config.test_path else ():
+        step(run, "inference", f"{fold.name}, {way}, test", fold.test_parameters(config, way, training))
     return training, maps
 
 

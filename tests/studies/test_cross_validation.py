@@ -19,7 +19,7 @@ from swath.config import load, override
 from swath.data.samples.tile_tables import read_tiles
 from swath.data.splits.split import ByColumn
 from swath.data.tables import SCENES, TILE_STATS, read_table, write_table
-from swath.errors import CatalogError
+from swath.errors import CatalogError, ConfigError
 from swath.prediction.config import InferenceConfig
 from swath.studies.cross_validation import CrossValidationConfig, Fold, folds, label
 from swath.training.config import TrainingConfig
@@ -43,6 +43,23 @@ def test_c16_every_area_is_left_out_once_per_variant() -> None:
     maps = plan[4].map_parameters(CONFIG, "plain", "some_run")
     assert (maps["run_id"], maps["areas"], maps["output_path"]) == ("some_run", "north", "out/long/north")
     assert label("long", "d4", replace(CONFIG, maps={"plain": {}, "d4": {}})) == "long, d4"
+
+
+def test_c95_further_scenes_are_mapped_by_each_training_without_scores() -> None:
+    config = replace(CONFIG, column="judged_in", test_path="tests", test_only={"side": ("test",)})
+    fold = next(iter(folds(config, ["0", "1"])))
+    given = fold.test_parameters(config, "plain", "some_run")
+    found = applied(given | {"run_id": "some_run"}, InferenceConfig)
+    assert isinstance(found, InferenceConfig)
+    assert (found.input_path, found.output_path, found.labels_path) == ("tests", "out/test/base/0", None)
+    assert (found.only, found.areas) == ({"side": ("test",)}, None)
+    plain = applied(fold.test_parameters(replace(config, test_only=None), "plain", "x"), InferenceConfig)
+    assert isinstance(plain, InferenceConfig)
+    assert plain.only is None
+    with pytest.raises(ConfigError, match=r"variants: test is the folder .* Give the variant another name"):
+        replace(config, variants={"test": {}})
+    with pytest.raises(ConfigError, match="test_only: says which scenes of test_path"):
+        replace(config, test_path=None)
 
 
 def test_c16_unknown_and_single_areas_are_refused() -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from swath.config import InputPath, OutputPath, configclass, load
 from swath.data.splits.split import ByColumn
 from swath.data.tables import read_table, require_areas, require_values, write_csv
-from swath.errors import CatalogError
+from swath.errors import CatalogError, ConfigError
 from swath.figures.charts import Bar, bars_figure
 from swath.files import write_text
 from swath.scoring.bootstrap import interval_notes
@@ -28,6 +28,8 @@ from swath.training.config import TrainingConfig
 
 NEVER = 10**9
 AREA, TITLE = "area", "leave one area out"
+TEST = "test"
+"""Folder of the maps of `test_path`."""
 
 
 @configclass
@@ -51,6 +53,11 @@ class CrossValidationConfig:
     """Folder for predictions (<variant>/<value>), and the table of scores."""
     column: str = AREA
     """Column of scenes.parquet and of the table of tiles whose values are left out in turn: area, date, event, ..."""
+    test_path: InputPath | None = None
+    """Folder of further scenes, such as a challenge's test set, that each training maps, too, without scores: the members
+    of an ensemble, in <output_path>/test/<variant>/<value>."""
+    test_only: dict[str, tuple[str, ...]] | None = None
+    """Those of them to map, by their columns: {"side": ("test",)}; None takes all."""
     areas: tuple[str, ...] | None = None
     """Values of the column to leave out in turn, as texts; None takes every one that the scenes have."""
     parameters: dict[str, str] = field(default_factory=dict)
@@ -63,6 +70,14 @@ class CrossValidationConfig:
     """Units and intervals of the scores."""
     name: str = TITLE
     """Name of the parent run."""
+
+    def __post_init__(self) -> None:
+        if self.test_path and TEST in self.variants:
+            raise ConfigError(
+                f"variants: {TEST} is the folder of the maps of test_path. Give the variant another name."
+            )
+        if self.test_only is not None and not self.test_path:
+            raise ConfigError("test_only: says which scenes of test_path to map; set test_path, too.")
 
     @property
     def title(self) -> str:
@@ -112,10 +127,26 @@ class Fold:
         scoring = {"score_prefix": "held_out", "scoring.block": str(config.scoring.block)}
         return own | paths | scoring | config.maps[way]
 
+    def test_parameters(self, config: CrossValidationConfig, way: str, run_id: str) -> dict[str, str]:
+        """Parameters of the entry point ``inference`` for the scenes of `test_path`, without labels."""
+        folder = label(self.variant, way, config)
+        paths = {
+            "input_path": str(config.test_path),
+            "output_path": f"{config.output_path}/{TEST}/{folder}/{self._folder}",
+        }
+        chosen = "None" if config.test_only is None else json.dumps({k: list(v) for k, v in config.test_only.items()})
+        plain = {"areas": "None", "only": chosen, "labels_path": "None", "also_score": "{}"}
+        own = {"config_path": config.inference_config, "run_id": run_id}
+        return own | plain | config.maps[way] | paths
+
+    @property
+    def _folder(self) -> str:
+        """Name of the folder of the value."""
+        return self.value if self.column == AREA else quote(self.value, safe=" ").replace("..", "%2E%2E")
+
     def output(self, config: CrossValidationConfig, way: str) -> str:
         """Folder of this fold's predictions and scores."""
-        folder = self.value if self.column == AREA else quote(self.value, safe=" ").replace("..", "%2E%2E")
-        return f"{config.output_path}/{label(self.variant, way, config)}/{folder}"
+        return f"{config.output_path}/{label(self.variant, way, config)}/{self._folder}"
 
 
 def label(variant: str, way: str, config: CrossValidationConfig) -> str:

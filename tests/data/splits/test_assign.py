@@ -53,6 +53,8 @@ def test_c19_every_group_judges_once_and_strata_are_even(seed: int) -> None:
     assert (judged.sum(axis=1) == 1).all()
     assert (part[splits.columns].isin(["train", "val"])).all(axis=None)
     fold = judged.to_numpy().argmax(axis=1)
+    assert part["judged_in"].tolist() == [str(number) for number in fold]
+    assert table["judged_in"][is_test | out].isna().all()
     owners = part.assign(fold=fold).groupby("area")
     assert (owners["fold"].nunique() == 1).all()
     commonest = owners["stratum"].agg(lambda s: sorted(s.value_counts().loc[lambda c: c == c.max()].index)[0])

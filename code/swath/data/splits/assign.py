@@ -24,13 +24,20 @@ from swath.steps.job import Report
 TRAIN, VAL, TEST = "train", "val", "test"
 """What columns split_0, split_1, ... hold; nothing for scenes that are left out."""
 
+JUDGED_IN = "judged_in"
+"""Column with the number of the split in which a scene is in `VAL`, as text; nothing for the others. Cross-validation
+leaves its values out in turn."""
+
 LEFT_OUT, STRATUM = "left_out", "stratum"
 LEFT_OUT_TABLE = "left_out.csv"
 
 
 @configclass
 class AssignFoldsConfig(Step):
-    """Columns split_0, split_1, ... of a table of scenes: train, val or test. Writes a table of its own."""
+    """Columns split_0, split_1, ... of a table of scenes: train, val or test; and judged_in, the split in which it is val.
+
+    Writes a table of its own.
+    """
 
     step_name = "assign_folds"
 
@@ -96,7 +103,8 @@ class FoldsJob:
 
 
 def with_splits(scenes: gpd.GeoDataFrame, config: AssignFoldsConfig) -> gpd.GeoDataFrame:
-    """The scenes with `left_out` (why; empty for those that take part), `stratum` (of those in folds) and split_0, ...
+    """The scenes with `left_out` (why; empty for those that take part), `stratum` and `judged_in` (of those in folds), and
+    split_0, ...
 
     Raises CatalogError for a column that the table does not have, or holds no flags.
     """
@@ -111,6 +119,7 @@ def with_splits(scenes: gpd.GeoDataFrame, config: AssignFoldsConfig) -> gpd.GeoD
         conditions = [is_test, fold == number, fold != NO_FOLD]
         splits[f"split_{number}"] = np.select(conditions, [TEST, VAL, TRAIN], "")
     columns = pd.DataFrame(splits, index=scenes.index).replace("", None)
+    columns[JUDGED_IN] = [str(number) if number != NO_FOLD else None for number in fold]
     return scenes.assign(**{LEFT_OUT: reasons, STRATUM: strata.reindex(scenes.index)}, **columns)
 
 
