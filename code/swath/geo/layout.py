@@ -139,7 +139,7 @@ class RasterSpec:
 
     grid: Grid
     bands: Sequence[str]
-    dtype: Literal["uint8", "int32", "float32"]
+    dtype: Literal["uint8", "int8", "int32", "float32"]
     nodata: float | None = None
     block: int | None = 512
     compress: bool = False
