@@ -41,11 +41,11 @@ def predict(run: tracking.Run, config: InferenceConfig, config_path: str, name: 
 
     def ready(number: int, row: Any, classes: Path, labels: Path | None) -> None:
         if number < config.previews:
-            image = Path(row.image)
+            scene = row._asdict()
             if labels is None:
-                picture = previews.quick_look(image, classes, tasks=record.tasks)
+                picture = previews.quick_look(scene, classes, tasks=record.tasks)
             else:
-                picture = previews.compared_look(image, classes, labels, record.tasks)
+                picture = previews.compared_look(scene, classes, labels, record.tasks)
             run.log_picture(picture, f"previews/{row.key}.png")
 
     about = tracking.provenance(config_path)

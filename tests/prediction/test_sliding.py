@@ -381,12 +381,12 @@ def test_c87_quick_look_is_thinned_to_its_side_and_outlines_the_foreground(
     mask = np.zeros((90, 70), np.uint8)
     mask[20:60, 20:50] = 1
     classes = write_mask(tmp_path / "classes.tif", mask, grid((90, 70)))
-    picture = quick_look(raster[0], classes, side)
+    picture = quick_look({"image": raster[0]}, classes, side)
     assert max(picture.shape[:2]) <= side
     assert picture.dtype == np.uint8
     red = (picture == (235, 30, 40)).all(-1)
     assert red.any()
-    assert not (quick_look(raster[0], None, side) == (235, 30, 40)).all(-1).any()
+    assert not (quick_look({"image": raster[0]}, None, side) == (235, 30, 40)).all(-1).any()
     with RasterReader(classes) as reader:
         step = math.ceil(90 / side) if side < 90 else 1
         assert (reader.labels()[0, ::step, ::step][red] == 1).all()
@@ -401,7 +401,7 @@ def test_c87_c101_a_compared_look_scores_all_pixels_however_few_are_shown(
     truth[:10] = IGNORE
     files = {"classes": guess, "labels": truth}
     paths = {name: write_mask(tmp_path / f"{name}.tif", array, place) for name, array in files.items()}
-    out = compared_look(raster[0], paths["classes"], paths["labels"], WATER, side)
+    out = compared_look({"image": raster[0]}, paths["classes"], paths["labels"], WATER, side)
     step = max(1, math.ceil(90 / side))
     with RasterReader(raster[0]) as reader:
         thin = reader.image()[:, ::step, ::step]
@@ -419,4 +419,4 @@ def test_c87_rasters_of_different_sizes_are_not_drawn_beside_each_other(
     classes = write_mask(tmp_path / "classes.tif", np.zeros((90, 70), np.uint8), grid((90, 70)))
     finer = write_mask(tmp_path / "finer.tif", np.zeros((180, 140), np.uint8), grid((180, 140)))
     with pytest.raises(RasterError, match=r"finer\.tif: \(180, 140\) pixels"):
-        compared_look(raster[0], classes, finer, WATER)
+        compared_look({"image": raster[0]}, classes, finer, WATER)

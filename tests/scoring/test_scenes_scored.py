@@ -57,18 +57,32 @@ def test_c74_best_threshold_of_a_scene_separates_what_a_threshold_can(tmp_path: 
     image = np.stack([np.where(truth, 0.001, 0.1), np.full((60, 50), 0.05)]).astype(np.float32)
     mask = write_mask(tmp_path / "truth.tif", truth, place)
     source = write_image(tmp_path / "image.tif", image, place, BANDS)
-    found = score_scene(mask, mask, source, WATER)
+    found = score_scene(mask, mask, {"image": source}, WATER)
     iou, rule = best_band_threshold(found.histograms)
     assert iou == 1.0
     assert rule.startswith("vh <")
     assert found.matrices["water"][0, 1] == found.matrices["water"][1, 0] == 0
 
 
+def test_c45_the_threshold_baseline_knows_the_bands_and_gaps_that_a_table_names(tmp_path: Path) -> None:
+    place, truth = grid((60, 50)), blobs((60, 50), seed=3)
+    image = np.where(truth, 0.2, 0.1).astype(np.float32)
+    image[:, :10] = -32768  # lower than anything, on both sides
+    mask = write_mask(tmp_path / "truth.tif", truth, place)
+    source = write_image(tmp_path / "image.tif", image[None], place, ("x",))
+    scene = {"image": source, "bands": ["NIR"], "nodata": -32768.0}
+    found = score_scene(mask, mask, scene, WATER)
+    iou, rule = best_band_threshold(found.histograms)
+    assert (iou, rule[:6]) == (1.0, "NIR >=")
+    assert found.histograms["NIR"].sum() == 60 * 40
+
+
 def test_c74_the_best_threshold_is_searched_on_the_task_s_own_labels_wherever_they_stand(tmp_path: Path) -> None:
     place, truth = grid((60, 50)), blobs((60, 50), seed=3)
     image = np.where(truth, 0.001, 0.1).astype(np.float32)[None]
     mask = write_mask(tmp_path / "truth.tif", np.stack([blobs((60, 50), seed=4), truth]), place, ("ice", "water"))
-    found = score_scene(mask, mask, write_image(tmp_path / "image.tif", image, place, ("vh",)), WATER)
+    source = write_image(tmp_path / "image.tif", image, place, ("vh",))
+    found = score_scene(mask, mask, {"image": source}, WATER)
     assert best_band_threshold(found.histograms)[0] == 1.0
 
 

@@ -195,7 +195,7 @@ def test_c83_events_of_several_areas_judged_by_models_that_have_not_seen_them(
     assert dict(zip(found["name"], found["of"], strict=True)) == {"all": "all", spring: "event", autumn: "event"}
     assert dict(zip(found["name"], found["scenes"], strict=True)) == {"all": 3, spring: 2, autumn: 1}
     text = (tmp_path / "out" / "cross_validation.txt").read_text()
-    assert " ".join(text.splitlines()[0].split()) == "IoU, all left out flood 1, spring flood 2"
+    assert " ".join(text.splitlines()[0].split()) == "IoU, all left out flood 1, spring flood 2 F1 (Dice), all"
     mapped = {
         path.relative_to(tmp_path / "out" / "base").parts[::2] for path in (tmp_path / "out").rglob("classes/*/*")
     }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from swath.data.tables import Row, image_reader
 from swath.errors import RasterError
 from swath.figures.pictures import Agreement, colors, palette_of, panel, stretch
 from swath.geo.grid import Window
@@ -26,13 +27,13 @@ STRIP_ROWS = 64
 
 
 def quick_look(
-    image: Path, classes: Path | None, side: int = 900, tasks: Mapping[str, Task] | None = None
+    scene: Row, classes: Path | None, side: int = 900, tasks: Mapping[str, Task] | None = None
 ) -> NDArray[np.uint8]:
-    """uint8 RGB of a whole scene, at most `side` px, with the predicted foreground's outline in red.
+    """uint8 RGB of a whole scene, a row with `image`, at most `side` px, with the predicted foreground's outline in red.
 
     With `tasks` of which one has more than two classes, or several, the map of each in colours beside it.
     """
-    with RasterReader(image) as reader:
+    with image_reader(scene) as reader:
         step = max(1, math.ceil(max(reader.info.grid.shape) / side))
         picture = stretch(_thinned(reader.image, reader.info.grid.shape, step))
     if classes is None:
@@ -52,15 +53,16 @@ def quick_look(
 
 
 def compared_look(
-    image: Path, classes: Path, labels: Path, tasks: Mapping[str, Task], side: int = 450
+    scene: Row, classes: Path, labels: Path, tasks: Mapping[str, Task], side: int = 450
 ) -> NDArray[np.uint8]:
-    """uint8 RGB of a scene with its map and its labels: a row of five pictures for each task (see `panel`), each picture
+    """uint8 RGB of a scene, a row with `image`, with its map and its labels: a row of five pictures for each task (see `panel`), each picture
     of at most `side` px. The scores are of all pixels, not of those that are shown.
 
     Raises RasterError when the three are not of one size, or a band of a task is missing.
     """
     with ExitStack() as stack:
-        source, found, truth = (stack.enter_context(RasterReader(path)) for path in (image, classes, labels))
+        source = stack.enter_context(image_reader(scene))
+        found, truth = (stack.enter_context(RasterReader(path)) for path in (classes, labels))
         require_same_size(source, found, truth)
         shape = source.info.grid.shape
         step = max(1, math.ceil(max(shape) / side))
@@ -74,7 +76,7 @@ def compared_look(
                 truth_THW[number],
                 guess_THW[number],
                 task.classes,
-                image.stem if len(tasks) == 1 else f"{image.stem} {name}",
+                source.info.path.stem if len(tasks) == 1 else f"{source.info.path.stem} {name}",
                 palette_of(len(task.classes), isinstance(task, Regression)),
                 agreements[number],
             )

@@ -15,12 +15,12 @@ import ignite.distributed as idist
 import torch
 
 from swath.config import absolute, leaves, relative, resolve
-from swath.data.tables import Row, bands_of, missing_of
+from swath.data.tables import Row, bands_of, image_reader, missing_of
 from swath.distributed import device_of, is_main, on_all_ranks, partition
 from swath.errors import SwathError
 from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Grid, Window
-from swath.geo.raster import RasterReader, describe
+from swath.geo.raster import describe
 from swath.geo.raster_writer import RasterWriter
 from swath.geo.zones import MissingZones, without_zones
 from swath.nn.model import Task
@@ -137,7 +137,7 @@ class ScenePredictor:
         return grid, strips.missing(len(window_rows(grid.shape[0], self.sliding)))
 
     def _compute(self, image: Path, strips: Strips, parts: Sequence[range], about: Row) -> None:
-        with RasterReader(image, missing_of(about), bands_of(about)) as reader, write_behind(strips.save) as save:
+        with image_reader({**about, "image": image}) as reader, write_behind(strips.save) as save:
             order = reader.info.numbers_of(self.bands, f"The model was trained on {', '.join(self.bands)}.")
             shape = reader.info.grid.shape
             read = without_zones(partial(reader.image, bands=order), shape, self.missing_zones)

@@ -13,10 +13,10 @@ import geopandas as gpd
 from swath.config import absolute, decisive, inputs_of
 from swath.contents import contents_below
 from swath.data.pairing import named_labels, pair_masks
-from swath.data.tables import Row, bands_of, missing_of, only_areas, only_where, read_scenes
+from swath.data.tables import Row, image_reader, only_areas, only_where, read_scenes
 from swath.distributed import is_main
 from swath.errors import ConfigError
-from swath.geo.raster import RasterReader, describe
+from swath.geo.raster import describe
 from swath.geo.zones import Zones, find_zones
 from swath.prediction.config import InferenceConfig
 from swath.prediction.rasters import scene_output
@@ -180,7 +180,7 @@ def scored_maps(
     binary = settings.grid == "same" and [task.is_binary for task in record.tasks.values()] == [True]
     for about in scenes.to_dict("records"):
         classes = scene_output(output, about["area"], about["key"]).classes
-        image = Path(about["image"]) if binary else None
+        image = about if binary else None
         missing, truth = missing_zones(about, record), labels[about["key"]]
         found = score_scene(classes, truth, image, record.tasks, settings.block, settings.grid, missing)
         table.add(about["key"], about["area"], found, about)
@@ -191,6 +191,6 @@ def missing_zones(about: Row, record: ModelRecord) -> Zones | None:
     """The zones without a measurement of a scene, a row with its `image`; None where the model knows of none."""
     if record.missing_zones is None:
         return None
-    with RasterReader(Path(about["image"]), missing_of(about), bands_of(about)) as reader:
+    with image_reader(about) as reader:
         order = reader.info.numbers_of(record.bands, f"The model was trained on {', '.join(record.bands)}.")
         return find_zones(partial(reader.image, bands=order), reader.info.grid.shape, record.missing_zones)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from swath.data.tables import Row, image_reader
 from swath.errors import ConfigError
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterInfo
@@ -55,15 +56,15 @@ class SceneScore:
 
 
 def score_scene(
-    classes: Path, labels: Path, image: Path | None, tasks: Mapping[str, Task], block: int = 512,
+    classes: Path, labels: Path, image: Row | None, tasks: Mapping[str, Task], block: int = 512,
     on: Where = "same", missing: Zones | None = None,
 ) -> SceneScore:  # fmt: skip
     """Compare a predicted scene with its labels, strip by strip, and count by blocks of `block` pixels.
 
     Raises RasterError when the two are not on one grid (or, `on` "labels", do not cover the same ground), ConfigError
     for blocks without pixels. Pixels predicted as nodata count as class 0: a map that leaves out labelled ground is not
-    forgiven. Labels in `missing` zones of the map's grid do not count. With `image`, its bands are counted for the threshold
-    baseline of the first task.
+    forgiven. Labels in `missing` zones of the map's grid do not count. With `image`, a row of a table of scenes, its bands are
+    counted for the threshold baseline of the first task.
     """
     if block < 1:
         raise ConfigError(f"scoring.block={block}: blocks need at least one pixel, such as 512")
@@ -76,7 +77,7 @@ def score_scene(
     with ExitStack() as stack:
         predicted = stack.enter_context(RasterReader(classes))
         truth = stack.enter_context(RasterReader(labels))
-        source = stack.enter_context(RasterReader(image)) if image else None
+        source = stack.enter_context(image_reader(image)) if image else None
         guess_bands = task_positions(predicted.info, list(tasks))
         truth_bands = task_positions(truth.info, list(tasks))
         for strip in _strips_of_blocks(grid.shape, block):

@@ -214,16 +214,19 @@ class CrossValidationResults:
         return found
 
     def text(self) -> str:
-        """For people: a line per variant with its interval, each value's IoU, and the differences to the first variant."""
+        """For people: a line per variant with IoU, each value's and that of all, and F1; then the differences to the first
+        variant.
+        """
         values = sorted(set(self.frame[self.frame["of"] != "all"]["name"]))
         width, wide = max(map(len, self.tables)), max(12, *(len(value) + 1 for value in values))
         head = f"IoU, all {'held-out areas' if self.config.column == AREA else 'left out'}"
-        lines = [f"{'':{width}s}  {head:26s}{''.join(f'{value:>{wide}s}' for value in values)}"]
+        lines = [f"{'':{width}s}  {head:26s}{''.join(f'{value:>{wide}s}' for value in values)}  F1 (Dice), all"]
         for (name, _), part in self.frame.groupby(["variant", "task"], sort=False):
             rows = {row["name"]: row for row in as_dicts(part)}
             cells = "".join(f"{rows[v]['iou_fg']:{wide}.3f}" if v in rows else f"{'':{wide}s}" for v in values)
             row = rows["all"]
-            lines.append(f"{name:{width}s}  {interval_text(row, 'iou_fg'):26s}{cells}")
+            iou, f1 = interval_text(row, "iou_fg"), interval_text(row, "f1_fg")
+            lines.append(f"{name:{width}s}  {iou:26s}{cells}  {f1}")
         for name, table in self.comparisons.items():
             lines += [f"{name}:", *(f"  {line}" for line in comparison_text(table).splitlines())]
         whole = self.frame[self.frame["of"] == "all"]

@@ -18,7 +18,7 @@ from swath.data.leakage.fingerprints import fingerprint
 from swath.data.leakage.footprints import shared_ground
 from swath.data.leakage.groups import Grouping, group_tiles
 from swath.data.leakage.leaks import Leak, LeakKind, find_leaks, kinds_of, require_disjoint
-from swath.data.leakage.scene_leaks import copied_scenes, scene_leaks
+from swath.data.leakage.scene_leaks import copied_scenes, probe, scene_leaks
 from swath.data.samples.tile_tables import read_tiles
 from swath.data.splits.folds import GroupFolds, folds_by_group
 from swath.data.splits.split import ByArea, ByFold, divide
@@ -278,6 +278,18 @@ def test_c16_scored_scenes_that_trained_under_another_name_are_found(scenes: Pat
         assert leak.a == "s1a_north_ASC_20150102/tile_64_0"
     assert copied_scenes(scored, trained.drop(columns="content")) == []
     assert copied_scenes(scored.assign(height=1), trained) == []
+
+
+def test_c16_windows_of_a_scored_scene_lack_what_its_table_calls_missing(tmp_path: Path) -> None:
+    """As the tiles that they are compared with: a copy is not hidden by its gaps."""
+    image = texture((64, 64), 1)
+    image[:, :20] = 7.0
+    path = write_image(tmp_path / "image.tif", image, grid((64, 64)))
+    places = pd.DataFrame([{"row": 0, "col": 0, "height": 64, "width": 64}])
+    found = probe({"image": path, "nodata": 7.0}, places).iloc[0]
+    expected = fingerprint(np.where(image == 7.0, np.nan, image))
+    assert found["content"] == expected["content"]
+    assert found["content"] != fingerprint(image)["content"]
 
 
 def test_c16_scored_scenes_are_compared_by_name_and_ground(scenes: Path, table: gpd.GeoDataFrame) -> None:

@@ -295,7 +295,7 @@ def area_picture(images: Sequence[Path], layer: Layer) -> NDArray[np.uint8] | No
         return None
     from swath.prediction.previews import quick_look  # brings PyTorch, which no other step here needs
 
-    picture = quick_look(same_grid[0], None)
+    picture = quick_look({"image": same_grid[0]}, None)
     grid = describe(same_grid[0]).grid
     scale = picture.shape[1] / grid.shape[1]
     if layer.polygons:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -13,9 +12,9 @@ import pandas as pd
 from swath.data.leakage.fingerprints import COLUMNS, CONTENT, fingerprint
 from swath.data.leakage.groups import NEAR_DUPLICATE
 from swath.data.leakage.leaks import Leak, find_copies, find_leaks, kinds_of
+from swath.data.tables import Row, image_reader
 from swath.data.zones import rule_of
 from swath.geo.grid import Window
-from swath.geo.raster import RasterReader
 from swath.geo.zones import MissingZones, without_zones
 
 PER_SCENE = 4
@@ -44,11 +43,12 @@ def copied_scenes(
         return []
     chosen, rule = _spread(used[used[CONTENT].notna()], per_scene), rule_of([used])
     found: list[Leak] = []
-    for scene in scenes.itertuples():
-        alike = chosen[(chosen["scene_height"] == scene.height) & (chosen["scene_width"] == scene.width)]
+    for scene in scenes.to_dict("records"):
+        same_size = (chosen["scene_height"] == scene["height"]) & (chosen["scene_width"] == scene["width"])
+        alike = chosen[same_size]
         if len(alike):
-            windows = probe(Path(scene.image), alike[PLACE].drop_duplicates(), rule)
-            found += _of_scene(scene.key, find_copies(alike, windows, similarity), len(windows))
+            windows = probe(scene, alike[PLACE].drop_duplicates(), rule)
+            found += _of_scene(scene["key"], find_copies(alike, windows, similarity), len(windows))
     return found
 
 
@@ -58,13 +58,13 @@ def _of_scene(key: str, leaks: Sequence[Leak], windows: int) -> Iterator[Leak]:
         yield Leak(kind, some[0].a, key, f"{len(some)} of {windows} windows, the first at {some[0].b}")
 
 
-def probe(path: Path, places: pd.DataFrame, rule: MissingZones | None = None) -> pd.DataFrame:
-    """Fingerprints of windows of a raster, one row per place (row, col, height, width), with the place as key.
+def probe(scene: Row, places: pd.DataFrame, rule: MissingZones | None = None) -> pd.DataFrame:
+    """Fingerprints of windows of a scene (a row of scenes.parquet), one row per place (row, col, height, width), with the place as key.
 
     `rule`: which zones are missing, as they are in the tiles that the windows are compared with.
     """
     rows: list[dict[str, Any]] = []
-    with RasterReader(path) as reader:
+    with image_reader(scene) as reader:
         read = without_zones(reader.image, reader.info.grid.shape, rule)
         for row, col, height, width in places[PLACE].to_numpy(int).tolist():
             image = read(Window(row, col, height, width))
