@@ -11,9 +11,11 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
+from sklearn.preprocessing import minmax_scale
 
-from swath.data.samples.samplers import CounterRng, TargetPresence, TrainingDraws, Uniform
-from swath.errors import CatalogError
+from swath.config.ranges import check_ranges
+from swath.data.samples.samplers import CounterRng, TargetPresence, TileQuality, TrainingDraws, Uniform, quality_weights
+from swath.errors import CatalogError, ConfigError
 
 
 def tiles(without: int, with_target: int) -> gpd.GeoDataFrame:
@@ -117,3 +119,95 @@ def test_c52_c56_draws_depend_on_seed_and_epoch_only() -> None:
     assert plan().epoch(0) != plan(seed=6).epoch(0)
     np.random.seed(3)  # noqa: NPY002 - the global generator must have no part
     assert plan().epoch(1) == plan().epoch(1)
+
+
+# ----------------------------------------------------------------------------------------------------------- quality
+
+
+FACTORS = {
+    "has_target": 3.0, "target_pct": 0.2, "qa_ok": 0.0, "corrupted_pct": -1.0, "water_pct": 0.5, "dem_missing_pct": 0.25,
+    "dem_zero_pct": -1.0,
+}  # fmt: skip
+FLAGS = {
+    "key": ["aa", "bb", "cc", "dd"],
+    "has_target": [True, False, True, False],
+    "target_pct": [2.0, 0.0, 50.0, 0.0],
+    "qa_ok": [True, True, False, True],
+    "corrupted_pct": [0.0, 0.0, 80.0, 0.0],
+    "water_pct": [60.0, 100.0, 90.0, 100.0],
+    "dem_missing_pct": [0.0, 100.0, 10.0, 0.0],
+    "dem_zero_pct": [40.0, 0.0, 70.0, 100.0],
+}
+
+
+def flagged(**changes: object) -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame(FLAGS | changes, geometry=[shapely.box(0, 0, 1, 1)] * len(FLAGS["key"]))
+
+
+def test_c53_weights_of_tiles_are_those_of_the_formula_by_hand() -> None:
+    """3 has + .2 (1 - target) + 0 ok - (1 - corrupted) + .5 (1 - water) + .25 (1 - missing) - (1 - zero)."""
+    sums = [
+        3 + 0.2 * 0.98 - 1 + 0.5 * 0.4 + 0.25 - 0.6,  # 2.046, the largest but one
+        0 + 0.2 - 1 + 0 + 0 - 1,  # -1.8, the smallest
+        3 + 0.2 * 0.5 - 0.2 + 0.5 * 0.1 + 0.25 * 0.9 - 0.3,  # 2.875, the largest
+        0 + 0.2 - 1 + 0 + 0.25 - 0,  # -0.55
+    ]
+    found = quality_weights(flagged(), FACTORS, floor=0.01)
+    np.testing.assert_allclose(found, [(2.046 + 1.8) / 4.675, 0.01, 1.0, 1.25 / 4.675])
+    np.testing.assert_allclose(found, np.maximum(minmax_scale(sums), 0.01))
+
+
+def test_c53_tiles_are_drawn_with_replacement_by_these_weights() -> None:
+    drawn = TileQuality(factors=FACTORS, floor=0.1).indices(flagged(), 50_000, np.random.default_rng(0))
+    weights = np.array([3.846 / 4.675, 0.1, 1.0, 1.25 / 4.675])
+    counts = np.bincount(drawn, minlength=4)
+    assert chisquare(counts, 50_000 * weights / weights.sum()).pvalue > 1e-4
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.permutations(range(4)), st.floats(0.001, 1))
+def test_c53_weights_belong_to_their_tile_whatever_the_order_of_the_table(order: list[int], floor: float) -> None:
+    table = flagged()
+    found = quality_weights(table.iloc[order], FACTORS, floor)
+    np.testing.assert_array_equal(found, quality_weights(table, FACTORS, floor)[order])
+    assert found.min() >= floor
+    assert found.max() == 1
+
+
+def test_c53_tiles_that_do_not_train_have_no_part_in_the_scale() -> None:
+    """Without the best and the worst tile, the other two become the best and the worst."""
+    np.testing.assert_allclose(quality_weights(flagged().iloc[[0, 3]], FACTORS, 0.25), [1, 0.25])
+    few = plan(policy=TileQuality(factors=FACTORS), tiles=flagged().iloc[[0, 3]])
+    assert {draw.tile for draw in few} == {0, 1}
+
+
+def test_c53_other_columns_serve_and_equal_tiles_are_drawn_alike() -> None:
+    table = flagged(cloud_free=[0.0, 0.5, 1.0, 0.25])
+    np.testing.assert_allclose(quality_weights(table, {"cloud_free": -1.0}, 0.01), [0.01, 0.5, 1, 0.25])
+    np.testing.assert_array_equal(quality_weights(table, {"qa_ok": 0.0}, 0.01), np.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("has_targt", None, r"no such column.*has_target, target_pct, qa_ok"),
+        ("target_pct", [1.0, None, 2.0, 3.0], r"1 training tiles have no value of it, the first: bb"),
+        ("has_target", [True, False, True, None], r"no value of it, the first: dd"),
+        ("target_pct", [1.0, 2.0, 101.0, 3.0], r"holds 101.0.*from 0 to 100"),
+        ("height", [350, 350, 350, 350], r"holds 350.*from 0 to 1\."),
+        ("date", ["2003", "2004", "", "x"], r"holds '2003'"),
+    ],
+)
+def test_c53_a_column_that_says_nothing_about_quality_is_named(column: str, values: object, said: str) -> None:
+    table = flagged(**({column: values} if values else {}))
+    with pytest.raises(CatalogError, match=rf"data\.sampler\.factors\.{column}: .*{said}"):
+        quality_weights(table, {column: 1.0}, 0.01)
+
+
+def test_c53_settings_that_would_draw_no_tile_are_refused() -> None:
+    for floor in (0.0, -1.0, 1.5):
+        with pytest.raises(ConfigError, match=rf"sampler\.floor={floor}: has to be from 1e-06 to 1"):
+            check_ranges(TileQuality(factors=FACTORS, floor=floor), "sampler")
+    with pytest.raises(ConfigError, match=r"sampler\.factors=\{\}"):
+        check_ranges(TileQuality(factors={}), "sampler")
+    check_ranges(TileQuality(factors=FACTORS), "sampler")

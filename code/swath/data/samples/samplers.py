@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import geopandas as gpd
 import numpy as np
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from swath.config import InputPath, absolute
+from swath.config.ranges import Range
 from swath.data.splits.shift import categories, shift_weights
 from swath.data.tables import SCENES, read_table
-from swath.errors import CatalogError
+from swath.errors import CatalogError, ConfigError
 
 
 class Draw(NamedTuple):
@@ -121,7 +122,83 @@ def inverse_size(names: pd.Series) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum())
 
 
-Sampling = Uniform | TargetPresence | ShiftCorrection | InverseSize
+@dataclass(frozen=True, kw_only=True)
+class TileQuality:
+    """Tiles drawn with replacement by a weighted sum of what their table says of each.
+
+    The columns are those of the scenes, such as their flags (`swath.data.tiles.flags`), which
+    `generate_tiles` hands on to their tiles, and those of `generate_tiles_stats`.
+    """
+
+    factors: Mapping[str, float]
+    """Column to its factor in the sum. A flag, true or false, counts 1 where it is true. A share
+    counts 1 - share: columns whose names end in _pct are from 0 to 100, all others from 0 to 1."""
+    floor: Annotated[float, Range(1e-6, 1)] = 0.01
+    """Smallest weight, where the largest is 1: every tile can be drawn."""
+
+    def require_consistent(self, where: str) -> None:
+        """Raise ConfigError where there is nothing to weigh by."""
+        if not self.factors:
+            raise ConfigError(
+                f"{where}.factors={{}}: give a column of the tiles and its factor, such as "
+                f"-P {where}.factors='{{\"has_target\": 3.0}}'."
+            )
+
+    def indices(self, tiles: gpd.GeoDataFrame, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        weights = quality_weights(tiles, self.factors, self.floor)
+        return rng.choice(len(tiles), size=count, p=weights / weights.sum())
+
+
+def quality_weights(tiles: pd.DataFrame, factors: Mapping[str, float], floor: float) -> NDArray[np.float64]:
+    """float64 (len(tiles),) from `floor` to 1: sums of factor times column (see `TileQuality`),
+    min-max over these tiles; all are 1 where the sums are equal.
+
+    Raises CatalogError for a column that is not there, has gaps, or holds neither flags nor shares.
+    """
+    total = np.zeros(len(tiles))
+    for column, factor in factors.items():
+        total += factor * _counted(tiles, column)
+    smallest, largest = total.min(), total.max()
+    if largest - smallest < 1e-12:
+        return np.ones(len(tiles))
+    scaled = (total - smallest) / (largest - smallest)
+    return np.asarray(np.maximum(scaled, floor))
+
+
+def _counted(tiles: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """What a column counts for each tile, from 0 to 1: flags as they are, shares as 1 - share."""
+    if column not in tiles:
+        known = [name for name in tiles if name.endswith(("_pct", "_ratio")) or _holds_flags(tiles[name])]
+        raise CatalogError(
+            f"data.sampler.factors.{column}: the tiles have no such column. "
+            f"Flags and shares among their columns: {', '.join(known)}."
+        )
+    values = tiles[column]
+    gaps = values.isna()
+    if gaps.any():
+        key = tiles["key"][gaps].iloc[0]
+        raise CatalogError(
+            f"data.sampler.factors.{column}: {int(gaps.sum())} training tiles have no value of it, "
+            f"the first: {key}. Leave the column out of the factors, or the tiles out of the training."
+        )
+    if _holds_flags(values):
+        return values.to_numpy(np.float64)
+    whole = 100 if column.endswith("_pct") else 1
+    shares = pd.to_numeric(values, errors="coerce") / whole
+    wrong = ~shares.between(0, 1)
+    if wrong.any():
+        raise CatalogError(
+            f"data.sampler.factors.{column}: holds {values[wrong].tolist()[0]!r}; a flag is true or false, "
+            f"a share from 0 to {whole}. Leave the column out of the factors."
+        )
+    return np.asarray(1 - shares.to_numpy(np.float64))
+
+
+def _holds_flags(values: pd.Series) -> bool:
+    return bool(values.map(lambda value: isinstance(value, bool | np.bool_)).all())
+
+
+Sampling = Uniform | TargetPresence | ShiftCorrection | InverseSize | TileQuality
 """What can decide which tiles are drawn."""
 
 
