@@ -12,8 +12,17 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    LambdaLR,
+    LRScheduler,
+    OneCycleLR,
+)
 
+from swath.config.ranges import check_ranges
+from swath.errors import ConfigError
 from swath.nn.model import Classification
 from swath.training.config import DataConfig, TrainingConfig
 from swath.training.learner import parameter_groups
@@ -24,7 +33,7 @@ LR0, N = 0.05, 200
 Schedule = Callable[[int, int], float]
 ALL: tuple[Schedule, ...] = (
     Constant(), Poly(), PolyRestart(), PolyRestart(at=0.5, scale=0.5), OneCycle(), Cosine(final=0.01),
-    CosineRestarts(period=60), Cyclic(period=50), WarmUp(after=Poly()),
+    CosineRestarts(period=60), CosineRestarts(period=20, growth=2), Cyclic(period=50), WarmUp(after=Poly()),
 )  # fmt: skip
 
 
@@ -85,6 +94,18 @@ def test_c68_one_cycle_equals_torchs_at_every_step(n: int, warm_up: float, div: 
 def test_c68_cosine_equals_torchs() -> None:
     torchs = rates(lambda optimizer: CosineAnnealingLR(optimizer, T_max=N, eta_min=0.1 * LR0))
     assert through_lambda(Cosine(final=0.1)) == pytest.approx(torchs, rel=1e-6)
+
+
+@pytest.mark.parametrize(("period", "growth"), [(1, 1), (60, 1), (1, 2), (10, 2), (7, 3), (300, 2)])
+def test_c68_cosine_restarts_equal_torchs(period: int, growth: int) -> None:
+    torchs = rates(lambda o: CosineAnnealingWarmRestarts(o, T_0=period, T_mult=growth, eta_min=0.1 * LR0))
+    assert through_lambda(CosineRestarts(period=period, growth=growth, final=0.1)) == pytest.approx(torchs, rel=1e-6)
+
+
+def test_c68_restarts_that_never_end_are_refused() -> None:
+    for name in ("period", "growth"):
+        with pytest.raises(ConfigError, match=rf"schedule\.{name}=0: has to be 1 or more"):
+            check_ranges(partial(CosineRestarts, **{name: 0}), "schedule")
 
 
 def test_c68_cyclic_equals_torchs() -> None:

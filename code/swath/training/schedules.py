@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from swath.config.ranges import PositiveCount
+
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
@@ -68,13 +70,30 @@ class Cosine:
 
 @dataclass(frozen=True, kw_only=True)
 class CosineRestarts:
-    """Half a cosine from 1 to `final` over every `period` iterations."""
+    """Half a cosine from 1 to `final` over `period` iterations, again and again: Loshchilov and
+    Hutter 2017, arXiv:1608.03983.
 
-    period: int = 10_000
+    Each period is `growth` times as long as the one before, as T_mult of torch's
+    CosineAnnealingWarmRestarts.
+    """
+
+    period: PositiveCount = 10_000
     final: float = 0.0
+    growth: PositiveCount = 1
 
     def __call__(self, i: int, n: int) -> float:
-        return _cosine(1.0, self.final, (i % self.period) / self.period)
+        start, length = self._current(i)
+        return _cosine(1.0, self.final, (i - start) / length)
+
+    def _current(self, i: int) -> tuple[int, int]:
+        """First iteration and length of the period that iteration i is in."""
+        if self.growth == 1:
+            return i - i % self.period, self.period
+        start, length = 0, self.period
+        while i >= start + length:
+            start += length
+            length *= self.growth
+        return start, length
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from swath.errors import ConfigError
 from swath.labels import IGNORE
-from swath.nn.losses.labelled import EPS, labelled, power
+from swath.nn.losses.labelled import EPS, Labelled, labelled, power
 
 
 class Areas(NamedTuple):
@@ -34,18 +34,27 @@ class Areas(NamedTuple):
 def areas(logits_BKHW: Tensor, target_BHW: Tensor, classes: tuple[int, ...] | None = None) -> Areas:
     """Areas of each class, or of `classes`; p is the softmax probability. Raises ConfigError for classes that are none."""
     pixels = labelled(logits_BKHW, target_BHW)
-    chosen = tuple(range(pixels.classes)) if classes is None else tuple(classes)
-    if not chosen or not set(chosen) <= set(range(pixels.classes)):
-        raise ConfigError(
-            f"classes={classes}: the head has the classes 0 to {pixels.classes - 1}. Name one or more of them."
-        )
-    probability = torch.where(pixels.valid[:, None], pixels.logits.softmax(1), 0.0)
     numbers = torch.arange(pixels.classes, device=target_BHW.device)[:, None, None]
     truth = (pixels.labels[:, None] == numbers) & pixels.valid[:, None]
+    return sums(pixels, truth.float(), classes)
+
+
+def sums(pixels: Labelled, truth_BKHW: Tensor, classes: tuple[int, ...] | None = None) -> Areas:
+    """`areas` for truth of any kind: shares (B, K, H, W) of the classes, 0 at ignored pixels."""
+    chosen = chosen_classes(classes, pixels.classes)
+    probability = torch.where(pixels.valid[:, None], pixels.logits.softmax(1), 0.0)
     axes = (0, 2, 3)
-    both = torch.where(truth, probability, 0.0).sum(axes)
-    sums = torch.stack([both, probability.sum(axes), truth.sum(axes).float()])
-    return Areas(*(sums if classes is None else sums[:, list(chosen)]))
+    both = (probability * truth_BKHW).sum(axes)
+    found = torch.stack([both, probability.sum(axes), truth_BKHW.sum(axes)])
+    return Areas(*(found if classes is None else found[:, list(chosen)]))
+
+
+def chosen_classes(classes: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
+    """`classes`, or all of a head with `count` of them. Raises ConfigError for classes that it does not have."""
+    chosen = tuple(range(count)) if classes is None else tuple(classes)
+    if not chosen or not set(chosen) <= set(range(count)):
+        raise ConfigError(f"classes={classes}: the head has the classes 0 to {count - 1}. Name one or more of them.")
+    return chosen
 
 
 class Tversky(nn.Module):
@@ -66,7 +75,10 @@ class Tversky(nn.Module):
 
     def index(self, logits_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
         """The overlap in [0, 1] of each class, (classes,); 1 for a class that is neither there nor predicted."""
-        return self._ratio(areas(logits_BKHW, target_BHW, self.classes))
+        return self._ratio(self._areas(logits_BKHW, target_BHW))
+
+    def _areas(self, logits_BKHW: Tensor, target_BHW: Tensor) -> Areas:
+        return areas(logits_BKHW, target_BHW, self.classes)
 
     def _ratio(self, found: Areas) -> Tensor:
         both, predicted, true = found
@@ -89,7 +101,7 @@ class SoftJaccard(Tversky):
         self.pooled = pooled
 
     def forward(self, logits_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
-        found = areas(logits_BKHW, target_BHW, self.classes)
+        found = self._areas(logits_BKHW, target_BHW)
         return 1 - self._ratio(Areas(*(values.sum() for values in found)) if self.pooled else found).mean()
 
 
