@@ -19,6 +19,7 @@ from swath.config import build, digest, resolve
 from swath.data.tables import read_scenes
 from swath.errors import StepError
 from swath.geo.raster import find_rasters, read_image
+from swath.nn.resizing import Pad
 from swath.prediction.config import InferenceConfig
 from swath.prediction.scenes import predict_scenes
 from swath.steps.executors import SerialExecutor
@@ -71,6 +72,7 @@ def test_c88_a_config_of_version_0_2_keeps_its_digest_until_a_new_field_says_som
         replace(asked, data=replace(asked.data, echo=2)),
         replace(asked, validation=replace(asked.validation, tta="d4")),
         replace(asked, validation=replace(asked.validation, training_scores=True)),
+        replace(asked, resize=Pad()),
     ):
         assert digest(other) != digest(asked)
         assert resolve(build(resolve(other))) == resolve(other)  # what is recorded is whole

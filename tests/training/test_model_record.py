@@ -11,6 +11,7 @@ import geopandas as gpd
 import pytest
 
 from swath.errors import CatalogError, SwathError, TrackingError, TrainingError
+from swath.nn.resizing import Resize
 from swath.training.model_record import DESCRIPTION, INDEX, TILES, WEIGHTS, read_record
 from tests.conftest import Script
 from tests.runs import training_run
@@ -57,6 +58,9 @@ def with_(**values: Any) -> Edit:
         (with_(model={"_target_": "tests.synthetic:PixelNet", "width": "wide"}), "no model can be built"),
         (with_(model={}), "no model can be built"),
         (with_(tasks={"water": {"classes": 2}}), "no model can be built"),
+        (with_(resize=2.0), "`resize`: input should be a valid dictionary, got 2.0"),
+        (with_(resize={"_target_": "swath.geo.zones:MissingZones"}), "resize: no such part"),
+        (with_(resize={"_target_": "swath.nn.resizing:Resize", "zoom": 2.0}), "no model can be built"),
     ],
 )
 def test_c129_a_damaged_description_is_named_with_what_is_wrong(record: Path, edit: Edit, said: str) -> None:
@@ -66,6 +70,16 @@ def test_c129_a_damaged_description_is_named_with_what_is_wrong(record: Path, ed
         read_record(record, trust=TRUST)
     for word in (str(path), said, "Pass a training's run id, or fetch the record of the run again."):
         assert word in str(error.value)
+
+
+def test_c48_c89_a_record_brings_back_the_size_that_the_network_sees(record: Path) -> None:
+    path = record / DESCRIPTION
+    description = json.loads(path.read_text())
+    assert read_record(record, trust=TRUST).model.resize is None
+    path.write_text(json.dumps(description | {"resize": {"_target_": "swath.nn.resizing:Resize", "factor": 1.5}}))
+    assert read_record(record, trust=TRUST).model.resize == Resize(factor=1.5)
+    path.write_text(json.dumps(without("resize")(description)))  # version 0.3.0 and before knew none
+    assert read_record(record, trust=TRUST).model.resize is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00\x00", b"[" * 100_000, b'{"bands": ' + b"9" * 5000])

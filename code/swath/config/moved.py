@@ -44,7 +44,7 @@ MODULES = {
     "swath.data.normalisers": "swath.nn.preprocess.normalise",
     "swath.data.pixels": "swath.eda.pixel_sample",
     "swath.data.probes": "swath.data.leakage.scene_leaks",
-    "swath.data.resizing": "swath.data.augment.resizing",
+    "swath.data.resizing": "swath.nn.resizing",
     "swath.data.samplers": "swath.data.samples.samplers",
     "swath.data.sar": "swath.nn.preprocess.sar",
     "swath.data.shift": "swath.data.splits.shift",
@@ -143,8 +143,9 @@ ADDED_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "swath.prediction.config:InferenceConfig": {"trust": []},
     "swath.training.config:DataConfig": {"echo": 1},
     "swath.training.config:LearningConfig": {"reproducible": False},
-    "swath.training.config:TrainingConfig": {"reproducible": False},
+    "swath.training.config:TrainingConfig": {"reproducible": False, "resize": None},
     "swath.training.pretrain_config:PretrainConfig": {"reproducible": False},
+    "swath.training.schedules:CosineRestarts": {"growth": 1},
     "swath.training.config:ValidationConfig": {"training_scores": False, "tta": "off", "merge": "mean"},
 }
 """Fields that classes got after version 0.2.0, with their defaults: a digest knows them only where they differ."""

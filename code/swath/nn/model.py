@@ -16,6 +16,7 @@ from swath.nn.losses.pixel import CrossEntropy
 from swath.nn.losses.regression import MeanSquaredError, ordinal_classes
 from swath.nn.networks.pretrained import Positions, build_network, takes
 from swath.nn.preprocess.channels import Preprocess
+from swath.nn.resizing import Resizing
 
 
 @configclass
@@ -93,7 +94,8 @@ def probabilities(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class SegmentationModel(nn.Module):
     """Raw bands in, ``{task: logits}`` out: preprocessing, network and the split of its channels by task.
 
-    Any height and width: inputs are padded to a multiple of `stride` and the output is cropped back.
+    Any height and width: inputs are padded to a multiple of `stride` and the output is cropped back. With `resize` the
+    network sees its input at another size, and logits are those of the input's pixels all the same.
     """
 
     def __init__(
@@ -102,9 +104,10 @@ class SegmentationModel(nn.Module):
         network: nn.Module,
         tasks: Mapping[str, Task],
         stride: int = 32,
+        resize: Resizing | None = None,
     ) -> None:
         super().__init__()
-        self.preprocess, self.network, self.stride = preprocess, network, stride
+        self.preprocess, self.network, self.stride, self.resize = preprocess, network, stride, resize
         self.sizes = {name: task.channels for name, task in tasks.items()}
         self.frozen: frozenset[str] = frozenset()
         """Names of parts whose normalisation keeps its running statistics in training; see `swath.training.transfer`."""
@@ -114,17 +117,27 @@ class SegmentationModel(nn.Module):
 
         Raises TrainingError when the network needs more samples or larger ones.
         """
-        height, width = image_BCHW.shape[-2:]
         inputs = self.preprocess(image_BCHW)
-        inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        if self.resize is None:
+            output = self._at_its_size(inputs)
+        else:
+            seen = self._at_its_size(self.resize.apply(inputs))
+            output = self.resize.restore(seen, (image_BCHW.shape[-2], image_BCHW.shape[-1]))
+        return dict(zip(self.sizes, output.split(list(self.sizes.values()), dim=1), strict=True))
+
+    def _at_its_size(self, inputs_BCHW: Tensor) -> Tensor:
+        """The network's output for inputs of any size, of that size."""
+        height, width = inputs_BCHW.shape[-2:]
+        margin = (0, -width % self.stride, 0, -height % self.stride)
+        padded = F.pad(inputs_BCHW, margin, mode="replicate")
         try:
-            output = self.network(inputs)[..., :height, :width]
+            output: Tensor = self.network(padded)
         except (ValueError, RuntimeError) as error:
-            explained = _too_small(error, inputs)
+            explained = _too_small(error, padded)
             if explained is None:
                 raise
             raise explained from error
-        return dict(zip(self.sizes, output.split(list(self.sizes.values()), dim=1), strict=True))
+        return output[..., :height, :width]
 
     def train(self, mode: bool = True) -> SegmentationModel:
         """Training or evaluation mode for all parts; normalisation in frozen parts stays in evaluation mode."""
@@ -160,6 +173,7 @@ def build_model(
     network: Factory,
     tasks: Mapping[str, Task],
     rgb: Sequence[str | None] | None = None,
+    resize: Resizing | None = None,
 ) -> SegmentationModel:
     """The model of a config for scenes with these bands. The network factory gets in_channels and classes, or `tasks`
     (names to channels) where it takes that.
@@ -175,7 +189,7 @@ def build_model(
         partial(network, tasks=sizes) if takes(network, "tasks") else network,
         count, sum(sizes.values()), _positions(rgb, derived.names),
     )  # fmt: skip
-    return SegmentationModel(preprocess, made, tasks)
+    return SegmentationModel(preprocess, made, tasks, resize=resize)
 
 
 def _positions(rgb: Sequence[str | None] | None, names: Sequence[str]) -> Positions | None:

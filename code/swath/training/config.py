@@ -22,6 +22,7 @@ from swath.nn.losses.pixel import TaskLosses
 from swath.nn.model import Task
 from swath.nn.preprocess.channels import Bands, Fill
 from swath.nn.preprocess.normalise import ZScore
+from swath.nn.resizing import Resizing
 from swath.nn.tta import Merge, Views
 from swath.scoring.config import ScoringConfig
 from swath.training.schedules import Poly
@@ -70,7 +71,7 @@ class DataConfig:
     """Folder for cache="mmap", on a fast local disk; may be deleted when nothing runs."""
     sampler: Sampling = Uniform()
     """Which tiles are drawn: Uniform(), TargetPresence(without=..., with_target=...), ShiftCorrection(test_path=...,
-    fields=...) or InverseSize(by=...)."""
+    fields=...), InverseSize(by=...) or TileQuality(factors={column: factor})."""
     augmentation: tuple[Factory, ...] = ()
     """Transforms of training batches, in order: partial(D4), partial(RandomAffine, degrees=10), ..."""
     workers: NotDecisive[Count | None] = None
@@ -244,6 +245,9 @@ class TrainingConfig(LearningConfig):
     """Task name (a band of the masks) to its classes and loss."""
     model: Factory
     """Network: called with in_channels and classes, e.g. partial(smp.Unet, encoder_name="resnet18", encoder_weights=None)."""
+    resize: Resizing | None = None
+    """Size at which the network sees its normalised input: Pad(multiple=32), Resize(factor=2.0, mode="bilinear"); None: as
+    it is. Logits come back to the input's pixels, in training, inference and wherever else the model runs."""
     freezing: tuple[Freezing, ...] = ()
     """Parts that are fixed in the first epochs, or throughout: Freezing(part="encoder", epochs=5)."""
     unlabelled: Unlabelled | None = None

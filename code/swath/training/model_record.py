@@ -24,6 +24,7 @@ from swath.files import scratch_folder
 from swath.geo.zones import MissingZones
 from swath.nn.model import SegmentationModel, Task, build_model
 from swath.nn.networks.pretrained import without_weights
+from swath.nn.resizing import Resizing
 from swath.training.checkpoint import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class _Described(Shape):
     tasks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     rgb: list[str | None] | None
     bands: Annotated[list[str], Field(min_length=1)]
+    resize: dict[str, Any] | None = None
     missing_zones: dict[str, Any] | None = None
     sha256: Annotated[dict[str, str], Field(default_factory=dict)]
 
@@ -70,7 +72,7 @@ class _Kept(Shape):
     file: str
 
 
-PARTS = ("channels", "fill", "normaliser", "model", "tasks", "rgb")
+PARTS = ("channels", "fill", "normaliser", "model", "tasks", "rgb", "resize")
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,19 @@ def read_record(folder: Path, weights: str = "best", trust: Sequence[str] = ()) 
     description = read_json(folder / DESCRIPTION, _Described, TrackingError, REMEDY)
     bands, digests = tuple(description["bands"]), dict(description.get(DIGESTS, {}))
     with _described_by(folder / DESCRIPTION):
-        parts: dict[str, Any] = {name: configs.build_from_record(description[name], trust) for name in PARTS}
+        parts: dict[str, Any] = {name: configs.build_from_record(description.get(name), trust) for name in PARTS}
         zones = configs.build_from_record(description.get(ZONES), trust)  # version 0.2.0 and before do not say
         _require_parts(parts)
         network = without_weights(parts["model"])  # those of the record are loaded below
-        model = build_model(bands, parts["channels"], parts["fill"], parts["normaliser"], network, parts["tasks"])
+        model = build_model(
+            bands,
+            parts["channels"],
+            parts["fill"],
+            parts["normaliser"],
+            network,
+            parts["tasks"],
+            resize=parts["resize"],
+        )
     path = folder / _file_of(folder, weights)
     _require_whole(path, digests)
     load_weights(path, model)
@@ -155,6 +165,8 @@ def _require_parts(parts: Mapping[str, Any]) -> None:
     """Raise ValueError for parts that are none: to call, but for the tasks."""
     wrong = [name for name in ("channels", "fill", "normaliser", "model") if not callable(parts[name])]
     tasks = parts["tasks"]
+    if parts["resize"] is not None and not isinstance(parts["resize"], Resizing):
+        wrong.append("resize")
     if wrong or not isinstance(tasks, Mapping) or not all(isinstance(task, Task) for task in tasks.values()):
         raise ValueError(f"{', '.join(wrong) or 'tasks'}: no such part")
 

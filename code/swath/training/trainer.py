@@ -78,7 +78,9 @@ def build_training(config: TrainingConfig, reports: Reports, start_from: Path | 
 def _fitted_model(config: TrainingConfig, batches: Batches, start_from: Path | None) -> SegmentationModel:
     """The model at its start: weights of another training where there are some, constants of the training tiles."""
     bands = batches.train_set.bands
-    model = build_model(bands, config.channels, config.fill, config.normaliser, config.model, config.tasks, config.rgb)
+    model = build_model(
+        bands, config.channels, config.fill, config.normaliser, config.model, config.tasks, config.rgb, config.resize
+    )
     if config.warm_start and start_from:
         warm_start(model, start_from, config.warm_start.part)
     fit_preprocessing(model, batches.folds, list(config.tasks), config.seed)
