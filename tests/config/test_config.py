@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swath import config as configs
-from swath.config import absolute, build, digest, leaves, load, locate, override, relative, resolve
+from swath.challenges.kelp.simulate import KelpScenesConfig
+from swath.config import absolute, build, digest, leaves, load, locate, override, override_all, relative, resolve
 from swath.data.augment.transforms import D4, RandomAffine
 from swath.data.samples.samplers import TargetPresence
 from swath.data.splits.split import ByArea, ByFold
@@ -621,3 +622,15 @@ def test_c03_one_of_several_config_classes_is_chosen_by_name() -> None:
         override(config, "data.split", "swath.data.samples.samplers:Uniform")
     with pytest.raises(ConfigError, match=r"field `block` of BlockFolds is missing"):
         override(config, "data.split", "swath.data.splits.split:BlockFolds")
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_c03_values_that_fit_only_together_are_given_in_any_order(swapped: bool) -> None:
+    plain = load("configs/kelp/generate_demo_scenes.py", KelpScenesConfig)
+    assert plain.aois == 30
+    pairs = [("tiles", "24"), ("aois", "10")]
+    found = override_all(plain, pairs[::-1] if swapped else pairs)
+    assert (found.tiles, found.aois) == (24, 10)
+    with pytest.raises(ConfigError, match="tiles=24: give each of the 40 places"):
+        override_all(plain, [("tiles", "24"), ("aois", "40")])
+    assert override_all(plain, [("seed", "1"), ("seed", "2")]).seed == 2

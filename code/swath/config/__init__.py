@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from swath.config.classes import Factory, configclass
     from swath.config.command_line import from_command_line
     from swath.config.files import load, sources
-    from swath.config.overrides import override
+    from swath.config.overrides import override, override_all
     from swath.config.partials import locate
     from swath.config.paths import PROJECT_ROOT, absolute, relative
     from swath.config.places import recorded, recorded_arguments, recorded_text
@@ -40,6 +40,7 @@ __all__ = [
     "locate",
     "outputs_of",
     "override",
+    "override_all",
     "recorded",
     "recorded_arguments",
     "recorded_text",
@@ -54,7 +55,7 @@ _MODULES = {
     "classes": ("Factory", "configclass"),
     "command_line": ("from_command_line",),
     "files": ("load", "sources"),
-    "overrides": ("override",),
+    "overrides": ("override", "override_all"),
     "partials": ("locate",),
     "paths": ("PROJECT_ROOT", "absolute", "relative"),
     "places": ("recorded", "recorded_arguments", "recorded_text"),

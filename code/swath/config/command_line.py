@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from swath.config.classes import T
 from swath.config.files import load
 from swath.config.help import class_help, say
-from swath.config.overrides import override
+from swath.config.overrides import override_all
 from swath.config.partials import check_factories
 from swath.config.processes import NAME as NUM_GPUS
 from swath.config.ranges import check_ranges
@@ -39,14 +39,13 @@ def from_command_line(kind: type[T], argv: Sequence[str] | None = None) -> tuple
         raise SystemExit(0)
     if not paths:
         raise ConfigError("config_path is missing: pass --config_path configs/<challenge>/<entry_point>.py")
-    config = load(paths[-1], kind)
+    fields = [(name, value) for name, value in pairs if name not in (*NOT_FIELDS, NUM_GPUS)]
+    config = override_all(load(paths[-1], kind), fields)
     for name, value in pairs:
         if name == NUM_GPUS:
             _require_one_process(value)
         elif name == DIFF:
             _require_switch(value)
-        elif name not in NOT_FIELDS:
-            config = override(config, name, value)
     check_factories(config, "command line")
     check_ranges(config)
     return config, paths[-1]

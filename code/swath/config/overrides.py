@@ -7,7 +7,7 @@ import functools
 import inspect
 import logging
 import typing
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,28 @@ def override(config: T, path: str, text: str) -> T:
     Raises ConfigError with the nearest right name, or with the type that is expected.
     """
     return typing.cast(T, _override(config, type(config), path.split("."), text, path))
+
+
+def override_all(config: T, pairs: Sequence[tuple[str, str]]) -> T:
+    """A copy of `config` with several leaves set, by (dotted path, text), in any order.
+
+    A value that fits only together with a later one, such as 24 tiles of at most so many places, is set after it.
+    Raises ConfigError of the first that fits with none of the others.
+    """
+    waiting = list(pairs)
+    while waiting:
+        left: list[tuple[str, str]] = []
+        first: ConfigError | None = None
+        for path, text in waiting:
+            try:
+                config = override(config, path, text)
+            except ConfigError as error:
+                left.append((path, text))
+                first = first or error
+        if first is not None and len(left) == len(waiting):
+            raise first
+        waiting = left
+    return config
 
 
 def _override(value: Any, kind: Any, parts: list[str], text: str, path: str) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.config import OutputPath, configclass, load, override
+from swath.config import OutputPath, configclass, load, override_all
 from swath.data.tables import write_csv
 from swath.errors import CatalogError, ConfigError
 from swath.figures.charts import Point, curves_figure
@@ -70,10 +70,7 @@ class LabelFractionsConfig:
     @property
     def training(self) -> TrainingConfig:
         """The training's config with the overrides that all variants share."""
-        found = load(self.training_config, TrainingConfig)
-        for name, text in self.parameters.items():
-            found = override(found, name, text)
-        return found
+        return override_all(load(self.training_config, TrainingConfig), list(self.parameters.items()))
 
 
 @dataclass(frozen=True)

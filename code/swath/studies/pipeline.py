@@ -115,10 +115,7 @@ def steps_of(step: PipelineStep) -> list[PipelineStep]:
 def config_of(config_path: str, parameters: Mapping[str, str]) -> Any:
     """The config of a step: its file, with the parameters that are fields."""
     settings: Any = configs.load(config_path, object)
-    for name, text in parameters.items():
-        if name not in NOT_FIELDS:
-            settings = configs.override(settings, name, text)
-    return settings
+    return configs.override_all(settings, [pair for pair in parameters.items() if pair[0] not in NOT_FIELDS])
 
 
 def _references(text: str) -> list[str]:
