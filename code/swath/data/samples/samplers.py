@@ -168,7 +168,7 @@ def quality_weights(tiles: pd.DataFrame, factors: Mapping[str, float], floor: fl
 def _counted(tiles: pd.DataFrame, column: str) -> NDArray[np.float64]:
     """What a column counts for each tile, from 0 to 1: flags as they are, shares as 1 - share."""
     if column not in tiles:
-        names = map(str, tiles.columns)
+        names = [str(name) for name in tiles]
         known = [name for name in names if name.endswith(("_pct", "_ratio")) or _holds_flags(tiles[name])]
         raise CatalogError(
             f"data.sampler.factors.{column}: the tiles have no such column. "
