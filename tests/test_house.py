@@ -294,3 +294,10 @@ def test_nothing_below_the_challenges_knows_a_sensor(path: Path) -> None:
         return
     found = {word for word in words_that_work(path) if SENSOR_WORDS.search(word)}
     assert not found, f"{here}: belongs into a challenge, or into a config: {found}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(CODE).as_posix())
+def test_kelp_stands_in_its_own_folder(path: Path) -> None:
+    """Not even in a comment elsewhere: what other optical data can use is described for them."""
+    is_own = "challenges/kelp/" in path.as_posix()
+    assert is_own or "kelp" not in path.read_text().lower()
