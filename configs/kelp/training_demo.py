@@ -1,6 +1,10 @@
-"""A small U-Net on generated tiles, in less than a minute on two cores.
+"""A small U-Net on generated tiles: 120 steps, a minute and a half of one core's time.
 
 mlflow run . --env-manager local -P config_path=configs/kelp/training_demo.py
+
+Expect validation/f1_fg, the Dice of kelp, of about 0.86 on the tiles of three coasts that it has
+not seen. The best threshold of a single index, found on the training tiles, has 0.75 there (GVMI,
+which is a ratio of NIR and SWIR). No number was published for generated tiles.
 """
 
 from dataclasses import replace
@@ -20,7 +24,7 @@ from .training import config as base
 
 config = replace(
     base,
-    data=replace(base.data, crop=128, batch=8, samples_per_epoch=320, seek_target=0.7, augmentation=(partial(D4),)),
+    data=replace(base.data, crop=96, batch=8, samples_per_epoch=320, seek_target=0.7, augmentation=(partial(D4),)),
     tasks={"kelp": replace(base.tasks["kelp"], loss=partial(binary_cross_entropy_dice))},
     channels=partial(
         Indices,
@@ -33,10 +37,11 @@ config = replace(
     fill=partial(Fill),
     normaliser=partial(ZScore),
     rgb=None,
-    model=partial(UNet, filters=(12, 24, 48, 48)),
-    optimizer=partial(AdamW, lr=4e-3, weight_decay=1e-2),
+    model=partial(UNet, filters=(12, 24, 48)),
+    optimizer=partial(AdamW, lr=6e-3, weight_decay=1e-2),
     schedule=partial(OneCycle, warm_up=0.2),
     epochs=3,
     precision="fp32",
+    validation=replace(base.validation, every=3),
     output_path="output/kelp/demo_training",
 )
