@@ -5,7 +5,7 @@ from swath.config.help import answer
 if __name__ == "__main__":
     answer(__file__)  # --help comes before the slow imports
 
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,8 @@ from swath.figures.pictures import write_picture
 from swath.prediction import thresholds
 from swath.prediction.thresholds import CountJob, Search, ThresholdSearchConfig
 from swath.scoring.decisions import DECISION, Decision, write_decision
-from swath.scoring.held_out import HeldOutCheck
-from swath.scoring.lineage import check_predictions, prediction_folders
-from swath.scoring.pairs import Pairs, pair_predictions
+from swath.scoring.lineage import check_all_predictions, prediction_folders
+from swath.scoring.pairs import pair_predictions
 from swath.steps.config import ledger_of
 from swath.steps.run import run_step
 from swath.training.model_record import fetch_tiles
@@ -31,7 +30,8 @@ def main() -> None:
     folders = prediction_folders(config.input_path, "probabilities", "input_path")
     with tracking.run(config, config_path, "threshold_search", kind="validation") as run:
         paired = {folder: pair_predictions(folder, labels, config.name_parts) for folder in folders}
-        check = check_all(paired, config.allow_selection_set)
+        tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
+        check = check_all_predictions(paired, tiles_of, config.allow_selection_set)
         run.set_tags(check.tags("threshold_search"))
         for note in (*(note for pairs in paired.values() for note in pairs.notes), *check.notes):
             print(note)
@@ -45,13 +45,6 @@ def main() -> None:
         written = report(run, found, output)
         ledger.complete(jobs, run.id, [output / DECISION, *written])
         print(f"to decide by it: -P threshold={configs.relative(output)} in inference or ensemble")
-
-
-def check_all(paired: dict[Path, Pairs], allow_selection_set: bool) -> HeldOutCheck:
-    """What the scenes of all folders are to the models that predicted them; LeakError when they trained one."""
-    tiles_of = partial(fetch_tiles, fetch=tracking.fetch)
-    checks = [check_predictions(folder, pairs, tiles_of, allow_selection_set) for folder, pairs in paired.items()]
-    return reduce(HeldOutCheck.joined, checks)
 
 
 def report(run: tracking.Run, found: Search, output: Path) -> list[Path]:

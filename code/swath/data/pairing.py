@@ -112,8 +112,7 @@ def pair_masks(scenes: gpd.GeoDataFrame, masks_path: Path | None) -> dict[str, P
     Raises CatalogError that lists scenes without one; a table that names no labels at all gives none.
     """
     if masks_path is None:
-        named = dict(zip(scenes["key"], scenes["labels"], strict=True)) if "labels" in scenes else {}
-        masks = {key: Path(labels) for key, labels in named.items() if isinstance(labels, str)}
+        masks = named_labels(scenes)
         if not masks:
             return {}
         where = "scenes.parquet"
@@ -126,3 +125,14 @@ def pair_masks(scenes: gpd.GeoDataFrame, masks_path: Path | None) -> dict[str, P
     listed = masks_path is None or named_labels(masks_path)  # a table lists more scenes than are taken of it
     leave_out(0 if listed else len(unused), "masks", where, f"no scene has their names ({listing(unused)})")
     return {key: masks[key] for key in scenes["key"]}
+
+
+def named_labels(scenes: gpd.GeoDataFrame) -> dict[str, Path]:
+    """Scene key to the label raster that the table of scenes names, of those that have one."""
+    named = dict(zip(scenes["key"], scenes["labels"], strict=True)) if "labels" in scenes else {}
+    return {key: Path(labels) for key, labels in named.items() if isinstance(labels, str)}
+
+
+def labels_of(scenes: gpd.GeoDataFrame, masks_path: Path | None) -> dict[str, Path]:
+    """`pair_masks` of a folder; without one the `named_labels` of the table, where scenes may lack them, as tests do."""
+    return named_labels(scenes) if masks_path is None else pair_masks(scenes, masks_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +57,24 @@ def _stretch_band(band_HW: NDArray[np.float32], low: float, high: float) -> NDAr
     a, b = np.percentile(values[valid], [low, high])
     scaled = np.clip((values - a) / max(b - a, 1e-6), 0, 1) * 245
     return np.where(valid, scaled, 255).astype(np.uint8)
+
+
+def in_colors(
+    values_HW: NDArray[np.floating], colormap: str, limits: tuple[float, float] | None = None
+) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """(uint8 RGB of values from dark to light or as the colormap of Matplotlib has it, the values of its two ends).
+
+    Without `limits` the ends are the quantiles of 2 and 98 % of the valid pixels. NaN is white.
+    """
+    valid_HW = np.isfinite(values_HW)
+    if limits is None:
+        ends = np.quantile(values_HW[valid_HW], [0.02, 0.98]) if valid_HW.any() else np.zeros(2)
+        limits = float(ends[0]), float(ends[1])
+    low, high = limits
+    share_HW = np.clip((np.where(valid_HW, values_HW, low) - low) / max(high - low, 1e-12), 0, 1)
+    picture = (colormaps[colormap](share_HW)[..., :3] * 255).astype(np.uint8)
+    picture[~valid_HW] = UNLABELLED
+    return picture, limits
 
 
 def palette_of(classes: int, ordered: bool = False) -> NDArray[np.uint8]:
@@ -149,12 +168,19 @@ def enlarged(picture_HWC: NDArray[np.uint8], least: int = 18 * LETTER) -> NDArra
 
 
 def legend(
-    title: str, classes: Sequence[str], palette: NDArray[np.uint8] = PALETTE, width: int = 640
+    title: str,
+    classes: Sequence[str],
+    palette: NDArray[np.uint8] = PALETTE,
+    width: int = 640,
+    has_unlabelled: bool = True,
 ) -> NDArray[np.uint8]:
-    """uint8 RGB, `width` px wide: a text, then a square of its colour and the name of each class, and of "no label"."""
+    """uint8 RGB, `width` px wide: a text, then a square of its colour and the name of each class, and of "no label" where
+    the picture may have such pixels.
+    """
     entries: list[tuple[NDArray[np.uint8] | None, str]] = [(None, title)]
     entries += [(palette[k % len(palette)], name) for k, name in enumerate(classes)]
-    entries.append((UNLABELLED, "no label"))
+    if has_unlabelled:
+        entries.append((UNLABELLED, "no label"))
     places, x, line = [], 2, 0
     for color, name in entries:
         needed = LETTER * len(name) + 10 + (0 if color is None else SQUARE + 4)
@@ -171,6 +197,15 @@ def legend(
             cv2.rectangle(out, *corners, (90, 90, 90), 1)
             x += SQUARE + 4
         _write(out, name, (x, low))
+    return out
+
+
+def paragraph(text: str, width: int = 640) -> NDArray[np.uint8]:
+    """uint8 RGB, `width` px wide: a text, in as many lines as it needs."""
+    lines = textwrap.wrap(text, max(1, width // LETTER)) or [""]
+    out = np.full((len(lines) * CAPTION, width, 3), 255, np.uint8)
+    for number, line in enumerate(lines, start=1):
+        _write(out, line, (2, number * CAPTION - 5))
     return out
 
 
@@ -197,6 +232,16 @@ def stacked(rows: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Panels below each other; narrower ones are filled with white."""
     width = max(row.shape[1] for row in rows)
     return np.concatenate([np.pad(r, ((0, GAP), (0, width - r.shape[1]), (0, 0)), constant_values=255) for r in rows])
+
+
+def draw_mask_outline(picture: NDArray[np.uint8], mask_HW: NDArray[np.bool_], color: tuple[int, int, int]) -> None:
+    """Colour the outermost pixels of a mask's regions on a picture of its size, in place."""
+    inner_HW = mask_HW.copy()
+    inner_HW[1:] &= mask_HW[:-1]
+    inner_HW[:-1] &= mask_HW[1:]
+    inner_HW[:, 1:] &= mask_HW[:, :-1]
+    inner_HW[:, :-1] &= mask_HW[:, 1:]
+    picture[mask_HW & ~inner_HW] = color
 
 
 def draw_outlines(picture: NDArray[np.uint8], frame: gpd.GeoDataFrame, grid: Grid, scale: float) -> None:

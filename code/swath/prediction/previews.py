@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from swath.data.tables import Row, image_reader
 from swath.errors import RasterError
-from swath.figures.pictures import Agreement, colors, palette_of, panel, stretch
+from swath.figures.pictures import Agreement, colors, draw_mask_outline, palette_of, panel, stretch
 from swath.geo.grid import Window
 from swath.geo.raster import RasterReader
 from swath.labels import IGNORE
@@ -35,20 +35,18 @@ def quick_look(
     """
     with image_reader(scene) as reader:
         step = max(1, math.ceil(max(reader.info.grid.shape) / side))
-        picture = stretch(_thinned(reader.image, reader.info.grid.shape, step))
+        picture = stretch(thinned(reader.image, reader.info.grid.shape, step))
     if classes is None:
         return picture
     with RasterReader(classes) as reader:
-        bands = _thinned(reader.labels, reader.info.grid.shape, step)
+        bands = thinned(reader.labels, reader.info.grid.shape, step)
     maps = [
         colors(band, palette_of(len(task.classes), isinstance(task, Regression)))
         for band, task in zip(bands, (tasks or {}).values(), strict=False)
         if len(bands) > 1 or not task.is_binary
     ]
     mask = bands[0]
-    foreground = (mask > 0) & (mask != IGNORE)
-    edge = foreground & ~_eroded(foreground)
-    picture[edge] = (235, 30, 40)
+    draw_mask_outline(picture, (mask > 0) & (mask != IGNORE), (235, 30, 40))
     return np.concatenate([picture, *maps], axis=1)
 
 
@@ -66,7 +64,7 @@ def compared_look(
         require_same_size(source, found, truth)
         shape = source.info.grid.shape
         step = max(1, math.ceil(max(shape) / side))
-        picture = _thinned(source.image, shape, step)
+        picture = thinned(source.image, shape, step)
         guess_THW, truth_THW, agreements = _read_both(found, truth, list(tasks), step)
     rows = []
     for number, (name, task) in enumerate(tasks.items()):
@@ -114,7 +112,8 @@ def _read_both(
     return np.concatenate(guesses, axis=1), np.concatenate(truths, axis=1), agreements
 
 
-def _thinned(read: Callable[[Window], NDArray[Any]], shape: tuple[int, int], step: int) -> NDArray[Any]:
+def thinned(read: Callable[[Window], NDArray[Any]], shape: tuple[int, int], step: int) -> NDArray[Any]:
+    """Every `step`-th row and column of (bands, height, width), which is read strip by strip."""
     return np.concatenate(
         [
             read(Window(r, 0, min(step * STRIP_ROWS, shape[0] - r), shape[1]))[:, ::step, ::step]
@@ -122,12 +121,3 @@ def _thinned(read: Callable[[Window], NDArray[Any]], shape: tuple[int, int], ste
         ],
         axis=1,
     )
-
-
-def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    return inner

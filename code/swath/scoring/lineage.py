@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,3 +122,11 @@ def check_predictions(
             one = unchecked(str(error))
         found = found.joined(replace(one, notes=tuple(f"{relative(folder)}: {note}" for note in one.notes)))
     return found
+
+
+def check_all_predictions(
+    paired: Mapping[Path, Pairs], tiles_of: Callable[[str], gpd.GeoDataFrame], allow_selection_set: bool
+) -> HeldOutCheck:
+    """`check_predictions` of several folders together."""
+    checks = [check_predictions(folder, pairs, tiles_of, allow_selection_set) for folder, pairs in paired.items()]
+    return reduce(HeldOutCheck.joined, checks, HeldOutCheck())

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from swath.data.indices.catalogue import BAND_NAMES, SpectralIndex, find_index, require_bands
+from swath.data.indices.band_formulas import band_of_symbol
+from swath.data.indices.catalogue import BAND_NAMES, SpectralIndex, find_index
 from swath.data.indices.expression import Expression, symbols_of
 from swath.data.indices.program import Program, finite
 from swath.errors import ConfigError
@@ -186,11 +187,7 @@ def _bands_of_symbols(
     found: dict[str, str] = {}
     for index, expression in expressions.items():
         for symbol in symbols_of(expression):
-            names = (symbols[symbol],) if symbol in symbols else (symbol, *BAND_NAMES.get(symbol, ()))
-            there = [name for name in names if name in available]
-            if not there:
-                require_bands(index, [" or ".join(names)], available)
-            found[symbol] = there[0]
+            found[symbol] = symbols[symbol] if symbol in symbols else band_of_symbol(symbol, index, available)
     return found
 
 
