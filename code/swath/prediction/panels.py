@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from swath.config import InputPath, NotDecisive, OutputPath, absolute, configclass
 from swath.config.ranges import Count, Pixels, PositiveCount
-from swath.data.indices.band_formulas import band_formula
+from swath.data.indices.band_formulas import band_formula, lacking_bands
 from swath.data.indices.catalogue import INDICES
 from swath.data.indices.expression import parse_formula
 from swath.data.naming import listing
@@ -260,10 +260,10 @@ class _Scene:
 
     def _values(self, text: str) -> NDArray[np.float32]:
         """The values of a formula."""
-        try:
-            formula = band_formula(text, self.image.info.bands)
-        except ConfigError as error:  # the formula itself was read with the config: a band is missing
-            raise MissingPanelError(str(error)) from None
+        lacking = lacking_bands(text, self.image.info.bands)
+        if lacking:
+            raise MissingPanelError(f"there is no band {', '.join(lacking)}")
+        formula = band_formula(text, self.image.info.bands)
         for band in formula.bands:
             if band not in self._bands:
                 numbers = [self.image.info.bands.index(band) + 1]

@@ -46,11 +46,27 @@ def band_formula(text: str, available: Sequence[str]) -> BandFormula:
     """
     if text in available:
         return BandFormula(text, Symbol(text), {text: text})
-    expression = find_index(text).expression() if text in INDICES else parse_formula(text)
+    expression = _read(text)
     symbols = symbols_of(expression)
     if not symbols:
         raise ConfigError(f"formula {text!r}: names no band. There are: {', '.join(available)}.")
     return BandFormula(text, expression, {symbol: band_of_symbol(symbol, text, available) for symbol in symbols})
+
+
+def lacking_bands(text: str, available: Sequence[str]) -> list[str]:
+    """What a formula needs and a scene with the bands `available` does not have, each with its other usual names."""
+    if text in available:
+        return []
+    names = [_names_of(symbol) for symbol in symbols_of(_read(text))]
+    return [" or ".join(some) for some in names if not set(some) & set(available)]
+
+
+def _read(text: str) -> Expression:
+    return find_index(text).expression() if text in INDICES else parse_formula(text)
+
+
+def _names_of(symbol: str) -> tuple[str, ...]:
+    return (symbol, *BAND_NAMES.get(symbol, ()))
 
 
 def band_of_symbol(symbol: str, index: str, available: Sequence[str]) -> str:
@@ -58,7 +74,7 @@ def band_of_symbol(symbol: str, index: str, available: Sequence[str]) -> str:
 
     Raises ConfigError, in the name of the index or formula that needs it, when there is none.
     """
-    names = (symbol, *BAND_NAMES.get(symbol, ()))
+    names = _names_of(symbol)
     there = [name for name in names if name in available]
     if not there:
         require_bands(index, [" or ".join(names)], available)
