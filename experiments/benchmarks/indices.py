@@ -2,17 +2,22 @@
 
     python experiments/benchmarks/indices.py --size 350 --rounds 5
 
-All indices of spyndex that need no other bands than SWIR, NIR, R, G, B, on float32 tiles, in one thread. Separate modules are of
-the same kind with one index each; they are joined once, or each appends its channel to what the one before it gave, as
-published pipelines do. spyndex looks for neither missing nor infinite values. Values are compared first.
+All indices of spyndex that need no other bands than SWIR, NIR, R, G, B, on float32 tiles. Separate modules are of the same kind
+with one index each; they are joined once, or each appends its channel to what the one before it gave, as published pipelines
+do. spyndex gets the bands as arrays of the same float32 and all names in one call, as its users write it; it looks for
+neither missing nor infinite values. All run in one process that may use every core, and keeps freed memory, as inference does:
+NumPy, and with it spyndex, uses one of them, modules use as many as torch. A second set of rows has one thread for everybody.
+Values are compared first.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -59,14 +64,16 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--size", type=int, default=350, help="pixels along each side of a tile")
+    options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of torch; all cores")
     options.add_argument("--times", type=int, default=10, help="tiles per measurement")
     given = options.parse_args()
     import spyndex  # type: ignore[import-not-found]
     import torch
 
     from swath.nn.preprocess.optical import Indices
+    from swath.steps.memory import keep_freed_memory
 
-    torch.set_num_threads(1)
+    keep_freed_memory()
     np.seterr(all="ignore")
     names = names_for(BANDS)
     tile = torch.rand(1, len(BANDS), given.size, given.size, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.05
@@ -89,13 +96,22 @@ def main() -> None:
 
     compare(names, together(tile)[0].numpy(), theirs())
     works = {"ours": lambda: together(tile), "joined": joined, "appended": appended, "spyndex": theirs}
-    found = in_turn({name: lambda work=work: seconds(work, given.times) for name, work in works.items()}, given.rounds)
-    rows = [
-        row("indices of a tile / a module each, joined once", found["ours"], found["joined"], "<= 0.333", "s"),
-        row("indices of a tile / a module each, appending", found["ours"], found["appended"], "<= 0.333", "s"),
-        row("indices of a tile / spyndex on NumPy", found["ours"], found["spyndex"], "<= 0.333", "s"),
-    ]
-    write("indices", rows, indices=len(names), size=given.size, times=given.times, rounds=given.rounds)
+
+    def measured(name: str, threads: int) -> float:
+        torch.set_num_threads(threads)
+        return seconds(works[name], given.times)
+
+    counts = sorted({1, given.threads}, reverse=True)
+    found = in_turn(
+        {f"{name}, {count}": partial(measured, name, count) for count in counts for name in works}, given.rounds
+    )
+    rows = []
+    for count in counts:
+        where, target = ("", "<= 0.333") if count == counts[0] else (", one thread", "")
+        ours = found[f"ours, {count}"]
+        for name, peer in (("a module each, joined once", "joined"), ("a module each, appending", "appended"), ("spyndex on NumPy", "spyndex")):
+            rows.append(row(f"indices of a tile / {name}{where}", ours, found[f"{peer}, {count}"], target, "s"))
+    write("indices", rows, indices=len(names), size=given.size, times=given.times, threads=given.threads, rounds=given.rounds)
 
 
 if __name__ == "__main__":

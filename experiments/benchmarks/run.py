@@ -65,6 +65,7 @@ STEPS = (
     Step("start", "start.py"),
     Step("growth", "growth.py", [], ["--sides", "1024", "2048", "4096"], rounds=2),
     Step("table", "table.py", [], ["--tiles", "100000"], rounds=2),
+    Step("channels", "channels.py", [], ["--tiles", "2"]),
     Step("grouping", "grouping.py", [], ["--scenes", "2000"], rounds=3),
 )
 

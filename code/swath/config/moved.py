@@ -138,8 +138,8 @@ NAMES = {
 ADDED_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "swath.challenges.unosat.labels:RasterizeConfig": {"layer": None},
     "swath.data.splits.folds:GroupFolds": {"balance": "rows"},
-    "swath.data.tiles.cutting:TilesConfig": {"only": None},
-    "swath.prediction.postprocess:PostprocessConfig": {"mask_layer": None},
+    "swath.data.tiles.cutting:TilesConfig": {"only": None, "scene_bands": {}},
+    "swath.prediction.postprocess:PostprocessConfig": {"mask_layer": None, "scenes_path": None, "impossible": {}},
     "swath.prediction.config:InferenceConfig": {"trust": []},
     "swath.training.config:DataConfig": {"echo": 1},
     "swath.training.config:LearningConfig": {"reproducible": False},

@@ -23,7 +23,7 @@ from swath.errors import ConfigError
 LIBRARIES = ("torch.nn", "torchvision.models", "segmentation_models_pytorch", "timm")
 """Libraries of whose modules a record may name subclasses of torch.nn.Module: their functions download and load files."""
 
-OWN = ("swath.nn", "swath.challenges", "swath.geo.zones")
+OWN = ("swath.nn", "swath.challenges", "swath.geo.zones", "swath.geo.scene_bands", "swath.geo.conditions")
 """Modules of swath whose networks, tasks and settings a record may name; and code/ and configs/ of the project, where
 they are not swath's."""
 

@@ -105,7 +105,7 @@ _NUMBER_OR_GAP = Column("a number, or nothing", _numbers(-np.inf, np.inf, gaps=T
 COLUMNS: Mapping[str, Column] = {
     **dict.fromkeys(("key", "scene", "image", "side", "task"), _NAME),
     "area": Column("a text", _each(_is_text)),
-    **dict.fromkeys(("mask", "labels", "crs"), _MAYBE_TEXT),
+    **dict.fromkeys(("mask", "labels", "crs", "scene_bands"), _MAYBE_TEXT),
     **dict.fromkeys(("row", "col", "core_row", "core_col"), _PLACE),
     **dict.fromkeys(("at_row", "at_col"), _PLACE_OR_GAP),
     **dict.fromkeys(("height", "width", "scene_height", "scene_width"), _SIZE),
@@ -117,7 +117,7 @@ COLUMNS: Mapping[str, Column] = {
     "skip": Column("true or false", _each(lambda value: isinstance(value, bool | np.bool_))),
     "scene_transform": Column("six finite numbers that give pixels an area", _each(_is_transform)),
     "bands": Column("a list of names, or nothing", _each(_is_list_of_names, gaps=True)),
-    "missing": Column("a list of numbers, or nothing", _each(_list_of(), gaps=True)),
+    **dict.fromkeys(("missing", "scene_medians"), Column("a list of numbers, or nothing", _each(_list_of(), gaps=True))),
     "zones": Column("a list of numbers of 0 or more, or nothing", _each(_list_of(low=0), gaps=True)),
     "matrix": Column("a list of numbers of 0 or more", _each(_list_of(low=0))),
 }

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from swath.data.tables import bands_of, mask_of, missing_of, place_of
+from swath.data.scene_bands import tile_bands, tile_reader
+from swath.data.tables import mask_of, place_of
 from swath.data.tiles.statistics import first_task
 from swath.data.zones import zones_of
 from swath.geo.grid import Window
-from swath.geo.raster import RasterReader, describe
+from swath.geo.raster import RasterReader
 from swath.labels import IGNORE
 
 CORE = ["core_row", "core_col", "core_height", "core_width"]
@@ -51,7 +52,7 @@ def draw_pixels(
     """
     rng = np.random.default_rng(seed)
     usable = tiles[~tiles["no_data"]]
-    bands = bands_of(tiles.iloc[0].to_dict()) or describe(root / tiles["image"].iloc[0]).bands
+    bands = tile_bands(root / tiles["image"].iloc[0], tiles.iloc[0].to_dict())
     source = _Tiles(root, bands, first_task(tiles, root))
     values, labels = _pixels(_drawn(usable, tile_count, rng), source, pixel_count, rng, only_target=False)
     with_target = _drawn(usable[usable["has_target"]], tile_count, rng)
@@ -106,7 +107,7 @@ def _cores(tiles: pd.DataFrame, source: _Tiles) -> Iterator[tuple[NDArray[np.flo
         whole = Window(row["row"], row["col"], row["height"], row["width"])
         window = (Window(*(row[c] for c in CORE)) if _have_cores(tiles) else whole).relative_to(whole)
         window = window.within(place_of(row))
-        with RasterReader(source.root / row["image"], missing_of(row), bands_of(row)) as reader:
+        with tile_reader(source.root / row["image"], row) as reader:
             image = reader.image(window, reader.info.numbers_of(source.bands, "Cut it from like scenes."))
         labels = np.full(window.shape, IGNORE, np.uint8)
         mask = mask_of(row)

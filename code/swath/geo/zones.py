@@ -111,9 +111,18 @@ def find_zones(read: Read, shape: tuple[int, int], rule: MissingZones, strip_pix
 
 def without_zones(read: Read, shape: tuple[int, int], rule: MissingZones | None) -> Read:
     """`read` with NaN in the zones of a raster of `shape`; the raster is read once for it. None: `read` itself."""
-    if rule is None:
+    return hiding(read, zones_in(read, shape, rule))
+
+
+def zones_in(read: Read, shape: tuple[int, int], rule: MissingZones | None) -> Zones | None:
+    """`find_zones` where there is a rule."""
+    return None if rule is None else find_zones(read, shape, rule)
+
+
+def hiding(read: Read, zones: Zones | None) -> Read:
+    """`read` with NaN in `zones`; None: `read` itself."""
+    if zones is None:
         return read
-    zones = find_zones(read, shape, rule)
     return lambda window: zones.hide(read(window), window, math.nan)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from swath.geo.vector_files import VECTOR_SUFFIXES
 from swath.geo.windows import strips
 from swath.labels import IGNORE
 from swath.nn.model import Classification
+from swath.prediction.impossible import Impossible, SceneImage, impossible_pixels, scene_images, without_class
 from swath.prediction.rasters import class_spec
 from swath.scoring.lineage import prediction_folder
 from swath.scoring.metrics import scores
@@ -62,8 +63,13 @@ class PostprocessConfig(StepConfig):
     """Values of the raster that mask, as the flags of a quality band; None takes all but 0."""
     mask_keeps: bool = False
     """The mask marks what to keep, not what to mask out."""
+    scenes_path: InputPath | None = None
+    """Folder of the scenes that were predicted, for `impossible`."""
+    impossible: dict[str, Impossible] = field(default_factory=dict)
+    """Where there is no such class by the scene's own bands: a name to a condition, such as
+    {"land": Impossible(band="DEM", above=0.0)}. Each is a filter of its own; other classes stay there."""
     masked_as: Literal["background", "nodata"] = "background"
-    """What masked pixels become: class 0 or nodata."""
+    """What pixels of the class become where there is none by mask_path or `impossible`: class 0 or nodata."""
     opening: Count = 0
     """Radius in pixels of a morphological opening; takes away what is narrower than the disk."""
     closing: Count = 0
@@ -98,10 +104,18 @@ class PostprocessJob:
     mask: Path | None
     labels: Path | None
     config: PostprocessConfig
+    scene: SceneImage | None = None
+    """The scene that was predicted, where its bands are asked."""
 
     @property
     def inputs(self) -> list[Path]:
-        return [path for path in (self.classes, self.mask, self.labels) if path]
+        image = self.scene.image if self.scene else None
+        return [path for path in (self.classes, self.mask, self.labels, image) if path]
+
+    @property
+    def decided_by(self) -> Any:
+        """What the table of scenes says of the scene; None where no scene is read."""
+        return {"missing": self.scene.missing, "bands": self.scene.bands} if self.scene else None
 
     @property
     def outputs(self) -> tuple[Path]:
@@ -121,11 +135,12 @@ def postprocess_jobs(config: PostprocessConfig, source: Path, output: Path) -> l
     rasters = by_key(source)
     if not rasters:
         raise CatalogError(f"{source}: no class rasters found. Set input_path to the output of inference or ensemble.")
+    scenes = scene_images(absolute(config.scenes_path), rasters) if config.impossible and config.scenes_path else {}
     masks, labels = (_partners(rasters, getattr(config, field), field) for field in ("mask_path", "labels_path"))
     return [
         PostprocessJob(
             key=key, classes=path, output=output / "classes" / path.relative_to(source), mask=masks.get(key),
-            labels=labels.get(key), config=config,
+            labels=labels.get(key), config=config, scene=scenes.get(key),
         )
         for key, path in rasters.items()
     ]  # fmt: skip
@@ -146,13 +161,18 @@ def _partners(rasters: Mapping[str, Path], text: str | None, field: str) -> dict
 
 
 def require_filter(config: PostprocessConfig) -> None:
-    """Raise ConfigError when no filter is on, or a size is below 0."""
+    """Raise ConfigError when no filter is on, a size is below 0, or scenes are needed or named for nothing."""
     sizes = {name: getattr(config, name) for name in ("opening", "closing", "min_object", "max_hole")}
     negative = [f"{name}={size}" for name, size in sizes.items() if size < 0]
     if negative:
         raise ConfigError(f"{', '.join(negative)}: sizes must be 0 (off) or above")
-    if not any(sizes.values()) and config.mask_path is None:
-        raise ConfigError(f"no filter is on: set mask_path, {', '.join(sizes)}, or several of them")
+    if bool(config.impossible) != (config.scenes_path is not None):
+        raise ConfigError(
+            f"impossible={config.impossible}, scenes_path={config.scenes_path}: one needs the other. Set scenes_path to the "
+            "folder that inference read, and impossible to conditions on its bands."
+        )
+    if not any(sizes.values()) and config.mask_path is None and not config.impossible:
+        raise ConfigError(f"no filter is on: set mask_path, {', '.join(sizes)}, impossible, or several of them")
 
 
 # -------------------------------------------------------------------------------------------------------------- filters
@@ -161,9 +181,12 @@ def require_filter(config: PostprocessConfig) -> None:
 def active_filters(job: PostprocessJob, grid: Grid) -> dict[str, Filter]:
     """The filters that a job's config turns on, by the name of their field, in order."""
     c, chain = job.config, dict[str, Filter]()
+    value = 0 if c.masked_as == "background" else IGNORE
     if job.mask:
-        value = 0 if c.masked_as == "background" else IGNORE
         chain["mask_path"] = partial(morphology.masked, mask_HW=read_mask(job.mask, grid, c), value=value)
+    for name, condition in c.impossible.items() if job.scene else ():
+        nowhere = impossible_pixels(job.scene, grid, condition)
+        chain[f"impossible.{name}"] = partial(without_class, target=c.target, mask_HW=nowhere, value=value)
     if c.opening:
         chain["opening"] = partial(morphology.opened, target=c.target, radius=c.opening)
     if c.closing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ import ignite.distributed as idist
 import torch
 
 from swath.config import absolute, leaves, relative, resolve
-from swath.data.tables import Row, bands_of, image_reader, missing_of
+from swath.data.tables import Row, bands_of, missing_of
 from swath.distributed import device_of, is_main, on_all_ranks, partition
 from swath.errors import SwathError
 from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Grid, Window
 from swath.geo.raster import describe
 from swath.geo.raster_writer import RasterWriter
-from swath.geo.zones import MissingZones, without_zones
+from swath.geo.scene_bands import SceneBands, SceneReader
+from swath.geo.zones import MissingZones, Read, hiding, zones_in
 from swath.nn.model import Task
 from swath.nn.tta import Predict, predictor
 from swath.prediction.config import InferenceConfig
@@ -109,6 +110,8 @@ class ScenePredictor:
     device: torch.device = CPU
     missing_zones: MissingZones | None = None
     """Zones that are no measurement, as in the tiles of the training; found in the whole scene before it is predicted."""
+    scene_bands: SceneBands = field(default_factory=dict)
+    """Rules of bands that are made of the whole scene, as in the tiles of the training."""
 
     def __call__(self, image: Path, output: SceneOutput, attempt: str | None = None, about: Row | None = None) -> int:
         """Predict one scene, strip by strip; return its number of pixels.
@@ -137,16 +140,23 @@ class ScenePredictor:
         return grid, strips.missing(len(window_rows(grid.shape[0], self.sliding)))
 
     def _compute(self, image: Path, strips: Strips, parts: Sequence[range], about: Row) -> None:
-        with image_reader({**about, "image": image}) as reader, write_behind(strips.save) as save:
-            order = reader.info.numbers_of(self.bands, f"The model was trained on {', '.join(self.bands)}.")
-            shape = reader.info.grid.shape
-            read = without_zones(partial(reader.image, bands=order), shape, self.missing_zones)
+        missing, names = missing_of(about), bands_of(about)
+        with SceneReader(image, missing, names, self.scene_bands) as reader, write_behind(strips.save) as save:
+            read, shape = self._whole(reader), reader.info.grid.shape
             for part in parts:
                 rows = predict_rows(read, shape, self.predict, self.tasks, self.sliding, self.device, part)
                 with closing(rows) as found:
                     for number, (_, probability) in zip(part, found, strict=True):
                         soft = probability_bands(probability, self.tasks)
                         save(number, soft if self.probabilities else class_bands(soft, self.tasks, self.threshold))
+
+    def _whole(self, reader: SceneReader) -> Read:
+        """How the bands of the model are read from a scene, of which is found before what only all of it can tell."""
+        remedy = f"The model was trained on {', '.join(self.bands)}."
+        measured = reader.info.numbers_of([band for band in self.bands if band not in self.scene_bands], remedy)
+        zones = zones_in(partial(reader.image, bands=measured), reader.info.grid.shape, self.missing_zones)
+        reader.find_medians(zones)
+        return hiding(partial(reader.image, bands=reader.info.numbers_of(self.bands, remedy)), zones)
 
     def _join(self, grid: Grid, strips: Strips, output: SceneOutput) -> None:
         rows = window_rows(grid.shape[0], self.sliding)
@@ -232,5 +242,5 @@ def scene_predictor(config: InferenceConfig, record: ModelRecord) -> ScenePredic
     return ScenePredictor(
         bands=record.bands, predict=predictor(record.model, sliding.tta, device, sliding.merge, config.precision),
         tasks=record.tasks, sliding=sliding, threshold=config.threshold, probabilities=config.probabilities, device=device,
-        missing_zones=record.missing_zones,
+        missing_zones=record.missing_zones, scene_bands=record.scene_bands,
     )  # fmt: skip

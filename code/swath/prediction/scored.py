@@ -192,5 +192,5 @@ def missing_zones(about: Row, record: ModelRecord) -> Zones | None:
     if record.missing_zones is None:
         return None
     with image_reader(about) as reader:
-        order = reader.info.numbers_of(record.bands, f"The model was trained on {', '.join(record.bands)}.")
+        order = reader.info.numbers_of(record.measured_bands, f"The model was trained on {', '.join(record.bands)}.")
         return find_zones(partial(reader.image, bands=order), reader.info.grid.shape, record.missing_zones)

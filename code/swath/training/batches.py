@@ -17,6 +17,7 @@ from swath.config import absolute, digest
 from swath.data.samples.dataset import Crops, TileDataset
 from swath.data.samples.loader import Loader
 from swath.data.samples.samplers import Sampling, TrainingDraws, Uniform
+from swath.data.scene_bands import scene_bands_of
 from swath.data.tables import masks_of
 from swath.data.tiles.cutting import as_windows
 from swath.data.zones import rule_of
@@ -68,13 +69,16 @@ class Batches:
     ) -> None:
         """`tasks`: bands of the masks to learn from; none: labels are not even read.
 
-        Raises CatalogError for tiles that were cut with different missing zones: `missing_zones` is what all were cut with.
+        Raises CatalogError for tiles that were cut with different missing zones or scene bands: `missing_zones` and
+        `scene_bands` are what all were cut with.
         """
         if config.data.echo < 1:
             raise ConfigError(f"data.echo={config.data.echo}: each batch has to be used; 1 uses it once")
         self.config, self.device, self.tasks, self.unlabelled = config, device, tuple(tasks), unlabelled
         self.folds = read_sides(config.data, config.seed)
-        self.missing_zones = rule_of([self.folds.train, self.folds.validation, self.folds.test])
+        sides = [self.folds.train, self.folds.validation, self.folds.test]
+        self.missing_zones = rule_of(sides)
+        self.scene_bands = scene_bands_of([side for side in sides if not side.empty])
         self._require_labels(self.folds.train, "training")
         self.train_set = self._tiles(self.folds.train, self.folds.root, self.tasks, self._crops())
         self.unlabelled_tiles = read_unlabelled(unlabelled.tiles_path) if unlabelled else None

@@ -8,7 +8,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +17,12 @@ from pydantic import Field
 
 from swath import config as configs
 from swath.config.json_files import Shape, read_json
+from swath.data.scene_bands import SCENE_BANDS
 from swath.data.tables import CLASSES, read_table, write_table
 from swath.data.zones import ZONE_RULE
 from swath.errors import ConfigError, SwathError, TrackingError, reason
 from swath.files import scratch_folder
+from swath.geo.scene_bands import SceneBands
 from swath.geo.zones import MissingZones
 from swath.nn.model import SegmentationModel, Task, build_model
 from swath.nn.networks.pretrained import without_weights
@@ -63,6 +65,7 @@ class _Described(Shape):
     bands: Annotated[list[str], Field(min_length=1)]
     resize: dict[str, Any] | None = None
     missing_zones: dict[str, Any] | None = None
+    scene_bands: dict[str, Any] | None = None
     sha256: Annotated[dict[str, str], Field(default_factory=dict)]
 
 
@@ -86,6 +89,13 @@ class ModelRecord:
     """Tiles with a column `side`: training, validation (selected the weights), held out (did not), or test."""
     missing_zones: MissingZones | None = None
     """Zones that the training's tiles have lost as missing: to be looked for in scenes as well."""
+    scene_bands: SceneBands = field(default_factory=dict)
+    """Rules of those of `bands` that are made of whole scenes: inference makes them of its own."""
+
+    @property
+    def measured_bands(self) -> tuple[str, ...]:
+        """Those of `bands` that scenes have."""
+        return tuple(band for band in self.bands if band not in self.scene_bands)
 
 
 def write_record(training: Training, folder: Path) -> list[Path]:
@@ -94,6 +104,8 @@ def write_record(training: Training, folder: Path) -> list[Path]:
     resolved = configs.resolve(training.config)
     description = {name: resolved[name] for name in PARTS} | {"bands": list(training.batches.train_set.bands)}
     description[ZONES] = configs.resolve(training.batches.missing_zones)
+    if training.batches.scene_bands:
+        description[SCENE_BANDS] = configs.resolve(dict(training.batches.scene_bands))
     save_weights(folder / WEIGHTS, training.judged, {"iteration": str(training.best_iteration)})
     kept = _copy_kept(training, folder)
     description[DIGESTS] = {name: _sha256(folder / name) for name in (WEIGHTS, *kept) if name != INDEX}
@@ -132,6 +144,7 @@ def read_record(folder: Path, weights: str = "best", trust: Sequence[str] = ()) 
     with _described_by(folder / DESCRIPTION):
         parts: dict[str, Any] = {name: configs.build_from_record(description.get(name), trust) for name in PARTS}
         zones = configs.build_from_record(description.get(ZONES), trust)  # version 0.2.0 and before do not say
+        rules = configs.build_from_record(description.get(SCENE_BANDS), trust) or {}
         _require_parts(parts)
         network = without_weights(parts["model"])  # those of the record are loaded below
         model = build_model(
@@ -146,7 +159,7 @@ def read_record(folder: Path, weights: str = "best", trust: Sequence[str] = ()) 
     path = folder / _file_of(folder, weights)
     _require_whole(path, digests)
     load_weights(path, model)
-    return ModelRecord(model.eval(), parts["tasks"], bands, read_used_tiles(folder / TILES), zones)
+    return ModelRecord(model.eval(), parts["tasks"], bands, read_used_tiles(folder / TILES), zones, rules)
 
 
 @contextmanager

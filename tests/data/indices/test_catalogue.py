@@ -77,6 +77,15 @@ def test_c44_a_name_of_both_means_the_same_in_both(name: str) -> None:
     np.testing.assert_allclose(found, by_spyndex(name, arrays, CONSTANTS), rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", SHARED)
+def test_c44_a_name_of_both_has_the_publication_that_spyndex_names(name: str) -> None:
+    assert spyndex.indices[name].reference in INDICES[name].source
+
+
+def test_c44_every_built_in_index_has_a_source_to_look_up() -> None:
+    assert [name for name, index in INDICES.items() if "https://" not in index.source] == []
+
+
 def test_c44_most_built_in_names_are_held_against_spyndex() -> None:
     assert len(SHARED) >= 26
     assert {"NDVI", "EVI", "NDWI", "MSAVI", "CIG"} <= set(SHARED)

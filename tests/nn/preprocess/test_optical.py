@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -14,9 +18,11 @@ from torch import Tensor
 
 from swath.config.resolved import resolve
 from swath.config.trust import build_from_record
+from swath.data.indices import blocks
 from swath.data.indices.catalogue import INDICES, compute_indices
+from swath.data.indices.expression import parse_formula
+from swath.data.indices.program import Program
 from swath.errors import ConfigError
-from swath.nn.preprocess import optical
 from swath.nn.preprocess.channels import Fill, Preprocess
 from swath.nn.preprocess.normalise import ZScore
 from swath.nn.preprocess.optical import Indices
@@ -78,8 +84,53 @@ def test_c44_blocks_of_any_size_give_what_one_piece_gives(block: int, monkeypatc
     image[0, 1, 2, 3:9] = torch.nan
     made = Indices(BANDS, ALL, quality="QA", elevation="DEM")
     whole = made(image.clone().requires_grad_()).detach()
-    monkeypatch.setattr(optical, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     torch.testing.assert_close(made(image), whole, rtol=2e-5, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_c44_any_number_of_threads_gives_the_same_bits(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = scene(16, (40, 50))
+    image[0, 1, 2, 3:9] = torch.nan
+    image[1, :3, 7] = 0.0
+    made = Indices(BANDS, ALL, quality="QA", elevation="DEM")
+    monkeypatch.setattr(blocks, "BLOCK", 64)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = made(image)
+        torch.set_num_threads(threads)
+        together = made(image)
+    finally:
+        torch.set_num_threads(before)
+    assert alone.numpy().tobytes() == together.numpy().tobytes()
+
+
+def test_c44_an_error_of_a_thread_is_one_of_the_call() -> None:
+    program = blocks.BlockProgram(Program([parse_formula("N + 1")]))
+    main = threading.current_thread()
+
+    def fails(part: slice) -> dict[str, np.ndarray]:
+        if threading.current_thread() is not main:
+            raise RuntimeError("no such band")
+        time.sleep(0.02)
+        return {"N": np.ones(part.stop - part.start, np.float32)}
+
+    output = np.empty((1, 50 * blocks.BLOCK), np.float32)
+    with pytest.raises(RuntimeError, match="no such band"):
+        program.write(fails, output, threads=2)
+
+
+def _in_a_child(image: Tensor) -> bytes:
+    torch.set_num_threads(2)
+    return Indices(BANDS, ALL)(image).numpy().tobytes()
+
+
+def test_c44_forked_processes_have_threads_of_their_own() -> None:
+    image = scene(17, (200, 100))
+    here = _in_a_child(image)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(_in_a_child, image).result(timeout=60) == here
 
 
 def test_c44_gradients_reach_the_bands() -> None:

@@ -17,7 +17,8 @@ from dataclasses import replace
 from swath.data.indices.catalogue import INDICES, SpectralIndex
 from swath.nn.preprocess.optical import Indices
 
-SOURCE = "kelp-wanted-competition, second place of Kelp Wanted 2023"
+SOURCE = "formula of the code of Kelp Wanted's runner-up, xultaeculcis/kelp-wanted-competition"
+"""Of formulas that no publication has in this form: their names mean others elsewhere, or its code changes constants."""
 
 SAME = (
     "NDVI", "BWDRVI", "CVI", "WDRVI", "NormR", "NormNIR", "NormG", "NLI", "MSAVI", "GBNDVI", "GRNDVI", "GNDVI",

@@ -83,8 +83,10 @@ _WANG = "Wang et al. 2007, https://doi.org/10.1016/S1672-6308(07)60027-4"
 _LITTLE = "Sripada et al. 2006, https://doi.org/10.2134/agronj2004.0314"
 _GITELSON = "Gitelson 2004, https://doi.org/10.1078/0176-1617-01176"
 _APAN = "Apan et al. 2004, https://doi.org/10.1080/01431160310001618031"
-_SE2WAQ = "Se2WaQ, Sentinel Hub custom scripts; Potes et al. 2018"
+_SE2WAQ = "Se2WaQ, https://custom-scripts.sentinel-hub.com/custom-scripts/sentinel-2/se2waq"
+_TOMING = f"Toming et al. 2016, https://doi.org/10.3390/rs8080640; by {_SE2WAQ}"
 _DATABASE = "Index DataBase, https://www.indexdatabase.de"
+_WATER = "by published code after https://doi.org/10.1002/eap.1708"
 _RATIO = (-1.0, 1.0)
 _SHARE = (0.0, 1.0)
 _POSITIVE = (0.0, math.inf)
@@ -96,8 +98,8 @@ _TABLE: Sequence[tuple[str, str, tuple[float, float], str]] = (
     ("BNDVI", "(N - B)/(N + B)", _RATIO, _WANG),
     ("GBNDVI", "(N - (G + B))/(N + (G + B))", _RATIO, _WANG),
     ("GRNDVI", "(N - (G + R))/(N + (G + R))", _RATIO, _WANG),
-    ("RBNDVI", "(N - (R + B))/(N + (R + B))", _RATIO, _WANG),
-    ("PNDVI", "(N - (R + G + B))/(N + (R + G + B))", _RATIO, _WANG),
+    ("RBNDVI", "(N - (R + B))/(N + (R + B))", _RATIO, f"{_DATABASE}/db/i-single.php?id=187"),
+    ("PNDVI", "(N - (R + G + B))/(N + (R + G + B))", _RATIO, f"{_DATABASE}/db/i-single.php?id=188"),
     ("NDWI", "(G - N)/(G + N)", _RATIO, "McFeeters 1996, https://doi.org/10.1080/01431169608948714"),
     ("MNDWI", "(G - S1)/(G + S1)", _RATIO, "Xu 2006, https://doi.org/10.1080/01431160600589179"),
     ("BWDRVI", "(0.1*N - B)/(0.1*N + B)", _RATIO, "https://doi.org/10.2135/cropsci2007.01.0031"),
@@ -106,7 +108,7 @@ _TABLE: Sequence[tuple[str, str, tuple[float, float], str]] = (
     ("NormNIR", "N/(N + G + R)", _SHARE, _LITTLE),
     ("NormG", "G/(N + G + R)", _SHARE, _LITTLE),
     ("IPVI", "N/(N + R)", _SHARE, "Crippen 1990, https://doi.org/10.1016/0034-4257(90)90085-Z"),
-    ("TVI", "sqrt((N - R)/(N + R) + 0.5)", (0.0, math.sqrt(1.5)), "Rouse et al. 1974"),
+    ("TVI", "sqrt((N - R)/(N + R) + 0.5)", (0.0, math.sqrt(1.5)), "Rouse et al. 1974, https://ntrs.nasa.gov/citations/19740022614"),
     ("NLI", "(N**2 - R)/(N**2 + R)", _RATIO, "Goel and Qin 1994, https://doi.org/10.1080/02757259409532252"),
     (
         "MSAVI", "4*(N - R)/(2*N + 1 + sqrt((2*N + 1)**2 - 8*(N - R)))", _RATIO,
@@ -130,17 +132,17 @@ _TABLE: Sequence[tuple[str, str, tuple[float, float], str]] = (
     ("MSI", "S1/N", _POSITIVE, "Hunt and Rock 1989, https://doi.org/10.1016/0034-4257(89)90046-1"),
     ("SQRTNIRR", "sqrt(N/R)", _POSITIVE, _DATABASE),
     ("LogR", "log(N/R)", _ANY, _DATABASE),
-    ("mCRIG", "(1/B - 1/G)*N", _ANY, "Gitelson et al. 2006, https://doi.org/10.1029/2006GL026457"),
-    ("DVIMSS", "2.4*N - R", (-1.0, 2.4), f"Richardson and Wiegand 1977; {_DATABASE}"),
-    ("CI", "(R - B)/R", (-math.inf, 1.0), f"Escadafal et al. 1994; {_DATABASE}"),
-    ("H", "arctan((2*R - G - B)/30.5*(G - B))", (-math.pi / 2, math.pi / 2), f"Escadafal et al. 1994; {_DATABASE}"),
-    ("I", "(R + G + B)/30.5", (0.0, 3 / 30.5), f"Escadafal et al. 1994; {_DATABASE}"),
-    ("TURB", "8.93*(G/B) - 6.39", (-6.39, math.inf), _SE2WAQ),
-    ("CDOM", "537*exp(-2.93*G/R)", (0.0, 537.0), _SE2WAQ),
-    ("DOC", "432*exp(-2.24*G/R)", (0.0, 432.0), _SE2WAQ),
-    ("WATERCOLOR", "25366*exp(-4.53*G/R)", (0.0, 25366.0), _SE2WAQ),
-    ("KIVU", "(B - R)/G", _ANY, "Brivio et al. 2001 (Lake Garda)"),
-    ("Kab1", "1.67 - 3.94*log(B) + 3.78*log(G)", _ANY, "Kabbara et al. 2008, https://doi.org/10.1016/j.isprsjprs.2008.05.004"),
+    ("mCRIG", "(1/B - 1/G)*N", _ANY, f"Gitelson et al. 2006, https://doi.org/10.1029/2006GL026457; name of {_DATABASE}"),
+    ("DVIMSS", "2.4*N - R", (-1.0, 2.4), _DATABASE),
+    ("CI", "(R - B)/R", (-math.inf, 1.0), _DATABASE),
+    ("H", "arctan((2*R - G - B)/30.5*(G - B))", (-math.pi / 2, math.pi / 2), f"{_DATABASE}/db/i-single.php?id=34"),
+    ("I", "(R + G + B)/30.5", (0.0, 3 / 30.5), _DATABASE),
+    ("TURB", "8.93*(G/B) - 6.39", (-6.39, math.inf), f"{_SE2WAQ}, with blue in place of its coastal band"),
+    ("CDOM", "537*exp(-2.93*G/R)", (0.0, 537.0), _TOMING),
+    ("DOC", "432*exp(-2.24*G/R)", (0.0, 432.0), _TOMING),
+    ("WATERCOLOR", "25366*exp(-4.53*G/R)", (0.0, 25366.0), _TOMING),
+    ("KIVU", "(B - R)/G", _ANY, f"Kneubuhler et al. 2007, Envisat Symposium, {_WATER}"),
+    ("Kab1", "1.67 - 3.94*log(B) + 3.78*log(G)", _ANY, f"Kabbara's first, {_WATER}"),
 )  # fmt: skip
 
 INDICES: Mapping[str, SpectralIndex] = {
@@ -215,13 +217,11 @@ def find_index(
     Raises ConfigError that names the nearest names, and how to get spyndex where it is not
     installed.
     """
-    if formulas and name in formulas:
-        return SpectralIndex(name, formulas[name], "the config's own")
-    for known in (table or {}, INDICES, spyndex_indices()):
-        if name in known:
-            return known[name]
-    names = [*(formulas or {}), *(table or {}), *INDICES, *spyndex_indices()]
-    raise ConfigError(f"indices: there is no index {name}.{_near(name, names)}{_remedy()} {_OWN_FORMULA}")
+    own = {named: SpectralIndex(named, text, "the config's own") for named, text in (formulas or {}).items()}
+    known = {**spyndex_indices(), **INDICES, **(table or {}), **own}
+    if name in known:
+        return known[name]
+    raise ConfigError(f"indices: there is no index {name}.{_near(name, tuple(known))}{_remedy()} {_OWN_FORMULA}")
 
 
 _OWN_FORMULA = "A formula of your own: formulas={'NAME': '(N - R)/(N + R)'}."

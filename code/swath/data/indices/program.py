@@ -47,7 +47,8 @@ class Program:
         for position, expression in enumerate(expressions):
             result = self._compile(expression, hidden=False)
             self.results.setdefault(result, []).append(position)
-        self._unused_after = _last_uses(self.instructions)
+        self.unused_after = _last_uses(self.instructions)
+        """For each instruction the values that nothing after it uses."""
 
     def run(self, bands: Mapping[str, Array]) -> Iterator[tuple[int, Array]]:
         """(position of a formula, its values), each as soon as it is known; what is not needed any
@@ -70,7 +71,7 @@ class Program:
                 del operands
             for position in self.results.get(place, ()):
                 yield position, values[place]
-            for done in self._unused_after[place]:
+            for done in self.unused_after[place]:
                 values[done] = None
 
     def _add(self, operation: str, *operands: int, symbol: str = "", value: float = 0.0) -> int:
@@ -111,8 +112,9 @@ class Program:
             value = self.instructions[exponent].value
             if value == 0.5:
                 return self._add("sqrt", base)
-            if value == 2.0:
-                return self._add("multiply", base, base)
+            if value in (2.0, 4.0):
+                square = self._add("multiply", base, base)
+                return square if value == 2.0 else self._add("multiply", square, square)
             return self._add("power", base, exponent)
         if self._is_number(base):
             # 1 ** NaN would be 1, though the exponent is missing: the base becomes missing where the exponent is
@@ -141,33 +143,44 @@ def _last_uses(instructions: Sequence[Instruction]) -> list[list[int]]:
     return unused
 
 
-_OPERATORS: Mapping[str, Callable[..., Array]] = {
-    "add": operator.add,
-    "subtract": operator.sub,
-    "multiply": operator.mul,
-    "divide": operator.truediv,
-    "power": operator.pow,
-    "negative": operator.neg,
-}
+def _finite_numpy(values: Array, out: Array = None) -> Array:
+    """Two passes, where nan_to_num has six: 0, or NaN, is taken off."""
+    return np.subtract(values, values - values, out)
 
-_NUMPY: Mapping[str, Callable[..., Array]] = {
-    **_OPERATORS,
+
+def _minimum_numpy(values: Array, limit: Array, out: Array = None) -> Array:
+    return np.minimum(values, limit, out=out)
+
+
+def _maximum_numpy(values: Array, limit: Array, out: Array = None) -> Array:
+    return np.maximum(values, limit, out=out)
+
+
+NUMPY: Mapping[str, Callable[..., Array]] = {
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+    "power": np.power,
+    "negative": np.negative,
     "sqrt": np.sqrt,
     "log": np.log,
     "exp": np.exp,
     "abs": np.abs,
     "arctan": np.arctan,
-    "minimum": np.minimum,
-    "maximum": np.maximum,
+    "minimum": _minimum_numpy,
+    "maximum": _maximum_numpy,
     "clip": np.clip,
-    "finite": lambda values: values + (values - values),  # 0, or NaN: two passes, where nan_to_num has six
+    "finite": _finite_numpy,
 }
+"""Operation to function of NumPy; each takes an array for its values as its last argument, which may
+be one of the operands."""
 
 
 def _functions_for(array: Array) -> Mapping[str, Callable[..., Array]]:
     """Operation to function of NumPy or of torch; whoever has tensors has imported torch."""
     if type(array).__module__.partition(".")[0] != "torch":
-        return _NUMPY
+        return NUMPY
     import torch
 
     def minimum(values: Array, limit: Array) -> Array:
@@ -183,7 +196,12 @@ def _functions_for(array: Array) -> Mapping[str, Callable[..., Array]]:
         return torch.nan_to_num(values, nan=np.nan, posinf=np.nan, neginf=np.nan)
 
     return {
-        **_OPERATORS,
+        "add": operator.add,
+        "subtract": operator.sub,
+        "multiply": operator.mul,
+        "divide": operator.truediv,
+        "power": operator.pow,
+        "negative": operator.neg,
         "sqrt": torch.sqrt,
         "log": torch.log,
         "exp": torch.exp,

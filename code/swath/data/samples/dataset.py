@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 
 from swath.data.samples.samplers import CounterRng, Draw
 from swath.data.samples.storage import NAME_TASKS, Cache, source_of
-from swath.data.tables import bands_of, mask_of
+from swath.data.scene_bands import tile_bands
+from swath.data.tables import mask_of
 from swath.errors import CatalogError, ConfigError
 from swath.geo.grid import Window
 from swath.geo.raster import describe
@@ -64,7 +65,7 @@ class TileDataset(Dataset[Sample]):
         self._require_files()
         if tasks:
             self._require_masks()
-        self.bands = bands_of(self.rows[0]) or describe(root / self.rows[0]["image"]).bands
+        self.bands = tile_bands(root / self.rows[0]["image"], self.rows[0])
         self.tasks = self._tasks(tasks)
         self.source = source_of(self.rows, root, self.bands, self.tasks, cache, cache_path, threads)
 

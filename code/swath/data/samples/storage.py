@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from swath.contents import contents_of
+from swath.data.scene_bands import scene_bands_decide, tile_reader
 from swath.data.tables import Row, bands_of, is_file, mask_of, missing_of, place_of
 from swath.data.zones import zones_of
 from swath.errors import CatalogError, ConfigError
@@ -99,7 +100,7 @@ class Files:
 
     def image(self, tile: int, window: Window) -> NDArray[np.float32]:
         row = self.rows[tile]
-        reader = self._reader(row["image"], missing_of(row), bands_of(row))
+        reader = self._reader(row["image"], row)
         order, place = _order(reader, self.bands), place_of(row)
         reader.info.require_tile(place, is_file(row))
         inside = window.intersect(Window(0, 0, *place.shape))
@@ -121,11 +122,13 @@ class Files:
         read = reader.labels(here, numbers)
         return padded(zones.hide(read, here, IGNORE) if zones else read, inside, window, IGNORE)
 
-    def _reader(self, path: str, missing: tuple[float, ...] = (), bands: tuple[str, ...] | None = None) -> RasterReader:
-        key, readers = (path, missing), self._open.readers
+    def _reader(self, path: str, about: Row | None = None) -> RasterReader:
+        """The raster of an image, with what its row says `about` it, or of labels."""
+        key, readers = (path, missing_of(about) if about else ()), self._open.readers
         reader = readers.get(key)
         if reader is None:
-            reader = readers[key] = RasterReader(self.root / path, missing, bands)
+            reader = tile_reader(self.root / path, about) if about else RasterReader(self.root / path)
+            readers[key] = reader
             if len(readers) > self.most:
                 readers.popitem(last=False)[1].close()
         else:
@@ -271,6 +274,7 @@ class Mapped(_Stored):
         runs = zones.runs.tolist() if zones else []
         names = list(bands_of(row) or ())
         made_from = [LAYOUT, rasters, window, list(missing_of(row)), names, list(files.bands), list(files.tasks), runs]
+        made_from += scene_bands_decide([row]).values()
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
 
     def _content(self, tile: int) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.pairing import pair_masks
+from swath.data.scene_bands import scene_band_columns
 from swath.data.tables import TILES, bands_of, missing_of, only_where, place_of, read_scenes, scene_details, write_table
 from swath.data.zones import ZONES, zone_columns, zone_summary
 from swath.errors import RasterError
@@ -24,6 +25,7 @@ from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterInfo, RasterSpec
 from swath.geo.raster import RasterReader, describe, require_clear_labels
 from swath.geo.raster_writer import write_raster
+from swath.geo.scene_bands import SceneBand, SceneBands, SceneReader
 from swath.geo.windows import ConstantSize, Tiling, windows
 from swath.geo.zones import MissingZones, Zones, find_zones
 from swath.labels import IGNORE
@@ -63,11 +65,19 @@ class TilesConfig(Step):
     what was not seen: NaN in images, 255 in masks. They are found in whole scenes, so a tile may hold a small part of one.
     Trainings note them in the model's record, and inference looks for them in its scenes. None: single values decide."""
 
+    scene_bands: dict[str, SceneBand] = field(default_factory=dict)
+    """Bands that are made of whole scenes, by name, beside those that scenes have: FromMedian(band="NIR", over=Where(band=
+    "DEM", at_most=1.0)) is NIR less its median over water, Closeness(to=Where(band="DEM", above=1.0)) tells how near land is.
+    Trainings note the rules in the model's record, and inference makes the same bands of its scenes."""
+
     def jobs(self) -> list[Cut]:
         """A job per scene. Raises CatalogError when there is none, or one has no mask."""
         scenes = only_where(read_scenes(absolute(self.input_path)), self.only)
         masks = pair_masks(scenes, absolute(self.masks_path) if self.masks_path else None)
-        return cut_jobs(scenes, masks, self.output, self.tiling, self.missing_values, self.write, self.missing_zones)
+        return cut_jobs(
+            scenes, masks, self.output, self.tiling, self.missing_values, self.write, self.missing_zones,
+            self.scene_bands,
+        )  # fmt: skip
 
     def finish(self, results: Mapping[str, Any]) -> Report:
         """Write tiles.parquet, with what the table of scenes knows of each tile's scene; say where zones are missing."""
@@ -97,6 +107,8 @@ class Cut:
     """Whether tiles become files."""
     zones: MissingZones | None = None
     """Which zones of the scene mean no measurement."""
+    scene_bands: SceneBands = field(default_factory=dict)
+    """Bands that are made of the whole scene."""
 
     @property
     def inputs(self) -> list[Path]:
@@ -124,13 +136,14 @@ def cut_jobs(
     missing: tuple[float, ...] = (),
     write: bool = True,
     zones: MissingZones | None = None,
+    scene_bands: SceneBands | None = None,
 ) -> list[Cut]:
     """A job per scene; `masks` maps scene keys to label rasters, `missing` values of scenes mean no measurement, and `zones`."""
     return [
         Cut(
             key=row["key"], area=row["area"], image=Path(row["image"]), mask=masks.get(row["key"]), output=output,
             tiling=tiling, missing=tuple(dict.fromkeys((*missing, *missing_of(row)))), bands=bands_of(row), write=write,
-            zones=zones,
+            zones=zones, scene_bands=scene_bands or {},
         )
         for row in scenes.to_dict("records")
     ]  # fmt: skip
@@ -142,14 +155,15 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
     Places outside the scene hold nodata in images (-99999 when the scene declares none) and 255 in masks.
     Raises RasterError when the mask does not lie on the scene's grid.
     """
-    with RasterReader(job.image, job.missing, job.bands) as image:
+    with SceneReader(job.image, job.missing, job.bands, job.scene_bands) as image:
         grid = image.info.grid
         if job.mask is not None:
             _same_grid(job.image, grid, job.mask)
             require_clear_labels(job.mask)
         places = list(windows(grid.shape, job.tiling))
         remove_parts({path.parent for path in _files(job, places[:1])})  # of a worker that was killed at this scene
-        zones = find_zones(image.image, grid.shape, job.zones) if job.zones else None
+        zones = find_zones(image.measured, grid.shape, job.zones) if job.zones else None
+        image.find_medians(zones)
         rows = (
             _cut_tiles(job, image, places, zones)
             if job.write
@@ -198,7 +212,7 @@ def _cut_tiles(
                     mask_path = tile_path(job.output / "masks", job.mask, image_path.stem)
                     write(mask_path, labels, _mask_spec(mask.info, window))
                 row = _row(job, info, window, core, image_path, mask_path)
-                rows.append(row | zone_columns(job.zones, zones, window))
+                rows.append(row | zone_columns(job.zones, zones, window) | scene_band_columns(job.scene_bands))
     return rows
 
 
@@ -219,16 +233,17 @@ def _mask_spec(mask: RasterInfo, window: Window) -> RasterSpec:
 
 
 def _window_row(
-    job: Cut, image: RasterReader, zones: Zones | None, window: Window, core: Window
+    job: Cut, image: SceneReader, zones: Zones | None, window: Window, core: Window
 ) -> dict[str, Any]:  # fmt: skip
     """The row of a tile that stays a window of its scene, with the missing zones that a file would have lost."""
     where = {
-        "at_row": window.row, "at_col": window.col, "missing": list(job.missing), "bands": list(image.info.bands),
+        "at_row": window.row, "at_col": window.col, "missing": list(job.missing), "bands": list(image.measured_bands),
     }  # fmt: skip
     if zones is not None:
         where |= {ZONES: zones.inside(window).ravel().tolist()}
     row = _row(job, image.info, window, core, job.image, job.mask)
-    return row | where | zone_columns(job.zones, zones, window)
+    made = scene_band_columns(job.scene_bands, image.medians)
+    return row | where | zone_columns(job.zones, zones, window) | made
 
 
 def _row(job: Cut, info: RasterInfo, window: Window, core: Window, image: Path, mask: Path | None) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from swath.config.ranges import Share
 from swath.data.leakage.fingerprints import fingerprint
 from swath.data.leakage.groups import Grouping, group_tiles
 from swath.data.running_statistics import Moments, RunningMoments, band_moments, band_statistics, merge_moments
+from swath.data.scene_bands import rules_of, scene_bands_decide, tile_bands, tile_reader
 from swath.data.splits.folds import GroupFolds, fold_columns, folds_by_area, folds_by_group
 from swath.data.tables import (
     CLASSES,
     TILE_COLUMNS,
     TILE_STATS,
     TILES,
-    bands_of,
+    Row,
     is_file,
     masks_of,
     missing_of,
@@ -113,7 +114,8 @@ class SceneTiles:
     places: Sequence[Window]
     are_files: Sequence[bool]
     """Which of the tiles have files of their own."""
-    missing: Sequence[tuple[float, ...]]
+    rows: Sequence[Row]
+    """What the table of tiles says of each."""
     zones: Sequence[Zones | None]
     min_valid_ratio: Share
     fingerprints: bool
@@ -133,9 +135,10 @@ class SceneTiles:
         return {
             "keys": list(self.keys),
             "places": list(self.places),
-            "missing": list(self.missing),
+            "missing": [missing_of(row) for row in self.rows],
             "zones": [zones.runs.tolist() if zones else None for zones in self.zones],
             "target": self.target,
+            **scene_bands_decide(self.rows),
         }
 
     def run(self) -> dict[str, Any]:
@@ -151,18 +154,18 @@ def scene_jobs(
     Target shares are of the first task of the first mask, in all scenes, whatever the order of bands in the others.
     """
     target = first_task(tiles, root)
-    return [
-        SceneTiles(
+    jobs = []
+    for scene, group in tiles.groupby("scene", sort=True):
+        rows = group.drop(columns="geometry", errors="ignore").to_dict("records")
+        job = SceneTiles(
             key=str(scene), keys=list(group["key"]), images=[root / p for p in group["image"]],
             masks=[root / mask if mask else None for mask in masks_of(group)],
-            min_valid_ratio=min_valid_ratio,
-            places=[place_of(row) for row in group.to_dict("records")],
-            are_files=[is_file(row) for row in group.to_dict("records")],
-            missing=[missing_of(row) for row in group.to_dict("records")], fingerprints=fingerprints,
-            target=target, zones=[zones_of(row) for row in group.to_dict("records")],
-        )
-        for scene, group in tiles.groupby("scene", sort=True)
-    ]  # fmt: skip
+            min_valid_ratio=min_valid_ratio, places=[place_of(row) for row in rows],
+            are_files=[is_file(row) for row in rows], rows=rows, fingerprints=fingerprints,
+            target=target, zones=[zones_of(row) for row in rows],
+        )  # fmt: skip
+        jobs.append(job)
+    return jobs
 
 
 def first_task(tiles: pd.DataFrame, root: Path) -> str | None:
@@ -190,7 +193,7 @@ def summarise(
     table = with_folds(table, config.folds)
     for column in ("image", "mask"):
         table[column] = [os.path.relpath(root / p, output) if isinstance(p, str) else None for p in table[column]]
-    bands = bands_of(table.iloc[0].to_dict()) or describe(output / table["image"].iloc[0]).bands
+    bands = tile_bands(output / table["image"].iloc[0], table.iloc[0].to_dict())
     moments = merge_moments([result["bands"] for result in results.values()])
     counts = {
         "tiles": len(table),
@@ -236,18 +239,19 @@ def scene_statistics(job: SceneTiles) -> dict[str, Any]:
 
 def _tile(job: SceneTiles, number: int) -> tuple[dict[str, Any], Moments]:
     place, mask_path = job.places[number], job.masks[number]
-    zones = job.zones[number]
-    with RasterReader(job.images[number], job.missing[number]) as reader:
+    zones, made = job.zones[number], rules_of(job.rows[number])
+    with tile_reader(job.images[number], job.rows[number]) as reader:
         reader.info.require_tile(place, job.are_files[number])
-        image = reader.image(place)
+        image, names = reader.image(place), reader.info.bands
     image = zones.hide(image, place, np.nan) if zones else image
     moments = band_moments(image)
     labels = read_target_first(mask_path, place, job.target) if mask_path and job.target else {}
     if zones:
         labels = {task: zones.hide(labels_HW[None], place, IGNORE)[0] for task, labels_HW in labels.items()}
     mask = np.stack(list(labels.values())) if labels else None
-    row = tile_row(image, mask, moments, job.min_valid_ratio) | class_counts(labels)
-    return {"key": job.keys[number]} | row | (fingerprint(image) if job.fingerprints else {}), moments
+    measured = image[[name not in made for name in names]] if made else image
+    row = tile_row(measured, mask, moments, job.min_valid_ratio) | class_counts(labels)
+    return {"key": job.keys[number]} | row | (fingerprint(measured) if job.fingerprints else {}), moments
 
 
 def read_target_first(mask: Path, place: Window, target: str) -> dict[str, NDArray[np.uint8]]:

@@ -7,7 +7,8 @@ band that it needs has none, where the formula is undefined or infinite, and whe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,15 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from swath.data.indices.band_formulas import band_of_symbol
+from swath.data.indices.blocks import BlockProgram
 from swath.data.indices.catalogue import BAND_NAMES, SpectralIndex, find_index
 from swath.data.indices.expression import Expression, symbols_of
-from swath.data.indices.program import Program, finite
+from swath.data.indices.program import Array, Program, finite
 from swath.errors import ConfigError
 from swath.nn.preprocess.channels import Missing, band_indices, missing_by_band
-
-BLOCK = 1 << 15
-"""Pixels that a CPU takes at a time: what the indices of a block need in between then stays in its
-cache."""
 
 Scaling = tuple[float, float] | Mapping[str, tuple[float, float]]
 """(factor, offset) of raw values for all optical bands, or by the name of the band."""
@@ -87,6 +85,7 @@ class Indices(nn.Module):
         self.kept = kept
         self.names = (*kept, *indices)
         self.program = Program(list(expressions.values()))
+        self.blocks = BlockProgram(self.program)
         self.scaling = _scaling(scale, scaling, self.band_of, available)
 
     def _expressions(
@@ -105,44 +104,44 @@ class Indices(nn.Module):
         channels: `names`."""
         if _takes_blocks(image_BCHW):
             return self._in_blocks(image_BCHW)
-        raw = self._raw(image_BCHW)
+        raw = self._raw(lambda position: image_BCHW[:, position])
         values = {position: finite(found) for position, found in self.program.run(self._inputs(raw))}
         kept = [raw[name] for name in self.kept]
         return torch.stack([*kept, *(values[position] for position in range(len(values)))], dim=1)
 
     def _in_blocks(self, image_BCHW: Tensor) -> Tensor:
-        """`forward` by blocks of one sample at a time, in NumPy, whose operations on small arrays
-        cost less."""
+        """`forward` by blocks of one sample at a time, in NumPy, on as many threads as torch has."""
         samples, _, height, width = image_BCHW.shape
-        # of NumPy, which asks for large pages
-        output = torch.from_numpy(np.empty((samples, len(self.names), height, width), dtype=np.float32))
+        shape = samples, len(self.names), height * width
+        output = np.empty(shape, np.float32)  # of NumPy, which asks for large pages
         for sample in range(samples):
-            raw = self._raw(image_BCHW[sample : sample + 1])
-            for position, name in enumerate(self.kept):
-                output[sample, position] = raw[name][0]
-            inputs = {symbol: values.numpy().reshape(-1) for symbol, values in self._inputs(raw).items()}
-            self._write(inputs, output[sample, len(self.kept) :].numpy().reshape(-1, height * width))
-        return output
+            image = image_BCHW[sample].reshape(-1, height * width).numpy()
+            kept, indices = output[sample, : len(self.kept)], output[sample, len(self.kept) :]
+            inputs = partial(self._inputs_of_block, image, kept)
+            self.blocks.write(inputs, indices, torch.get_num_threads())
+        return torch.from_numpy(output).reshape(samples, -1, height, width)
 
-    def _write(self, inputs: Mapping[str, NDArray[np.float32]], output: NDArray[np.float32]) -> None:
-        """Indices of flat bands into (indices, pixels)."""
-        with np.errstate(all="ignore"):
-            for start in range(0, output.shape[1], BLOCK):
-                part = slice(start, start + BLOCK)
-                for position, values in self.program.run({symbol: band[part] for symbol, band in inputs.items()}):
-                    np.add(values, values - values, out=output[position, part])  # `finite`, in its place
+    def _inputs_of_block(
+        self, image: NDArray[np.float32], kept: NDArray[np.float32], part: slice
+    ) -> dict[str, NDArray[np.float32]]:
+        """`_inputs` of a part of the pixels of (bands, pixels); the bands that are kept go into
+        `kept`."""
+        raw = self._raw(lambda position: image[position, part])
+        for position, name in enumerate(self.kept):
+            kept[position, part] = raw[name]
+        return self._inputs(raw)
 
-    def _raw(self, image_BCHW: Tensor) -> dict[str, Tensor]:
-        """(B, H, W) of each band that is needed, NaN where it is missing."""
+    def _raw(self, band: Callable[[int], Array]) -> dict[str, Array]:
+        """Each band that is needed, NaN where it is missing, from the `band` of a position."""
         raw = {}
         for name, position in zip(self.read, self.positions, strict=True):
-            band = image_BCHW[:, position]
-            raw[name] = finite(band)
+            stored = band(position)
+            raw[name] = finite(stored)
             for value in self.missing[position]:
-                raw[name] = torch.where(band == value, torch.nan, raw[name])
+                raw[name] = _only_where(stored != value, raw[name])
         return raw
 
-    def _inputs(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _inputs(self, raw: Mapping[str, Array]) -> dict[str, Array]:
         """Symbol of the formulas to the band's scaled and masked values."""
         water = self._unmasked(raw)
         inputs = {}
@@ -152,12 +151,12 @@ class Indices(nn.Module):
                 factor, offset = self.scaling[name]
                 values = values * factor + offset
             if water is not None and name not in self.masks.values():
-                values = torch.where(water, values, torch.nan)
+                values = _only_where(water, values)
             inputs[symbol] = values
         return inputs
 
-    def _unmasked(self, raw: Mapping[str, Tensor]) -> Tensor | None:
-        """bool (B, H, W): where indices have a measurement; None: everywhere. Comparisons with NaN
+    def _unmasked(self, raw: Mapping[str, Array]) -> Array | None:
+        """bool, in the shape of a band: where indices have a measurement; None: everywhere. Comparisons with NaN
         are false."""
         conditions = []
         if self.masks["quality"]:
@@ -167,6 +166,13 @@ class Indices(nn.Module):
         if not conditions:
             return None
         return conditions[0] if len(conditions) == 1 else conditions[0] & conditions[1]
+
+
+def _only_where(condition: Array, values: Array) -> Array:
+    """NaN where the condition does not hold."""
+    if isinstance(values, Tensor):
+        return torch.where(condition, values, torch.nan)
+    return np.where(condition, values, np.float32(np.nan))
 
 
 def _takes_blocks(image_BCHW: Tensor) -> bool:

@@ -1,0 +1,18 @@
+"""Predicted classes without kelp on land, by the elevation that each tile holds; pixels without one stay.
+
+mlflow run . -e postprocess --env-manager local -P config_path=configs/kelp/postprocess.py
+
+The third place's rule, that pixels below and right of land are land, too: -P impossible.land.square=2. Nothing under clouds:
+-P 'impossible={"cloud": {"band": "QA", "above": 0.5}}'. With -P labels_path=output/kelp/input/truth/labels each filter is
+scored, on and off.
+"""
+
+from swath.prediction.impossible import Impossible
+from swath.prediction.postprocess import PostprocessConfig
+
+config = PostprocessConfig(
+    input_path="output/kelp/predictions",
+    output_path="output/kelp/clean",
+    scenes_path="output/kelp/scenes",
+    impossible={"land": Impossible(band="DEM", above=0.0)},
+)
