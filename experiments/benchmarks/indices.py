@@ -65,7 +65,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--size", type=int, default=350, help="pixels along each side of a tile")
     options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of torch; all cores")
-    options.add_argument("--times", type=int, default=10, help="tiles per measurement")
+    options.add_argument("--times", type=int, default=5, help="tiles per measurement")
     given = options.parse_args()
     import spyndex  # type: ignore[import-not-found]
     import torch
@@ -109,9 +109,21 @@ def main() -> None:
     for count in counts:
         where, target = ("", "<= 0.333") if count == counts[0] else (", one thread", "")
         ours = found[f"ours, {count}"]
-        for name, peer in (("a module each, joined once", "joined"), ("a module each, appending", "appended"), ("spyndex on NumPy", "spyndex")):
+        for name, peer in (
+            ("a module each, joined once", "joined"),
+            ("a module each, appending", "appended"),
+            ("spyndex on NumPy", "spyndex"),
+        ):
             rows.append(row(f"indices of a tile / {name}{where}", ours, found[f"{peer}, {count}"], target, "s"))
-    write("indices", rows, indices=len(names), size=given.size, times=given.times, threads=given.threads, rounds=given.rounds)
+    write(
+        "indices",
+        rows,
+        indices=len(names),
+        size=given.size,
+        times=given.times,
+        threads=given.threads,
+        rounds=given.rounds,
+    )
 
 
 if __name__ == "__main__":

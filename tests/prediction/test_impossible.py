@@ -140,5 +140,5 @@ def test_c99_what_does_not_fit_is_named(
 
 @pytest.mark.parametrize("wrong", [{}, {"above": 1.0, "square": 0}, {"above": 2.0, "at_most": 1.0}])
 def test_c99_conditions_without_sense_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="Impossible|Where"):
+    with pytest.raises(ConfigError, match=r"Impossible|Where"):
         Impossible(band="DEM", **wrong)  # type: ignore[arg-type]

@@ -148,7 +148,7 @@ def test_c47_tiles_cut_by_other_rules_do_not_mix(tmp_path: Path) -> None:
     second = tiles(tmp_path / "b", True, {"ONIR": FromMedian(band="NIR")})
     assert scene_bands_of([first]) == RULES
     assert scene_bands_of([first.drop(columns=SCENE_BANDS)]) == {}
-    with pytest.raises(CatalogError, match="different scene_bands: s0/tile.*Cut all with the same ones"):
+    with pytest.raises(CatalogError, match=r"different scene_bands: s0/tile.*Cut all with the same ones"):
         scene_bands_of([first, second])
     with pytest.raises(CatalogError, match="different scene_bands"):
         scene_bands_of([first, first.drop(columns=SCENE_BANDS)])

@@ -117,7 +117,9 @@ COLUMNS: Mapping[str, Column] = {
     "skip": Column("true or false", _each(lambda value: isinstance(value, bool | np.bool_))),
     "scene_transform": Column("six finite numbers that give pixels an area", _each(_is_transform)),
     "bands": Column("a list of names, or nothing", _each(_is_list_of_names, gaps=True)),
-    **dict.fromkeys(("missing", "scene_medians"), Column("a list of numbers, or nothing", _each(_list_of(), gaps=True))),
+    **dict.fromkeys(
+        ("missing", "scene_medians"), Column("a list of numbers, or nothing", _each(_list_of(), gaps=True))
+    ),
     "zones": Column("a list of numbers of 0 or more, or nothing", _each(_list_of(low=0), gaps=True)),
     "matrix": Column("a list of numbers of 0 or more", _each(_list_of(low=0))),
 }

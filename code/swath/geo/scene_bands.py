@@ -70,7 +70,7 @@ class Closeness:
     """1 / (1 + per_pixel x d), d = distance in pixels to the middle of the nearest pixel that `to` names; 1 on these, and 0
     beyond `reach` and where there is none.
 
-    Each pixel has a value, whether it is measured or not. Memory: 40 bytes for each pixel of windows that are `reach` wider
+    Each pixel has a value, but those of which the scene measures nothing in any band. Memory: 50 bytes for each pixel of windows that are `reach` wider
     on all sides, at most 2048 + 2 x reach columns at a time.
     """
 
@@ -178,13 +178,16 @@ class SceneReader(RasterReader):
         inside = window.intersect(scene)
         if inside.is_empty:
             return np.full((len(numbers), *window.shape), np.nan, np.float32)
-        stored = [number for number in numbers if number <= self.own]
-        found = dict(zip(stored, super().image(inside, stored), strict=True)) if stored else {}
-        names = list(self.rules)
+        stored = self.measured(inside)
+        nothing = np.isnan(stored).all(axis=0)
+        names, found = list(self.rules), []
         for number in numbers:
-            if number > self.own:
-                found[number] = self._made(names[number - self.own - 1], inside, scene)
-        return padded(np.stack([found[number] for number in numbers]), inside, window, np.nan)
+            if number <= self.own:
+                found.append(stored[number - 1])
+            else:
+                made = self._made(names[number - self.own - 1], inside, scene)
+                found.append(np.where(nothing, np.float32(np.nan), made))
+        return padded(np.stack(found), inside, window, np.nan)
 
     def _made(self, name: str, window: Window, scene: Window) -> Band:
         rule = self.rules[name]
