@@ -32,8 +32,8 @@ CHUNK = 2048
 Band = NDArray[np.float32]
 """(height, width) of one band, NaN where there is no measurement."""
 
-BandsOf = Callable[[Window], Sequence[Band]]
-"""The bands that a rule needs, in its order, of a window."""
+BandsOf = Callable[[Window], NDArray[np.float32]]
+"""(bands, height, width): those that a rule needs, in its order, of a window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +52,13 @@ class FromMedian:
     def needs(self) -> tuple[str, ...]:
         return (self.band, *((self.over.band,) if self.over else ()))
 
-    def counted(self, bands: Sequence[Band]) -> Band:
+    def counted(self, bands: NDArray[np.float32]) -> NDArray[np.float32]:
         """The values (N,) of a part of the scene that take part in the median."""
         values = bands[0]
         kept = np.isfinite(values)
         if self.over is not None:
             kept &= self.over.holds(bands[1])
-        return values[kept]
+        return np.asarray(values[kept], np.float32)
 
     def of(self, read: BandsOf, window: Window, scene: Window, median: float) -> Band:
         """The band of a window within the scene."""
@@ -193,7 +193,7 @@ class SceneReader(RasterReader):
         rule = self.rules[name]
         read = partial(super().image, bands=self._needed[name])
         median = self.medians[name] if isinstance(rule, FromMedian) else math.nan
-        return rule.of(read, window, scene, median)  # type: ignore[arg-type]  # an array is a sequence of its bands
+        return rule.of(read, window, scene, median)
 
 
 def median_of(parts: Callable[[], Iterator[NDArray[np.float32]]]) -> float:

@@ -145,14 +145,13 @@ def _make_finite(values: NDArray[np.float32], zeros: NDArray[np.float32], spare:
 
 # -------------------------------------------------------------------------------------------- threads
 
-_pools: dict[int, ThreadPoolExecutor] = {}
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+"""Process and number to its threads: they do not cross a fork."""
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads that are kept from one call to the next."""
-    if threads not in _pools:
-        _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="indices")
-    return _pools[threads]
-
-
-os.register_at_fork(after_in_child=_pools.clear)  # threads do not cross a fork
+    key = os.getpid(), threads
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(threads, thread_name_prefix="indices")
+    return _pools[key]
