@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import translate
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,7 @@ class RasterReader:
             self._dataset.close()
         self._dataset = None
 
-    def __enter__(self) -> RasterReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

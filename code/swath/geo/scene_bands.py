@@ -70,8 +70,8 @@ class Closeness:
     """1 / (1 + per_pixel x d), d = distance in pixels to the middle of the nearest pixel that `to` names; 1 on these, and 0
     beyond `reach` and where there is none.
 
-    Each pixel has a value, but those of which the scene measures nothing in any band. Memory: 50 bytes for each pixel of windows that are `reach` wider
-    on all sides, at most 2048 + 2 x reach columns at a time.
+    Each pixel has a value, but those of which the scene measures nothing in any band. Memory: 50 bytes for each pixel of
+    windows that are `reach` wider on all sides, at most 2048 + 2 x reach columns at a time.
     """
 
     to: Where

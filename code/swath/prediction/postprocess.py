@@ -184,9 +184,10 @@ def active_filters(job: PostprocessJob, grid: Grid) -> dict[str, Filter]:
     value = 0 if c.masked_as == "background" else IGNORE
     if job.mask:
         chain["mask_path"] = partial(morphology.masked, mask_HW=read_mask(job.mask, grid, c), value=value)
-    for name, condition in c.impossible.items() if job.scene else ():
-        nowhere = impossible_pixels(job.scene, grid, condition)
-        chain[f"impossible.{name}"] = partial(without_class, target=c.target, mask_HW=nowhere, value=value)
+    if job.scene:
+        for name, condition in c.impossible.items():
+            nowhere = impossible_pixels(job.scene, grid, condition)
+            chain[f"impossible.{name}"] = partial(without_class, target=c.target, mask_HW=nowhere, value=value)
     if c.opening:
         chain["opening"] = partial(morphology.opened, target=c.target, radius=c.opening)
     if c.closing:

@@ -95,6 +95,7 @@ def test_c44_any_number_of_threads_gives_the_same_bits(threads: int, monkeypatch
     image[1, :3, 7] = 0.0
     made = Indices(BANDS, ALL, quality="QA", elevation="DEM")
     monkeypatch.setattr(blocks, "BLOCK", 64)
+    monkeypatch.setattr(blocks, "WORTH_THREADS", 0)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -106,7 +107,8 @@ def test_c44_any_number_of_threads_gives_the_same_bits(threads: int, monkeypatch
     assert alone.numpy().tobytes() == together.numpy().tobytes()
 
 
-def test_c44_an_error_of_a_thread_is_one_of_the_call() -> None:
+def test_c44_an_error_of_a_thread_is_one_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "WORTH_THREADS", 0)
     program = blocks.BlockProgram(Program([parse_formula("N + 1")]))
     main = threading.current_thread()
 
@@ -126,7 +128,8 @@ def _in_a_child(image: Tensor) -> bytes:
     return Indices(BANDS, ALL)(image).numpy().tobytes()
 
 
-def test_c44_forked_processes_have_threads_of_their_own() -> None:
+def test_c44_forked_processes_have_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "WORTH_THREADS", 0)
     image = scene(17, (200, 100))
     here = _in_a_child(image)
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:

@@ -10,7 +10,7 @@ blocks begin does not depend on the threads: any number of them gives the same b
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +18,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.data.indices.program import NUMPY, Array, Program
+from swath.data.indices.program import NUMPY, Array, Instruction, Program, last_uses
 
 BLOCK = 1 << 15
-"""Pixels of a block: a few dozen float32 arrays of them fit into the cache of a core."""
+"""Pixels of a block: few enough for a core's cache, many enough to outweigh what a call of NumPy costs."""
+
+WORTH_THREADS = 1 << 22
+"""Operations on a pixel from which threads are worth their start: about a millisecond."""
 
 Inputs = Callable[[slice], Mapping[str, NDArray[np.float32]]]
 """Symbol to the values of a band in a block, NaN where missing."""
@@ -29,9 +32,13 @@ Inputs = Callable[[slice], Mapping[str, NDArray[np.float32]]]
 
 @dataclass(frozen=True)
 class _Step:
-    """An operation of a program, and where its operands and its values are: numbers of places."""
+    """An operation of a program, and where its operands and its values are: numbers of places.
 
-    function: Callable[..., Array]
+    None: infinity becomes NaN where the operand is. That may come before others use it, as what
+    infinity reaches otherwise is not finite in the end, either.
+    """
+
+    function: Callable[..., Array] | None
     operands: tuple[int, ...]
     place: int
 
@@ -51,6 +58,8 @@ class BlockProgram:
         self.shelf_count = 0
         self.steps: list[_Step] = []
         free: list[int] = []
+        operands = _without_copies(program.instructions)
+        unused_after = last_uses(operands)
         for place, instruction in enumerate(program.instructions):
             if instruction.operation == "number":
                 self.numbers[place] = np.array(instruction.value, np.float32)
@@ -58,13 +67,17 @@ class BlockProgram:
             if instruction.operation == "band":
                 self.symbols[place] = instruction.symbol
                 continue
-            done = program.unused_after[place]
+            if instruction.operation == "finite":
+                if operands[place][0] not in self.results:  # which are finite already
+                    self.steps.append(_Step(None, (), operands[place][0]))
+                continue
+            done = unused_after[place]
             free += [self.shelves[other] for other in done if other in self.shelves]
             if place not in self.results:
                 self.shelves[place] = self._shelf(free)
                 if place in done:  # nothing uses it
                     free.append(self.shelves[place])
-            self.steps.append(_Step(NUMPY[instruction.operation], instruction.operands, place))
+            self.steps.append(_Step(NUMPY[instruction.operation], operands[place], place))
 
     def _shelf(self, free: list[int]) -> int:
         """An array that holds nothing any more, or one more."""
@@ -79,7 +92,8 @@ class BlockProgram:
         starts = list(range(0, output.shape[1], BLOCK))
         waiting = starts[::-1]
         work = partial(self._write_blocks, inputs, output, waiting)
-        helpers = min(threads, len(starts)) - 1
+        is_large = output.shape[1] * len(self.steps) >= WORTH_THREADS
+        helpers = min(threads, len(starts)) - 1 if is_large else 0
         if helpers < 1:
             work()
             return
@@ -125,6 +139,9 @@ class BlockProgram:
                 np.copyto(output[position], values[place])
                 _make_finite(output[position], zeros, spare)
         for step in self.steps:
+            if step.function is None:
+                _make_finite(values[step.place], zeros, spare)
+                continue
             positions = self.results.get(step.place)
             if positions:
                 values[step.place] = output[positions[0]]
@@ -133,6 +150,18 @@ class BlockProgram:
                 _make_finite(values[step.place], zeros, spare)
                 for position in positions[1:]:
                     np.copyto(output[position], values[step.place])
+
+
+def _without_copies(instructions: Sequence[Instruction]) -> list[tuple[int, ...]]:
+    """The operands of each instruction: where one has been made finite, the place that it was at."""
+    origin: dict[int, int] = {}
+    found = []
+    for place, instruction in enumerate(instructions):
+        operands = tuple(origin.get(operand, operand) for operand in instruction.operands)
+        if instruction.operation == "finite":
+            origin[place] = operands[0]
+        found.append(operands)
+    return found
 
 
 def _make_finite(values: NDArray[np.float32], zeros: NDArray[np.float32], spare: NDArray[np.float32]) -> None:

@@ -47,8 +47,7 @@ class Program:
         for position, expression in enumerate(expressions):
             result = self._compile(expression, hidden=False)
             self.results.setdefault(result, []).append(position)
-        self.unused_after = _last_uses(self.instructions)
-        """For each instruction the values that nothing after it uses."""
+        self._unused_after = last_uses([instruction.operands for instruction in self.instructions])
 
     def run(self, bands: Mapping[str, Array]) -> Iterator[tuple[int, Array]]:
         """(position of a formula, its values), each as soon as it is known; what is not needed any
@@ -71,7 +70,7 @@ class Program:
                 del operands
             for position in self.results.get(place, ()):
                 yield position, values[place]
-            for done in self.unused_after[place]:
+            for done in self._unused_after[place]:
                 values[done] = None
 
     def _add(self, operation: str, *operands: int, symbol: str = "", value: float = 0.0) -> int:
@@ -131,13 +130,13 @@ def finite(values: Array) -> Array:
     return _functions_for(values)["finite"](values)
 
 
-def _last_uses(instructions: Sequence[Instruction]) -> list[list[int]]:
-    """For each instruction the values that nothing after it uses."""
-    last = list(range(len(instructions)))
-    for place, instruction in enumerate(instructions):
-        for operand in instruction.operands:
+def last_uses(operands: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """For each instruction the values that nothing after it uses, from the operands of all."""
+    last = list(range(len(operands)))
+    for place, used in enumerate(operands):
+        for operand in used:
             last[operand] = place
-    unused: list[list[int]] = [[] for _ in instructions]
+    unused: list[list[int]] = [[] for _ in operands]
     for place, user in enumerate(last):
         unused[user].append(place)
     return unused
