@@ -2,9 +2,9 @@
 
 mlflow run . -e postprocess --env-manager local -P config_path=configs/kelp/postprocess.py
 
-The third place's rule, that pixels below and right of land are land, too: -P impossible.land.square=2. Nothing under clouds:
--P 'impossible={"cloud": {"band": "QA", "above": 0.5}}'. With -P labels_path=output/kelp/input/truth/labels each filter is
-scored, on and off.
+The third place's rule, a sum of 2 x 2 px, takes pixels beside land for land, too: -P impossible.land.square=2. Nothing under
+clouds: a second entry of `impossible`, "cloud": Impossible(band="QA", above=0.5). With
+-P labels_path=output/kelp/input/truth/labels each filter is scored, on and off.
 """
 
 from swath.prediction.impossible import Impossible
