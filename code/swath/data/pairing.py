@@ -48,10 +48,10 @@ def labels_by_key(folder: Path, parts: Collection[str] = ()) -> dict[str, Path]:
 
     Raises what `by_key` raises.
     """
-    return named_labels(folder) or by_key(folder, parts)
+    return labels_in_table(folder) or by_key(folder, parts)
 
 
-def named_labels(folder: Path) -> dict[str, Path]:
+def labels_in_table(folder: Path) -> dict[str, Path]:
     """Label rasters that the column `labels` of a scenes.parquet in `folder` names, by key; empty without such a table."""
     path = folder / SCENES
     table = _columns_of(path, ("key", "labels")) if path.is_file() else pd.DataFrame()
@@ -122,7 +122,7 @@ def pair_masks(scenes: gpd.GeoDataFrame, masks_path: Path | None) -> dict[str, P
     if missing:
         raise CatalogError(f"{where}: no mask for {listing(missing)}. Make masks for these scenes, or leave them out.")
     unused = sorted(set(masks) - set(scenes["key"]))
-    listed = masks_path is None or named_labels(masks_path)  # a table lists more scenes than are taken of it
+    listed = masks_path is None or labels_in_table(masks_path)  # a table lists more scenes than are taken of it
     leave_out(0 if listed else len(unused), "masks", where, f"no scene has their names ({listing(unused)})")
     return {key: masks[key] for key in scenes["key"]}
 

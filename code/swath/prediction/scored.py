@@ -12,7 +12,7 @@ import geopandas as gpd
 
 from swath.config import absolute, decisive, inputs_of
 from swath.contents import contents_below
-from swath.data.pairing import named_labels, pair_masks
+from swath.data.pairing import labels_in_table, pair_masks
 from swath.data.tables import Row, image_reader, only_areas, only_where, read_scenes
 from swath.distributed import is_main
 from swath.errors import ConfigError
@@ -122,7 +122,7 @@ def decides_scores(config: InferenceConfig) -> Any:
     """What decides scores and pictures besides the maps: settings, and the contents of all labels."""
     labels = {name: places for name, places in inputs_of(config).items() if name != "input_path"}
     files = {
-        name: [*places, *(path for place in places for path in named_labels(place).values())]
+        name: [*places, *(path for place in places for path in labels_in_table(place).values())]
         for name, places in labels.items()
     }
     return [decisive(config), {name: contents_below(places) for name, places in files.items()}]
