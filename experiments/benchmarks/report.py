@@ -18,7 +18,7 @@ WHY = {
     "that often wait for each other; with compressed or cold files, or a step to wait for, they help",
     "tiles: open": "half of it is making a million polygons; every column is read, and 1.4 GB of memory is touched first",
     "indices of a tile / spyndex": "both are passes of NumPy over arrays; ours takes fewer, and half of the processor time; two "
-    "threads bring the rest only where both cores are free",
+    "threads did not bring the rest while other programs had both cores",
     "2 processes / 1": "gloo sends 57 MB of gradients a step through the same two cores, and batches of this size leave "
     "each process few pixels",
     "`mlflow run` of a step": "three of the four seconds are the second process's import of MLflow and of its store, in which the "
