@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from swath.data.tables import SCENES, TILE_COLUMNS, TILES, read_scenes, read_table, scene_row, write_table
+from swath.data.tables import (
+    SCENES,
+    TILE_COLUMNS,
+    TILES,
+    read_scenes,
+    read_table,
+    require_files,
+    scene_row,
+    write_table,
+)
 from swath.errors import CatalogError
 from tests.synthetic import write_scenes
 
@@ -61,3 +70,19 @@ def test_c130_rasters_of_a_table_may_lie_elsewhere_on_this_machine(
     rows = [scenes[0] | {"image": f"../scenes/area0/{path.name}"}, scenes[1] | {"image": str(path)}]
     write_table(tmp_path / "tables" / SCENES, rows)
     assert [Path(image).resolve() for image in read_scenes(tmp_path / "tables")["image"]] == [path, path]
+
+
+@pytest.mark.parametrize(("column", "kept"), [("image", ["mask"]), ("mask", ["image", "labels"])])
+def test_c129_a_file_that_is_not_there_is_named_with_its_table(
+    tmp_path: Path, scenes: list[dict[str, object]], column: str, kept: list[str]
+) -> None:
+    """Only files that are used have to be there; a row without a mask has none to lose."""
+    path = tmp_path / "scenes" / TILES
+    write_table(path, [tile(scenes[0]), tile(scenes[1])])
+    table = read_table(path, TILE_COLUMNS, "generate_tiles")
+    require_files(table, path, "Run it again.")
+    table.loc[1, column] = "../../evil"
+    said = r"tiles\.parquet: 1 files of the table are missing: .*/\.\./\.\./evil\. Run it again\.$"
+    with pytest.raises(CatalogError, match=said):
+        require_files(table, path, "Run it again.")
+    require_files(table, path, "Run it again.", kept)

@@ -148,6 +148,20 @@ def _require_names(frame: pd.DataFrame, source: Path) -> None:
                 )
 
 
+def require_files(table: pd.DataFrame, source: Path, remedy: str, columns: Sequence[str] = FILE_COLUMNS) -> None:
+    """Raise CatalogError when files that a table names in `columns` are not there; it lists the first five of them.
+
+    `source`: the table's file, or the folder that its paths are relative to; absolute paths may lie anywhere.
+    """
+    folder = source if source.is_dir() else source.parent
+    there = [column for column in columns if column in table]
+    named = dict.fromkeys(name for column in there for name in table[column] if isinstance(name, str) and name)
+    missing = [str(folder / name) for name in named if not (folder / name).is_file()]
+    if missing:
+        listed = ", ".join(missing[:5])
+        raise CatalogError(f"{source}: {len(missing)} files of the table are missing: {listed}. {remedy}")
+
+
 def require_areas(wanted: Iterable[str], known: Iterable[str]) -> None:
     """Raise CatalogError for an area that is not among the known ones."""
     names = sorted(set(known))

@@ -13,7 +13,7 @@ import geopandas as gpd
 from swath.config import absolute, decisive, inputs_of
 from swath.contents import contents_below
 from swath.data.pairing import labels_in_table, pair_masks
-from swath.data.tables import Row, image_reader, only_areas, only_where, read_scenes
+from swath.data.tables import Row, image_reader, only_areas, only_where, read_scenes, require_files
 from swath.distributed import is_main
 from swath.errors import ConfigError
 from swath.geo.raster import describe
@@ -60,6 +60,8 @@ def infer(
     """
     folders = label_folders(config)
     scenes = scenes_to_predict(config)
+    remedy = "Correct its table, or run the step that makes the scenes again."
+    require_files(scenes, absolute(config.input_path), remedy, ["image"])
     output = absolute(config.output_path)
     if not is_main():
         return Inferred(scenes=len(scenes), done_now=predict_scenes(config, record, scenes, output))

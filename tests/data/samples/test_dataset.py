@@ -160,7 +160,9 @@ def test_c36_missing_files_are_listed_before_any_is_read(tiles: Path) -> None:
     lost = [next((tiles / kind).rglob("tile_0_0.tif")) for kind in ("images", "masks")]
     for path in lost:
         path.unlink()
-    with pytest.raises(CatalogError, match=r"2 files of the table are missing.*Run `generate_tiles` again") as caught:
+    with pytest.raises(
+        CatalogError, match=r"tiles: 2 files of the table are missing.*Run `generate_tiles` again"
+    ) as caught:
         dataset(tiles)
     assert all(str(path) in str(caught.value) for path in lost)
 

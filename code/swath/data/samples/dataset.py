@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from swath.data.samples.samplers import CounterRng, Draw
 from swath.data.samples.storage import NAME_TASKS, Cache, source_of
 from swath.data.scene_bands import tile_bands
-from swath.data.tables import mask_of
+from swath.data.tables import mask_of, require_files
 from swath.errors import CatalogError, ConfigError
 from swath.geo.grid import Window
 from swath.geo.raster import describe
@@ -62,19 +62,12 @@ class TileDataset(Dataset[Sample]):
             row | {"mask": mask_of(row)} for row in tiles.drop(columns="geometry").to_dict("records")
         ]
         self.root, self.crops = root, crops
-        self._require_files()
+        require_files(tiles, root, "Run `generate_tiles` again.")
         if tasks:
             self._require_masks()
         self.bands = tile_bands(root / self.rows[0]["image"], self.rows[0])
         self.tasks = self._tasks(tasks)
         self.source = source_of(self.rows, root, self.bands, self.tasks, cache, cache_path, threads)
-
-    def _require_files(self) -> None:
-        paths = dict.fromkeys(self.root / row[name] for row in self.rows for name in ("image", "mask") if row[name])
-        missing = [str(path) for path in paths if not path.is_file()]
-        if missing:
-            listed = ", ".join(missing[:5])
-            raise CatalogError(f"{len(missing)} files of the table are missing: {listed}. Run `generate_tiles` again.")
 
     def _require_masks(self) -> None:
         """All tiles have a mask, or none."""

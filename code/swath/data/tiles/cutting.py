@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.data.pairing import pair_masks
 from swath.data.scene_bands import scene_band_columns
-from swath.data.tables import TILES, bands_of, missing_of, only_where, place_of, read_scenes, scene_details, write_table
+from swath.data.tables import (
+    TILES,
+    bands_of,
+    missing_of,
+    only_where,
+    place_of,
+    read_scenes,
+    require_files,
+    scene_details,
+    write_table,
+)
 from swath.data.zones import ZONES, zone_columns, zone_summary
 from swath.errors import RasterError
 from swath.files import remove_parts
@@ -71,8 +81,11 @@ class TilesConfig(Step):
     Trainings note the rules in the model's record, and inference makes the same bands of its scenes."""
 
     def jobs(self) -> list[Cut]:
-        """A job per scene. Raises CatalogError when there is none, or one has no mask."""
-        scenes = only_where(read_scenes(absolute(self.input_path)), self.only)
+        """A job per scene. Raises CatalogError when there is none, one has no mask, or its file is not there."""
+        source = absolute(self.input_path)
+        scenes = only_where(read_scenes(source), self.only)
+        used = ("image",) if self.masks_path else ("image", "labels")
+        require_files(scenes, source, "Correct its table, or run the step that makes the scenes again.", used)
         masks = pair_masks(scenes, absolute(self.masks_path) if self.masks_path else None)
         return cut_jobs(
             scenes, masks, self.output, self.tiling, self.missing_values, self.write, self.missing_zones,

@@ -34,6 +34,7 @@ from swath.data.tables import (
     missing_of,
     place_of,
     read_table,
+    require_files,
     write_table,
 )
 from swath.data.tiles.quality import skip_reasons
@@ -78,8 +79,10 @@ class StatsConfig(Step):
         return read_table(absolute(self.input_path) / TILES, TILE_COLUMNS, "generate_tiles")
 
     def jobs(self) -> list[SceneTiles]:
-        """A job per scene of the table of tiles."""
-        return scene_jobs(self.tiles(), absolute(self.input_path), self.min_valid_ratio, self.fingerprints)
+        """A job per scene of the table of tiles. Raises CatalogError when files of the table are not there."""
+        tiles = self.tiles()
+        require_files(tiles, absolute(self.input_path) / TILES, "Run `generate_tiles` again.")
+        return scene_jobs(tiles, absolute(self.input_path), self.min_valid_ratio, self.fingerprints)
 
     def finish(self, results: Mapping[str, Any]) -> Report:
         """Write tile_stats.parquet and band_stats.json."""
