@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 PORT ?= 5000
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Hundreds of processes of the tests would compile everything that they import.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-system test-slow test-faults test-fuzz test-all check faults fuzz bench ui lock clean
 .DEFAULT_GOAL := help
@@ -22,7 +24,7 @@ $(VENV)/.installed: requirements.lock
 		{ echo "swath needs Python 3.11 or newer, found $$($(PYTHON) --version); try: make PYTHON=python3.12 demo"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
-	$(VENV)/bin/uv pip sync --quiet --python $(VENV)/bin/python requirements.lock
+	$(VENV)/bin/uv pip sync --quiet --compile-bytecode --python $(VENV)/bin/python requirements.lock
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -38,7 +40,7 @@ test-system: $(VENV)/.installed
 	$(PYTEST) --dist worksteal -m "system and not slow"
 
 test-slow: $(VENV)/.installed
-	OMP_NUM_THREADS=1 python -m pytest -m slow
+	$(PYTEST) --dist worksteal -m slow
 
 test-faults: $(VENV)/.installed
 	$(PYTEST) --dist loadfile -m faults

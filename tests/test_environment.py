@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+import subprocess
 import tomllib
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.conftest import ROOT, child_environment
 
 
 def ranges() -> dict[str, Requirement]:
@@ -66,3 +71,53 @@ def test_c08_installed_versions_are_the_locked_ones() -> None:
 def test_c08_license_is_apache_2() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"
+
+
+@pytest.mark.slow
+def test_c08_an_entry_point_runs_in_the_environment_that_uv_makes(tmp_path: Path) -> None:
+    """What `mlflow run . --env-manager uv` does in a clean clone; versions are held to the lock's by uv's own variable."""
+    if shutil.which("uv") is None:
+        pytest.skip("uv is not on PATH")
+    project, environments, made = (tmp_path / name for name in ("clone", "environments", "raw"))
+    subprocess.run(["git", "clone", "--quiet", "--depth=1", ROOT.as_uri(), str(project)], check=True)
+    store = tmp_path / "mlflow.db"
+    known = child_environment(store) | {
+        "MLFLOW_ENV_ROOT": str(environments),
+        "UV_CONSTRAINT": str(ROOT / "requirements.lock"),
+    }
+    environment = {name: value for name, value in known.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    command = [
+        "mlflow",
+        "run",
+        str(project),
+        "-e",
+        "generate_demo_scenes",
+        "--env-manager",
+        "uv",
+        "-P",
+        f"output_path={made}",
+    ]
+    try:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=1200
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert list(made.rglob("*.tif"))
+        (home,) = environments.iterdir()
+        versions = {
+            canonicalize_name(f.metadata["Name"]): f.version for f in metadata.distributions(path=_packages(home))
+        }
+        assert [name for name, pin in pinned_here().items() if versions.get(name, pin) != pin] == []
+        assert {"torch", "mlflow", "rasterio", "distributed"} <= set(versions)
+        assert list(
+            home.glob("lib/python3.11/site-packages/mlflow/__pycache__/*.pyc")
+        )  # uv compiles none, a start does
+    finally:
+        shutil.rmtree(environments, ignore_errors=True)
+    with closing(sqlite3.connect(store)) as rows:
+        assert rows.execute("SELECT status FROM runs").fetchall() == [("FINISHED",)]
+        assert rows.execute("SELECT value FROM tags WHERE key = 'mlflow.project.env'").fetchall() == [("uv",)]
+
+
+def _packages(environment: Path) -> list[str]:
+    return [str(path) for path in environment.glob("lib/python3.*/site-packages")]

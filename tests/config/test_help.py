@@ -132,6 +132,7 @@ def test_c03_help_to_a_reader_that_leaves_is_no_error(script: Path, tmp_path: Pa
     assert done.returncode == 0
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("arguments", [["--help"], []], ids=["help", "work"])
 def test_c03_output_to_a_reader_that_leaves_ends_a_script_without_a_traceback(
     tmp_path: Path, arguments: list[str]

@@ -86,6 +86,13 @@ def test_c130_errors_and_command_lines_are_for_others_to_read(home: Path) -> Non
     assert line.endswith(" --areas=a/b")
 
 
+@pytest.mark.parametrize("end", ["_scratch", "2", "-old", ".bak"])
+def test_c130_a_folder_beside_the_project_that_begins_with_its_name_is_no_part_of_it(end: str) -> None:
+    said = recorded_text(f"{PROJECT_ROOT}{end}/one/two/x.tif: no such file. Run it in {PROJECT_ROOT}.")
+    assert f"{end}/one" not in said
+    assert said.endswith(": no such file. Run it in ..")
+
+
 def test_c130_values_of_other_kinds_stay() -> None:
     value = {"a": [1, 2.5, None, True], "b": {"c": "x"}}
     assert recorded(value) == value

@@ -290,6 +290,7 @@ def test_c23_what_stands_out_is_said_with_names(tiles: Path, data: Path) -> None
 # --------------------------------------------------------------------------------------------------- through the script
 
 
+@pytest.mark.system
 def test_c23_c25_report_tables_and_figures_are_artifacts_of_the_run(
     script: Script, tiles: Path, data: Path, tmp_path: Path, last_run: Callable[[], mlflow.entities.Run],
     capsys: pytest.CaptureFixture[str],
@@ -369,6 +370,7 @@ def figures_alive() -> int:
     return sum(type(thing) is Figure for thing in gc.get_objects())
 
 
+@pytest.mark.system
 def test_c23_figures_of_many_areas_dates_and_odd_tables_stay_readable_and_leave_memory(
     tiles: Path, tmp_path: Path
 ) -> None:

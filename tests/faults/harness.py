@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +21,9 @@ from typing import Any
 from tests.conftest import ROOT, child_environment
 
 HERE = Path(__file__).parent
-PRELOAD = ("swath.tracking", "swath.training.trainer", "swath.prediction.scored", "swath.entry_point",
-           "swath.challenges.unosat.labels", "swath.challenges.unosat.scenes", "swath.challenges.unosat.submission",
-           "swath.data.tiles.statistics", "swath.figures.charts", "tests.synthetic")  # fmt: skip
+PRELOAD = (*sorted(path.stem for path in (ROOT / "code").glob("*.py")), "mlflow.store.tracking.sqlalchemy_store",
+           "swath.figures.charts", "swath.steps.handlers", "swath.training.trainer", "tests.synthetic")  # fmt: skip
+"""All scripts, and what they import when they have work to do."""
 KILL, TERM, FULL, PAUSE = 1, 2, 3, 4
 """Actions of inject.c."""
 Arguments = Mapping[str, Any]
@@ -69,6 +70,7 @@ class Warm:
             env=environment, cwd=project,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
+        self._turn = threading.Lock()
         assert self._answer() == {"ready": True}
 
     def _answer(self) -> dict[str, Any]:
@@ -76,11 +78,12 @@ class Warm:
         return dict(json.loads(self.server.stdout.readline()))
 
     def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Give an order to the server, and return its answer."""
+        """Give an order to the server, and return its answer; threads take turns."""
         assert self.server.stdin is not None
-        self.server.stdin.write(json.dumps(order) + "\n")
-        self.server.stdin.flush()
-        return self._answer()
+        with self._turn:
+            self.server.stdin.write(json.dumps(order) + "\n")
+            self.server.stdin.flush()
+            return self._answer()
 
     def start(
         self, case: Case, script: str, arguments: Sequence[str], fault: Fault = Fault(), **constants: Any

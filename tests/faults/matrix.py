@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -326,6 +327,30 @@ def small_world(folder: Path) -> Iterator[World]:
         warm.close()
 
 
+def filled(
+    world: World, names: Sequence[str], faults: Sequence[str], positions: int, abreast: int
+) -> dict[tuple[str, str], Cell]:
+    """The cells of these rows and faults, `abreast` at the same time; each is printed when it is done.
+
+    Each case has a folder and a store of its own, so cells do not see each other.
+    """
+    began = time.monotonic()
+
+    def cell(place: tuple[str, str]) -> Cell:
+        fault, name = place
+        found = CELLS[fault](rows[name], positions)
+        lines = [f"{time.monotonic() - began:6.0f} s  {name}, {fault}: {found}"]
+        lines += [f"          {wrong}" for wrong in found.wrong[1:]]
+        print("\n".join(lines), flush=True)
+        return found
+
+    rows = {name: Row(world, name) for name in names}
+    places = [(fault, name) for name in names for fault in faults]
+    with ThreadPoolExecutor(abreast) as threads:
+        list(threads.map(lambda row: row.undisturbed, rows.values()))
+        return dict(zip(places, threads.map(cell, places), strict=True))
+
+
 def table(found: dict[tuple[str, str], Cell], rows: Sequence[str]) -> str:
     """The matrix as Markdown."""
     lines = ["| fault | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
@@ -349,20 +374,15 @@ def main() -> int:
     parser.add_argument("--faults", nargs="*", default=list(CELLS))
     parser.add_argument("--write", action="store_true", help="renew the table in docs/reliability.md")
     parser.add_argument("--keep", action="store_true", help="leave the folders of cases that went wrong")
+    parser.add_argument("--abreast", type=int, default=len(os.sched_getaffinity(0)), help="cells at the same time")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    found = {}
     began = time.monotonic()
     with small_world(folder) as world:
-        for name in asked.rows:
-            row = Row(world, name)
-            for fault in asked.faults:
-                found[fault, name] = CELLS[fault](row, asked.positions)
-                print(f"{time.monotonic() - began:6.0f} s  {name}, {fault}: {found[fault, name]}", flush=True)
-                for wrong in found[fault, name].wrong[1:]:
-                    print(f"          {wrong}", flush=True)
+        found = filled(world, asked.rows, asked.faults, asked.positions, asked.abreast)
+    minutes = (time.monotonic() - began) / 60
+    print(f"{minutes:.1f} minutes", flush=True)
     if asked.write:
-        minutes = (time.monotonic() - began) / 60
         note = f"`make faults` with at most {asked.positions} positions a cell, {minutes:.0f} minutes."
         write(f"{note}\n\n{table(found, ROWS)}")
     if not asked.keep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -113,7 +114,7 @@ class World:
         self.folder, self.warm = folder, warm
         self.base = Case(folder / "base")
         self.inputs = self.base.folder / "in"
-        self.number = 0
+        self.numbers = itertools.count(1)
         (self.base.folder / "tmp").mkdir(parents=True)
         for i, area in enumerate(("north", "south")):
             write_area(self.inputs / "raw", area, grid((60, 64), (400_000.0 + 20_000 * i, 3_700_000.0)), seed=i)
@@ -149,8 +150,7 @@ class World:
 
     def case(self, name: str = "") -> Case:
         """A new case, with inputs and a store of its own."""
-        self.number += 1
-        case = Case(self.folder / (name or f"case{self.number}"))
+        case = Case(self.folder / (name or f"case{next(self.numbers)}"))
         shutil.copytree(self.inputs, case.folder / "in")
         (case.folder / "tmp").mkdir()
         shutil.copyfile(self.base.database, case.database)

@@ -243,6 +243,7 @@ raise SystemExit(failed)
 """
 
 
+@pytest.mark.system
 def test_c13_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
     """Small files stay in GDAL's cache until they are closed, so the disk shows itself full at the last moment."""
     env = {"PYTHONPATH": f"{ROOT / 'code'}:{ROOT}", "PATH": "/usr/bin:/bin"}

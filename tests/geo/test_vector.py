@@ -99,6 +99,7 @@ def test_c10_a_border_through_a_corner_at_the_right_edge_burns_nothing_else() ->
     assert burn([across], [1], place, place.window)[40:50, 30:].all()
 
 
+@pytest.mark.system
 def test_c10_strips_of_one_row_do_not_damage_memory() -> None:
     """What GDAL does to memory shows when it is freed: in a process of its own."""
     code = (
@@ -290,6 +291,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.system
 def test_c98_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     paths = [tmp_path / f"a.{suffix}" for suffix in ("shp", "gpkg", "parquet", "fgb")]
     for path in paths:
@@ -334,6 +336,7 @@ def test_c14_footprint_without_crs_is_in_the_scenes_own_units() -> None:
     assert outline.bounds == (0, 0, 5, 3)
 
 
+@pytest.mark.system
 def test_c10_burning_does_not_depend_on_gdals_cache() -> None:
     """GDAL burns as many rows at once as its cache holds, and its answer at touched corners depends on the first of them;
     while a raster is written, the cache is bounded."""

@@ -39,6 +39,7 @@ def test_c69_samples_are_normalised_on_two_processes_as_on_one(kept: dict[str, A
         torch.testing.assert_close(kept[f"2_{rank}"][what], whole[rank::2], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("what", ["gradients", "state"])
 def test_c69_gradients_and_running_statistics_of_two_processes_are_those_of_one(
     kept: dict[str, Any], what: str

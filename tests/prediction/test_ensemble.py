@@ -302,6 +302,7 @@ def test_c83_of_several_models_the_worst_that_is_known_of_any_counts(tmp_path: P
 # ------------------------------------------------------------------------------------------------------------ the step
 
 
+@pytest.mark.system
 def test_c95_the_step_weighs_by_the_runs_scores_and_its_output_is_a_prediction_like_any(
     script: Script, last_run: Callable[[], mlflow.entities.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -216,6 +216,7 @@ def test_c99_scores_are_of_the_target_over_labelled_pixels(target: int) -> None:
     np.testing.assert_array_equal(matrix_of(found, truth, target), expected)
 
 
+@pytest.mark.system
 def test_c99_the_step_tells_what_each_filter_is_worth(
     script: Script, last_run: Callable[[], mlflow.entities.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

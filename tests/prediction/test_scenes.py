@@ -286,6 +286,7 @@ def test_c91_a_damaged_scene_leaves_nothing_under_the_final_name(tmp_path: Path)
     assert not list((tmp_path / "out").rglob("*.tif"))
 
 
+@pytest.mark.system
 def test_c91_a_full_disk_leaves_nothing_under_the_final_name_and_says_so(report: tuple[dict[str, Any], Path]) -> None:
     said, out = report[0]["full_disk"], report[1] / "full"
     assert len(said) == 2
@@ -376,11 +377,13 @@ def sparse(path: Path, height: int, width: int) -> Path:
     return path
 
 
+@pytest.mark.system
 def test_c91_peak_memory_does_not_grow_with_the_height(report: tuple[dict[str, Any], Path]) -> None:
     low, high = report[0]["peaks"]
     assert high - low < 50 + CACHE_BYTES / 2**20  # which the low scene does not fill
 
 
+@pytest.mark.system
 def test_c91_large_blocks_are_used_again_instead_of_being_cleared_anew(report: tuple[dict[str, Any], Path]) -> None:
     before, after = report[0]["faults"]
     if after is False:

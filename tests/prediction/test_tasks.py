@@ -100,6 +100,7 @@ def test_c60_steps_and_classes_learn_together_and_select_by_the_combined_score(i
     )
 
 
+@pytest.mark.system
 def test_c60_a_task_is_dropped_or_invented_by_the_config_alone(ice: Path, tmp_path: Path) -> None:
     for names in (("SIC", "SOD"), ("FLOE", "SIC"), ("SIC", "SOD", "FLOE", "AGE")):
         tasks = {name: TASKS.get(name, Classification(classes=("young", "old"))) for name in names}

@@ -183,6 +183,7 @@ def folds(script: Script, tmp_path: Path) -> tuple[Path, list[Path]]:
     return tmp_path, folders
 
 
+@pytest.mark.system
 def test_c94_out_of_fold_predictions_of_several_models_choose_one_threshold(
     script: Script, last_run: Callable[[], mlflow.entities.Run], folds: tuple[Path, list[Path]],
     capsys: pytest.CaptureFixture[str],

@@ -58,6 +58,7 @@ def test_c74_intervals_agree_with_scipy(score: str, confidence: float) -> None:
     assert high == pytest.approx(oracle.confidence_interval.high, abs=0.03 * width)
 
 
+@pytest.mark.system
 def test_c74_about_95_in_100_intervals_hold_the_truth() -> None:
     rng = np.random.default_rng(2)
     truth = iou(tiles(300_000, rng).sum(0))
@@ -68,6 +69,7 @@ def test_c74_about_95_in_100_intervals_hold_the_truth() -> None:
     assert 0.42 <= np.mean([low <= truth <= high for low, high in narrow]) <= 0.58
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("units", [6, 16])
 def test_c123_the_coverage_that_reports_state_is_what_a_simulation_finds(units: int) -> None:
     rng = np.random.default_rng(12)

@@ -377,6 +377,7 @@ def test_c83_ground_that_selected_the_weights_needs_a_flag_and_shows_in_the_name
     assert last_run().data.tags["swath.scored_on"] == "held-out"
 
 
+@pytest.mark.system
 def test_c83_a_run_that_cannot_be_found_is_an_error_only_when_it_was_named(
     script: Script, last_run: LastRun, folders: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -387,6 +388,7 @@ def test_c83_a_run_that_cannot_be_found_is_an_error_only_when_it_was_named(
     assert "no such run" in capsys.readouterr().err
 
 
+@pytest.mark.system
 def test_c74_a_run_is_compared_with_an_earlier_one_on_the_same_ground(
     script: Script, last_run: LastRun, folders: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

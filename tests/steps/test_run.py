@@ -81,6 +81,7 @@ def calls(folder: Path) -> list[str]:
 EXPECTED = {str(i): 2 * i for i in range(5)}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("kind", ["serial", "threads", "processes"])
 def test_c13_every_executor_gives_the_same_results_once(numbers: list[Call], tmp_path: Path, kind: str) -> None:
     assert run(numbers, tmp_path, Settings(executor=kind)) == EXPECTED
@@ -279,6 +280,7 @@ def assert_tile(path: Path, images: Mapping[str, np.ndarray]) -> None:
     assert np.array_equal(read_image(path), padded[:, *Window(row, col, 48, 48).slices], equal_nan=True)
 
 
+@pytest.mark.system
 def test_c13_a_full_disk_stops_a_step_cleanly(store: str, script: Script, tmp_path: Path) -> None:
     """The disk takes the small scene and not the large one."""
     write_area(tmp_path / "raw", "small", grid((64, 64)), labelled=False)

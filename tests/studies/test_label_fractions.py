@@ -53,6 +53,7 @@ def test_c104_parts_lie_within_each_other_and_take_no_scene_apart(
     assert set(Subset(seed=seed, by=by).of(tiles)["key"]) == set(tiles["key"])
 
 
+@pytest.mark.system
 @settings(max_examples=40, deadline=None)
 @given(st.sets(st.integers(0, 60), min_size=2, max_size=20), st.sets(st.integers(61, 99), max_size=10))
 def test_c104_further_scenes_change_no_order(scenes: set[int], more: set[int]) -> None:

@@ -42,6 +42,7 @@ def equal(one: Iterable[dict[str, Any]], other: Iterable[dict[str, Any]]) -> boo
     )
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("times", [2, 3])
 def test_c36_each_loaded_batch_is_used_n_times_from_any_step_on(

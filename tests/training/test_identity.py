@@ -81,6 +81,7 @@ def test_c88_identity_follows_contents_and_not_places(own_tiles: Path, tmp_path:
     assert training_identity(replace(config, seed=1)) != training_identity(config)
 
 
+@pytest.mark.system
 def test_c88_going_on_with_other_threads_says_what_is_equal(
     tiles: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

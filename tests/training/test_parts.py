@@ -191,6 +191,7 @@ def test_c83_test_tiles_only_report(tiles: Path, tmp_path: Path) -> None:
     assert tables["test"].metrics("test")["test/iou_fg"] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.system
 def test_c16_c83_leaks_are_refused_unless_allowed_and_then_named(
     tiles: Path, tmp_path: Path, script: Script, last_run: Callable[[], mlflow.entities.Run],
     capsys: pytest.CaptureFixture[str],

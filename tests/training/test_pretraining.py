@@ -71,6 +71,7 @@ def encoder(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pret
 # ----------------------------------------------------------------------------------------------------- the pretraining
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("kind", [VIT, CONVOLUTIONS], ids=["vit", "convolutions"])
 @pytest.mark.parametrize("moment", [2, 8])
 def test_c63_c88_killed_and_resumed_equals_uninterrupted(
@@ -186,6 +187,7 @@ def test_c63_c61_a_training_on_other_bands_finds_its_filters_by_name(
     assert same({n: t for n, t in before.items() if n != stem}, after)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("epochs", [0, 2], ids=["one stage", "two stages"])
 def test_c63_c62_fine_tuning_in_one_and_in_two_stages(
     tiles: Path, tmp_path: Path, encoder: tuple[Pretraining, Path], epochs: int

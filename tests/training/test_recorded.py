@@ -60,6 +60,7 @@ def test_c84_every_metric_of_a_training_stands_beside_its_epoch_and_its_step(
     assert run.data.metrics["best/epoch"] == best / STEPS
 
 
+@pytest.mark.system
 def test_c84_system_metrics_are_in_the_run_of_a_training(
     script: Script,
     last_run: Callable[[], mlflow.entities.Run],
@@ -108,6 +109,7 @@ def test_c82_training_tiles_have_rows_of_the_same_columns(tiles: Path, tmp_path:
     assert set(frames["training"]["area"]) == {"north"}
 
 
+@pytest.mark.system
 def test_c82_the_run_has_the_training_tiles_scores_by_condition(
     script: Script, last_run: Callable[[], mlflow.entities.Run], tiles: Path, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ EVERYTHING = {
 }
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("moment", [2, 4, 7, 11])
 def test_c88_killed_and_resumed_equals_uninterrupted(
@@ -368,6 +369,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory, tiles: Path) -> Path:
     return file
 
 
+@pytest.mark.system
 def test_c04_c84_c87_run_holds_bundle_metrics_panels_and_weights(
     script: Script, config_file: Path, last_run: Callable[[], mlflow.entities.Run], tmp_path: Path
 ) -> None:
@@ -394,6 +396,7 @@ def test_c04_c84_c87_run_holds_bundle_metrics_panels_and_weights(
     assert any(name.startswith("network.") for name in notes)
 
 
+@pytest.mark.system
 def test_c04_the_bundle_rebuilds_the_config(
     script: Script, config_file: Path, last_run: Callable[[], mlflow.entities.Run], tmp_path: Path
 ) -> None:
@@ -413,6 +416,7 @@ def test_c04_the_bundle_rebuilds_the_config(
     assert (params["device"], params["threads"]) == ("cpu", str(torch.get_num_threads()))
 
 
+@pytest.mark.system
 def test_c04_the_bundle_has_sources_that_git_does_not_know(
     script: Script, config_file: Path, last_run: Callable[[], mlflow.entities.Run], tmp_path: Path
 ) -> None:

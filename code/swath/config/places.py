@@ -50,8 +50,9 @@ def recorded_arguments(arguments: list[str]) -> list[str]:
 def recorded_text(text: str) -> str:
     """The same for paths in a text for people, such as an error."""
     root = str(paths.PROJECT_ROOT)
-    for known, short in ((f"{root}/", ""), (root, "."), (f"{_home()}/", "~/")):
-        text = text.replace(known, short)
+    text = text.replace(f"{root}/", "")
+    text = re.sub(rf"{re.escape(root)}(?!\.?[\w-])", ".", text)  # a folder beside it may begin with its name
+    text = text.replace(f"{_home()}/", "~/")
     return _ABSOLUTE.sub(lambda found: _short(found[0]), _CREDENTIALS.sub("", text))
 
 

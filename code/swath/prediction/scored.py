@@ -59,9 +59,7 @@ def infer(
     CatalogError for missing scenes or labels, ConfigError for labels whose scores would be lost (see `label_folders`).
     """
     folders = label_folders(config)
-    scenes = scenes_to_predict(config)
-    remedy = "Correct its table, or run the step that makes the scenes again."
-    require_files(scenes, absolute(config.input_path), remedy, ["image"])
+    scenes = _scenes_at_hand(config)
     output = absolute(config.output_path)
     if not is_main():
         return Inferred(scenes=len(scenes), done_now=predict_scenes(config, record, scenes, output))
@@ -104,6 +102,14 @@ def _require_one_grid(config: InferenceConfig, scenes: gpd.GeoDataFrame, masks: 
 def scenes_to_predict(config: InferenceConfig) -> gpd.GeoDataFrame:
     """The scenes to predict, a row each. Raises CatalogError for areas and values that none has."""
     return only_where(only_areas(read_scenes(absolute(config.input_path)), config.areas), config.only)
+
+
+def _scenes_at_hand(config: InferenceConfig) -> gpd.GeoDataFrame:
+    """`scenes_to_predict`. Raises CatalogError, which names the table, when rasters of them are not there."""
+    scenes = scenes_to_predict(config)
+    remedy = "Correct its table, or run the step that makes the scenes again."
+    require_files(scenes, absolute(config.input_path), remedy, ["image"])
+    return scenes
 
 
 def inference_made_by(config: InferenceConfig) -> str | None:

@@ -263,6 +263,7 @@ def test_c76_a_constant_guess_scores_as_the_dummy_of_sklearn(ice: Path) -> None:
     assert constant_guesses(table.drop(columns=["classes_SOD"]), TASKS).keys() == {"SIC", "FLOE"}
 
 
+@pytest.mark.system
 def test_c76_c82_a_small_training_beats_the_constant_guess_and_keeps_the_best_of_each_task(
     ice: Path, tmp_path: Path
 ) -> None:

@@ -454,6 +454,7 @@ def test_c100_a_submission_that_is_not_as_it_should_be_does_not_stay(predicted: 
 # ------------------------------------------------------------------------------------------------------- entry points
 
 
+@pytest.mark.system
 def test_c01_entry_points_take_the_configs_of_the_challenge(
     script: Script, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

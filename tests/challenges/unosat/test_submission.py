@@ -164,6 +164,7 @@ def test_c100_the_archive_reopens_as_one_shapefile_per_area(run: Callable[..., i
     assert (out / "map.png").stat().st_size > 1000
 
 
+@pytest.mark.system
 def test_c100_a_second_start_makes_only_the_areas_that_changed(
     run: Callable[..., int], predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,6 +285,7 @@ def cut(predictions: Path, tiles: Path, name: str = "{area}/{scene}") -> None:
             write_image(folder / f"tile_{window.col}_{window.row}.tif", wide[:, *window.slices], place.at(window))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("beside", [False, True], ids=["bare", "of inference"])
 def test_c100_tiles_become_one_shapefile_per_area_in_their_root(
     run: Callable[..., int], predictions: Path, tmp_path: Path, beside: bool
@@ -303,6 +305,7 @@ def test_c100_tiles_become_one_shapefile_per_area_in_their_root(
         assert len(list((tiles / "merged" / area).glob("*.tif"))) == 3
 
 
+@pytest.mark.system
 def test_c97_c100_merged_tiles_and_burnt_shapefiles_are_gdals(
     run: Callable[..., int], predictions: Path, tmp_path: Path
 ) -> None:

@@ -198,6 +198,7 @@ def test_c16_nothing_against_something_is_clean() -> None:
 # ------------------------------------------------------------------------------------------- clean data, whole chain
 
 
+@pytest.mark.system
 @LAW
 @given(st.integers(0, 10_000), st.integers(2, 4))
 def test_c19_folds_of_groups_never_leak(seed: int, folds: int) -> None:

@@ -120,6 +120,7 @@ def test_c18_pairs_are_those_of_brute_force(products: int, monkeypatch: pytest.M
     assert len(expected) > 20
 
 
+@pytest.mark.system
 def test_c18_a_thousand_places_with_others_that_look_alike() -> None:
     rng = np.random.default_rng(0)
     keys, place, texts = [], [], {}

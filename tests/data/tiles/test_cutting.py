@@ -87,6 +87,7 @@ def test_c45_a_zone_that_is_large_in_the_scene_is_missing_in_every_tile(
         np.testing.assert_array_equal(labels, np.where(zone, IGNORE, before[inside.slices]))
 
 
+@pytest.mark.system
 def test_c45_windows_of_scenes_lose_the_zones_that_tiles_lose(
     cut: Callable[..., int], script: Script, scenes: list[Path], tmp_path: Path
 ) -> None:

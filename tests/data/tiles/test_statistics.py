@@ -237,6 +237,7 @@ def test_c15_default_threshold_skips_any_gap_and_counts_are_reported(
     assert f"tiles 18, skipped {found['skip'].sum()}" in capsys.readouterr().out
 
 
+@pytest.mark.system
 def test_c13_statistics_are_not_done_twice_and_a_lost_tile_is_named(
     stats: Callable[..., int], tiles: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

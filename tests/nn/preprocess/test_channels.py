@@ -397,6 +397,7 @@ def test_c46_shards_merge_to_the_statistics_of_all_pixels(shards: int, monkeypat
     require_like_stacked(channel_statistics(parts[0]), images)
 
 
+@pytest.mark.system
 def test_c46_two_and_four_processes_fit_the_same_constants_as_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.ranks_fit", str(tmp_path)]
     done = subprocess.run(
