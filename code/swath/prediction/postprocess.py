@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.config.ranges import Amount, Count
-from swath.data.pairing import by_key
+from swath.data.pairing import by_key, labels_by_key
 from swath.errors import CatalogError, ConfigError, RasterError, VectorError
 from swath.geo import morphology
 from swath.geo.earth import brought_to
@@ -153,7 +153,7 @@ def _partners(rasters: Mapping[str, Path], text: str | None, field: str) -> dict
     path = absolute(text)
     if path.is_file():
         return dict.fromkeys(rasters, path)
-    found = by_key(path)
+    found = labels_by_key(path) if field == "labels_path" else by_key(path)
     missing = sorted(set(rasters) - set(found))
     if missing:
         raise CatalogError(f"{field}={text}: no raster for {', '.join(missing[:5])}. Add them, or name another folder.")
