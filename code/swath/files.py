@@ -33,15 +33,33 @@ def atomic_write(
     Exceptions of the kinds `failures`, such as that of a full disk, become an `error` that says what to do.
     """
     part = part_of(path)
+    is_whole = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
+        is_whole = True
     except failures as failure:
         raise error(unwritable(path, failure)) from failure
     finally:
-        for left in path.parent.glob(f"{escape(part.name)}*"):  # with files that a library made beside it
-            left.unlink()
+        _remove_sides(part, is_whole)
+
+
+SIDES = (".aux.xml", ".msk", ".ovr", "-journal", "-wal", "-shm")
+"""What libraries leave beside a file that they have written whole: GDAL's, and SQLite's."""
+
+
+def _remove_sides(part: Path, is_whole: bool) -> None:
+    """Remove what libraries made beside a part file, and the part itself where it is not whole.
+
+    The folder is listed only then: it may hold thousands of files, and for each of them that would be done again.
+    """
+    if is_whole:
+        for side in SIDES:
+            part.with_name(part.name + side).unlink(missing_ok=True)
+        return
+    for left in part.parent.glob(f"{escape(part.name)}*"):
+        left.unlink()
 
 
 _OUTSIDE = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|\0|^\s*\.?\s*$")

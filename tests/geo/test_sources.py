@@ -16,7 +16,7 @@ from rasterio.rpc import RPC
 
 from swath.errors import RasterError
 from swath.geo.raster import RasterReader, describe, find_rasters, read_image
-from swath.geo.tiff import bytes_needed, require_whole, stored_blocks
+from swath.geo.tiff import blocks_of, require_whole
 from tests.geo.test_validity import tif
 
 
@@ -162,7 +162,7 @@ def test_c128_a_file_needs_its_last_block(tmp_path: Path, layout: dict[str, Any]
     path = tif(tmp_path / "a.tif", data, **layout)
     require_whole(path)
     size = path.stat().st_size
-    assert bytes_needed(path) == size
+    assert blocks_of(path).needed == size
     for cut in (1, size // 3, size - 9):
         short = tmp_path / "short.tif"
         short.write_bytes(path.read_bytes()[: size - cut])
@@ -177,7 +177,7 @@ def test_c128_sparse_blocks_need_no_bytes(tmp_path: Path) -> None:
     ) as file:  # fmt: skip
         file.write(np.ones((1, 256, 256), np.uint8), window=((0, 256), (0, 256)))
     require_whole(tmp_path / "a.tif")
-    assert stored_blocks(tmp_path / "a.tif").tolist() == [True, False, False, False]
+    assert blocks_of(tmp_path / "a.tif").stored.tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize("content", [b"", b"II", b"II*\0", b"XX*\0" + b"\0" * 20, b"II*\0" + struct.pack("<I", 9999)])

@@ -27,7 +27,7 @@ from swath.geo.block_cache import bounded_cache
 from swath.geo.grid import Window
 from swath.geo.layout import RasterSpec
 from swath.geo.sources import GDAL_FAILURES
-from swath.geo.tiff import require_whole, stored_blocks
+from swath.geo.tiff import Blocks, require_whole
 
 SIDE_FILES = (".ovr", ".msk", ".msk.ovr", ".aux.xml")
 """What GDAL reads beside a raster and takes for a part of it."""
@@ -119,23 +119,22 @@ class RasterWriter:
                     self._dataset.close()
                 raise failure
             self._dataset.close()  # GDAL writes what it still holds, and may say nothing when the disk is full
-            self._require_whole(self._part)
-            self._require_blocks()
+            self._require_blocks(self._require_whole(self._part))
             if self.spec.overviews:
                 self._optimise()
             for suffix in SIDE_FILES:  # of an older raster of that name
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
-    def _require_whole(self, written: Path) -> None:
+    def _require_whole(self, written: Path) -> Blocks:
         try:
-            require_whole(written)
+            return require_whole(written)
         except ValueError as error:
             raise OSError(f"{written.stat().st_size} bytes were written; {error}") from error
 
-    def _require_blocks(self) -> None:
+    def _require_blocks(self, blocks: Blocks) -> None:
         """Raise OSError when a block that holds a value was not written: GDAL says nothing of one that it loses at the end."""
         filled = self._filled.any(axis=0) if self.spec.interleave == "pixel" else self._filled
-        stored = stored_blocks(self._part).reshape(filled.shape)
+        stored = blocks.stored.reshape(filled.shape)
         lost = int((filled & ~stored).sum())
         if lost:
             raise OSError(f"{lost} of {filled.sum()} blocks were not written")

@@ -5,10 +5,11 @@ Tags and types are those of the TIFF 6.0 specification (1992) and of BigTIFF (20
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,67 +47,89 @@ class _Layout:
         return int(struct.unpack_from(f"{self.order}{self.offset}", header, at)[0])
 
 
-def bytes_needed(path: Path) -> int:
-    """Bytes that a TIFF file has at least, by its directories: the end of its last block or directory.
+class _File:
+    """Bytes of a file by their place, for as long as a block lasts."""
 
-    Raises ValueError when it is no TIFF file, or ends within a directory.
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> _File:
+        self._number = os.open(self._path, os.O_RDONLY)
+        self.size = os.fstat(self._number).st_size
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._number)
+
+    def exactly(self, size: int, at: int) -> bytes:
+        """`size` bytes. Raises ValueError when there are fewer."""
+        if size > self.size - at:
+            left = max(self.size - at, 0)
+            raise ValueError(f"its directory goes on for {size} bytes at {at}, and {left} are there")
+        return os.pread(self._number, size, at)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What the directories of a TIFF file say of its blocks."""
+
+    needed: int
+    """Bytes that the file has at least: the end of its last block or directory."""
+    size: int
+    """Bytes that it has."""
+    stored: NDArray[np.bool_]
+    """Which blocks of the first directory are there, in its order; a sparse file leaves out those without a value."""
+
+
+def blocks_of(path: Path) -> Blocks:
+    """The blocks of a TIFF file.
+
+    Raises ValueError when it is no TIFF file, ends within a directory, or has one that lists no pixels.
     """
-    needed = 0
-    with path.open("rb") as file:
-        header = file.read(16)
-        if len(header) < 8:
-            raise ValueError(f"it has {len(header)} bytes")
+    needed, stored = 0, None
+    with _File(path) as file:
+        if file.size < 8:
+            raise ValueError(f"it has {file.size} bytes")
+        header = file.exactly(min(16, file.size), 0)
         layout = _Layout(header)
         for tags, end in _directories(file, layout, layout.first(header.ljust(16, b"\0"))):
-            needed = max(needed, end)
-            if not any(starts in tags and sizes in tags for starts, sizes in (STRIPS, TILES)):
+            kinds = [(starts, sizes) for starts, sizes in (TILES, STRIPS) if starts in tags and sizes in tags]
+            if not kinds:
                 raise ValueError("its directory lists no blocks of pixels")
-            for starts, sizes in (STRIPS, TILES):
-                if starts not in tags or sizes not in tags:
-                    continue
-                start, size = tags[starts].astype(np.float64), tags[sizes].astype(np.float64)
-                if len(start) != len(size):
-                    raise ValueError(f"{len(start)} blocks begin and {len(size)} have a size")
-                stored = start > 0  # sparse blocks begin nowhere
-                needed = max(needed, int((start + size)[stored].max(initial=0)))
-    return needed
+            needed = max(needed, end, *(_end_of_blocks(tags[starts], tags[sizes]) for starts, sizes in kinds))
+            if stored is None:
+                stored = np.asarray(tags[kinds[0][0]] > 0)
+        return Blocks(needed, file.size, np.empty(0, bool) if stored is None else stored)
 
 
-def require_whole(path: Path) -> None:
-    """Raise ValueError, which says why, for a TIFF file that is shorter than it says, or that lists no pixels."""
-    needed, size = bytes_needed(path), path.stat().st_size
-    if size < needed:
-        raise ValueError(f"{needed} bytes are due by its directory")
+def _end_of_blocks(starts: NDArray[np.unsignedinteger], sizes: NDArray[np.unsignedinteger]) -> int:
+    """Where the last of some blocks ends."""
+    if len(starts) != len(sizes):
+        raise ValueError(f"{len(starts)} blocks begin and {len(sizes)} have a size")
+    start, size = starts.astype(np.float64), sizes.astype(np.float64)
+    return int((start + size)[start > 0].max(initial=0))  # sparse blocks begin nowhere
 
 
-def stored_blocks(path: Path) -> NDArray[np.bool_]:
-    """Which blocks of the first directory are there, in its order; a sparse file leaves out those without a value.
-
-    Raises ValueError when it is no TIFF file, or ends within a directory.
-    """
-    with path.open("rb") as file:
-        header = file.read(16)
-        layout = _Layout(header)
-        tags, _ = next(_directories(file, layout, layout.first(header.ljust(16, b"\0"))))
-    starts = TILES[0] if TILES[0] in tags else STRIPS[0]
-    return np.asarray(tags[starts] > 0)
+def require_whole(path: Path) -> Blocks:
+    """The blocks of a TIFF file; ValueError, which says why, for one that is shorter than it says, or lists no pixels."""
+    found = blocks_of(path)
+    if found.size < found.needed:
+        raise ValueError(f"{found.needed} bytes are due by its directory")
+    return found
 
 
-def _directories(
-    file: BinaryIO, layout: _Layout, at: int
-) -> Iterator[tuple[dict[int, NDArray[np.unsignedinteger]], int]]:
+def _directories(file: _File, layout: _Layout, at: int) -> Iterator[tuple[dict[int, NDArray[np.unsignedinteger]], int]]:
     """(tags that say where blocks lie, where the directory ends) of each directory."""
     wanted = {*STRIPS, *TILES}
     seen: set[int] = set()
     while at and at not in seen and len(seen) < MAX_DIRECTORIES:
         seen.add(at)
-        file.seek(at)
         count_bytes = struct.calcsize(layout.count)
-        (count,) = struct.unpack(f"{layout.order}{layout.count}", _exactly(file, count_bytes))
-        entries = _exactly(file, count * layout.entry)
+        (count,) = struct.unpack(f"{layout.order}{layout.count}", file.exactly(count_bytes, at))
+        entries = file.exactly(count * layout.entry, at + count_bytes)
         next_bytes = struct.calcsize(layout.offset)
         end = at + count_bytes + len(entries) + next_bytes
-        (following,) = struct.unpack(f"{layout.order}{layout.offset}", _exactly(file, next_bytes))
+        (following,) = struct.unpack(f"{layout.order}{layout.offset}", file.exactly(next_bytes, end - next_bytes))
         tags = {}
         for start in range(0, len(entries), layout.entry):
             entry = entries[start : start + layout.entry]
@@ -117,7 +140,7 @@ def _directories(
         at = following
 
 
-def _values(file: BinaryIO, layout: _Layout, entry: bytes) -> NDArray[np.unsignedinteger]:
+def _values(file: _File, layout: _Layout, entry: bytes) -> NDArray[np.unsignedinteger]:
     """The values of a tag, in its entry or where that points."""
     (kind,) = struct.unpack_from(f"{layout.order}H", entry, 2)
     (count,) = struct.unpack_from(f"{layout.order}{layout.offset}", entry, 4)
@@ -128,16 +151,5 @@ def _values(file: BinaryIO, layout: _Layout, entry: bytes) -> NDArray[np.unsigne
     field = entry[-layout.inline :]
     if size > layout.inline:
         (where,) = struct.unpack(f"{layout.order}{layout.offset}", field)
-        file.seek(where)
-        field = _exactly(file, size)
+        field = file.exactly(size, where)
     return np.frombuffer(field[:size], dtype)
-
-
-def _exactly(file: BinaryIO, size: int) -> bytes:
-    """The next `size` bytes. Raises ValueError when there are fewer."""
-    here = file.tell()
-    left = file.seek(0, 2) - here
-    if size > left:
-        raise ValueError(f"its directory goes on for {size} bytes at {here}, and {max(left, 0)} are there")
-    file.seek(here)
-    return file.read(size)
