@@ -23,7 +23,7 @@ from swath.challenges.kelp.product import BANDS, MISSING
 from swath.data.splits.assign import JUDGED_IN
 from swath.data.tables import read_scenes
 from swath.geo.raster import RasterReader, read_labels
-from swath.scoring.metrics import best_threshold, threshold_histogram
+from swath.scoring.metrics import THRESHOLD_BINS, best_threshold, threshold_histogram
 
 CHANNELS = KelpIndices(BANDS, tuple(KELP_INDICES), quality="QA", elevation="DEM", missing=(MISSING,))
 
@@ -36,12 +36,14 @@ def tiles_of(scenes: gpd.GeoDataFrame, split: str) -> Iterator[tuple[NDArray[np.
         yield CHANNELS(image_CHW[None])[0].numpy(), read_labels(Path(row.labels))[0]
 
 
-def histograms(scenes: gpd.GeoDataFrame, split: str) -> NDArray[np.int64]:
-    """int64 (C, 2, bins): `threshold_histogram` of each channel; pixels without a value in the counts of none."""
-    total = 0
+def counts_of(scenes: gpd.GeoDataFrame, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(int64 (C, 2, bins), `threshold_histogram` of each channel; int64 (C,), pixels of the target without a value)."""
+    known = np.zeros((len(CHANNELS.names), 2, THRESHOLD_BINS), np.int64)
+    lost = np.zeros(len(CHANNELS.names), np.int64)
     for channels_CHW, labels_HW in tiles_of(scenes, split):
-        total = total + np.stack([threshold_histogram(channel, labels_HW) for channel in channels_CHW])
-    return np.asarray(total)
+        known += np.stack([threshold_histogram(channel, labels_HW) for channel in channels_CHW])
+        lost += (~np.isfinite(channels_CHW) & (labels_HW == 1)).sum((1, 2))
+    return known, lost
 
 
 def judged(scenes: gpd.GeoDataFrame, split: str, channel: int, threshold: float, below: bool) -> NDArray[np.int64]:
@@ -55,14 +57,6 @@ def judged(scenes: gpd.GeoDataFrame, split: str, channel: int, threshold: float,
     return total
 
 
-def missed_without_value(scenes: gpd.GeoDataFrame, split: str) -> NDArray[np.int64]:
-    """int64 (C,): pixels of the target that have no value."""
-    total = np.zeros(len(CHANNELS.names), np.int64)
-    for channels_CHW, labels_HW in tiles_of(scenes, split):
-        total += (~np.isfinite(channels_CHW) & (labels_HW == 1)).sum((1, 2))
-    return total
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="output_path of assign_folds")
@@ -70,16 +64,15 @@ def main() -> None:
     given = parser.parse_args()
     scenes = read_scenes(Path(given.folder).resolve())
     splits = sorted(set(scenes[JUDGED_IN].dropna()))
-    known = {split: histograms(scenes, split) for split in splits}
-    lost = {split: missed_without_value(scenes, split) for split in splits}
+    counted = {split: counts_of(scenes, split) for split in splits}
     total = np.zeros(3, np.int64)
     for split in given.splits or splits:
         others = [other for other in splits if other != split]
         rules = []
         for channel, name in enumerate(CHANNELS.names):
-            histogram = np.sum([known[other][channel] for other in others], axis=0)
+            histogram = np.sum([counted[other][0][channel] for other in others], axis=0)
             iou, threshold, below = best_threshold(histogram)
-            seen, hidden = histogram[1].sum(), sum(lost[other][channel] for other in others)
+            seen, hidden = histogram[1].sum(), sum(counted[other][1][channel] for other in others)
             share = seen / max(seen + hidden, 1)
             rules.append((iou * share, name, channel, threshold, below))  # a bound: hidden pixels are missed
         _, name, channel, threshold, below = max(rules)

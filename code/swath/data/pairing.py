@@ -112,18 +112,19 @@ def pair_masks(scenes: gpd.GeoDataFrame, masks_path: Path | None) -> dict[str, P
     Raises CatalogError that lists scenes without one; a table that names no labels at all gives none.
     """
     if masks_path is None:
-        masks = named_labels(scenes)
+        masks = listed = named_labels(scenes)
         if not masks:
             return {}
         where = "scenes.parquet"
     else:
-        masks, where = labels_by_key(masks_path), str(masks_path)
+        listed, where = labels_in_table(masks_path), str(masks_path)
+        masks = listed or by_key(masks_path)
     missing = sorted(set(scenes["key"]) - set(masks))
     if missing:
         raise CatalogError(f"{where}: no mask for {listing(missing)}. Make masks for these scenes, or leave them out.")
     unused = sorted(set(masks) - set(scenes["key"]))
-    listed = masks_path is None or labels_in_table(masks_path)  # a table lists more scenes than are taken of it
-    leave_out(0 if listed else len(unused), "masks", where, f"no scene has their names ({listing(unused)})")
+    if not listed:  # a table may list more scenes than are taken of it
+        leave_out(len(unused), "masks", where, f"no scene has their names ({listing(unused)})")
     return {key: masks[key] for key in scenes["key"]}
 
 

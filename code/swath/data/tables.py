@@ -20,7 +20,7 @@ from swath.files import atomic_write, leads_outside
 from swath.geo.earth import footprint
 from swath.geo.grid import Window
 from swath.geo.layout import RasterInfo
-from swath.geo.raster import RasterReader, describe, find_rasters
+from swath.geo.raster import describe, find_rasters
 
 SCENES = "scenes.parquet"
 LABELS = "labels.parquet"
@@ -292,11 +292,6 @@ def missing_of(row: Row) -> tuple[float, ...]:
     missing, nodata = row.get("missing"), row.get("nodata")
     listed = tuple(missing) if isinstance(missing, Sequence | np.ndarray) else ()
     return listed if nodata is None or nodata != nodata or nodata in listed else (*listed, float(nodata))
-
-
-def image_reader(row: Row) -> RasterReader:
-    """A reader of the row's `image`, by what the table says of its bands and of values that are no measurement."""
-    return RasterReader(Path(row["image"]), missing_of(row), bands_of(row))
 
 
 def mask_of(row: Row) -> str | None:

@@ -36,7 +36,7 @@ class _Cache:
                 self._needs.append(need)
             if no_more is not None:
                 self._needs.remove(no_more)
-            size = max(CACHE_BYTES, sum(self._needs)) if self._users() else self._before
+            size = max([CACHE_BYTES, *self._needs]) if self._users() else self._before
             set_gdal_config("GDAL_CACHEMAX", size)
 
 
@@ -55,8 +55,8 @@ def bounded_cache() -> Iterator[None]:
 
 @contextmanager
 def roomy_cache(size: int) -> Iterator[None]:
-    """Let GDAL keep `size` bytes more: for polygons, which it burns into so large a part of a raster at once, with an answer
-    that depends on the row that a part begins with; or for blocks that many windows in a row have in common."""
+    """Let GDAL keep `size` bytes or more: it burns polygons into so large a part of a raster at once, and its answer
+    depends on the row that a part begins with."""
     _CACHE.change(need=size)
     try:
         yield

@@ -122,17 +122,6 @@ class RasterReader:
                 return stored, dataset.read(self.info.alpha, window=place) > 0
         return stored, None
 
-    def block_bytes(self, rows: int) -> int:
-        """Bytes of all blocks that so many pixel rows touch at most, over the whole width and all bands, as they are
-        in GDAL's cache."""
-        with self._guard():
-            dataset = self._open()
-            height, width = dataset.block_shapes[0]
-            pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
-        across = -(-self.info.grid.shape[1] // width)
-        down = -(-(rows - 1) // height) + 1
-        return int(across * width * down * height * pixel)
-
     def close(self) -> None:
         if self._dataset is not None and self._owner == os.getpid():
             self._dataset.close()

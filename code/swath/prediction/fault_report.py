@@ -110,7 +110,7 @@ def draw_faults(config: FindLabelFaultsConfig, table: pd.DataFrame, jobs: Mappin
 def fault_picture(config: FindLabelFaultsConfig, job: FaultJob, row: Row) -> Picture:
     """uint8 RGB: the image as it is, and with outlines of labels and map, or of what is shifted; the reason below."""
     with ExitStack() as stack:
-        image = stack.enter_context(RasterReader(job.image, job.missing, job.bands))
+        image = stack.enter_context(job.scene.reader())
         labels = stack.enter_context(RasterReader(job.labels)) if job.labels else None
         task = labels.info.position_of_task(config.task, NAME_TASK) if labels else 0
         window = image.info.grid.window if row["kind"] == SHIFT else _window_of(row)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swath.data.naming import listing
-from swath.data.tables import bands_of, missing_of, read_scenes
+from swath.data.scene_image import SceneImage
+from swath.data.tables import read_scenes
 from swath.errors import CatalogError, ConfigError, RasterError
 from swath.geo.conditions import Where
 from swath.geo.grid import Grid, Window
 from swath.geo.mosaic import STRIP_PIXELS
-from swath.geo.raster import RasterReader
 from swath.geo.windows import strips
 
 
@@ -51,20 +51,9 @@ class Impossible(Where):
         return self.holds(np.where(np.isfinite(values_HW), total, np.float32(np.nan)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class SceneImage:
-    """The file of a scene, and what its table says of it."""
-
-    image: Path
-    missing: tuple[float, ...]
-    bands: tuple[str, ...] | None
-
-
 def scene_images(source: Path, keys: Mapping[str, Any]) -> dict[str, SceneImage]:
     """The scenes of a folder by key, for these `keys`. Raises CatalogError, which lists those without a scene."""
-    found = {}
-    for row in read_scenes(source).to_dict("records"):
-        found[row["key"]] = SceneImage(image=Path(row["image"]), missing=missing_of(row), bands=bands_of(row))
+    found = {row["key"]: SceneImage.of(row) for row in read_scenes(source).to_dict("records")}
     lacking = sorted(set(keys) - set(found))
     if lacking:
         raise CatalogError(
@@ -77,10 +66,10 @@ def scene_images(source: Path, keys: Mapping[str, Any]) -> dict[str, SceneImage]
 def impossible_pixels(scene: SceneImage, grid: Grid, condition: Impossible) -> NDArray[np.bool_]:
     """bool (height, width): where a class cannot be. Raises RasterError for a scene on another grid or without the band."""
     found = np.zeros(grid.shape, bool)
-    with RasterReader(scene.image, scene.missing, scene.bands) as reader:
+    with scene.reader() as reader:
         difference = reader.info.grid.difference(grid)
         if difference:
-            raise RasterError(f"{scene.image}: not on the grid of its map: {difference}. Predict this scene again.")
+            raise RasterError(f"{scene.path}: not on the grid of its map: {difference}. Predict this scene again.")
         number = reader.info.numbers_of([condition.band], "Correct `band` in impossible.")
         for strip in strips(grid.shape, STRIP_PIXELS):
             above = min(strip.row, condition.square - 1)

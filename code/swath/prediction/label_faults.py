@@ -14,7 +14,8 @@ from swath.config import InputPath, NotDecisive, OutputPath, absolute, configcla
 from swath.config.ranges import Count, Pixels, Share
 from swath.data.naming import listing
 from swath.data.pairing import by_key, labels_of
-from swath.data.tables import bands_of, missing_of, only_where, read_scenes, write_csv
+from swath.data.scene_image import SceneImage
+from swath.data.tables import only_where, read_scenes, write_csv
 from swath.errors import CatalogError, ConfigError
 from swath.files import atomic_write
 from swath.geo.raster import RasterReader
@@ -101,16 +102,14 @@ class FaultJob:
 
     key: str
     area: str
-    image: Path
+    scene: SceneImage
     labels: Path | None
     found: Path | None
-    missing: tuple[float, ...]
-    bands: tuple[str, ...] | None
     config: FindLabelFaultsConfig
 
     @property
     def inputs(self) -> list[Path]:
-        return [path for path in (self.image, self.labels, self.found) if path]
+        return [path for path in (self.scene.path, self.labels, self.found) if path]
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -119,7 +118,7 @@ class FaultJob:
     @property
     def decided_by(self) -> Any:
         """What the table of scenes says of the scene."""
-        return {"missing": list(self.missing), "bands": self.bands and list(self.bands)}
+        return self.scene.said
 
     def run(self) -> dict[str, Any]:
         """Compare the scene's labels with its map and its image."""
@@ -133,8 +132,8 @@ def fault_jobs(config: FindLabelFaultsConfig) -> list[FaultJob]:
     found = {key: path for key, path in _maps(config).items() if key in labels}
     jobs = [
         FaultJob(
-            key=row["key"], area=str(row["area"]), image=Path(row["image"]), labels=labels.get(row["key"]),
-            found=found.get(row["key"]), missing=missing_of(row), bands=bands_of(row), config=config,
+            key=row["key"], area=str(row["area"]), scene=SceneImage.of(row), labels=labels.get(row["key"]),
+            found=found.get(row["key"]), config=config,
         )
         for row in scenes.to_dict("records")
         if config.shift is not None or row["key"] in found
@@ -196,7 +195,7 @@ def examine(job: FaultJob) -> dict[str, Any]:
             windows = disagreements(labels, found, task, job.config.block, job.config.narrowest)
             result[DISAGREEMENT] = [asdict(window) for window in windows]
         if job.config.shift:
-            image = stack.enter_context(RasterReader(job.image, job.missing, job.bands))
+            image = stack.enter_context(job.scene.reader())
             shifts = shifts_of_scene(job.config.shift, SceneBands(image, labels, task))
             result[SHIFT] = {name: asdict(shift) for name, shift in shifts.items()}
         return result

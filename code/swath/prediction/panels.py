@@ -25,7 +25,8 @@ from swath.data.indices.catalogue import INDICES
 from swath.data.indices.expression import parse_formula
 from swath.data.naming import listing
 from swath.data.pairing import by_key, labels_of
-from swath.data.tables import bands_of, missing_of, only_where, read_scenes
+from swath.data.scene_image import SceneImage
+from swath.data.tables import only_where, read_scenes
 from swath.errors import ConfigError
 from swath.figures.pictures import (
     colors,
@@ -141,8 +142,7 @@ class PanelsConfig(Step):
         return [
             PanelsJob(
                 key=row["key"], title=" ".join(filter(None, (row["key"], str(row["date"] or "")))),
-                image=Path(row["image"]), labels=labels.get(row["key"]), found=found.get(row["key"]),
-                missing=missing_of(row), bands=bands_of(row), output=path_below(self.output, row["key"], suffix=".png"),
+                scene=SceneImage.of(row), labels=labels.get(row["key"]), found=found.get(row["key"]), output=path_below(self.output, row["key"], suffix=".png"),
                 config=self,
             )
             for row in scenes.to_dict("records")[: self.most]
@@ -170,17 +170,15 @@ class PanelsJob:
 
     key: str
     title: str
-    image: Path
+    scene: SceneImage
     labels: Path | None
     found: Path | None
-    missing: tuple[float, ...]
-    bands: tuple[str, ...] | None
     output: Path
     config: PanelsConfig
 
     @property
     def inputs(self) -> list[Path]:
-        return [path for path in (self.image, self.labels, self.found) if path]
+        return [path for path in (self.scene.path, self.labels, self.found) if path]
 
     @property
     def outputs(self) -> list[Path]:
@@ -189,7 +187,7 @@ class PanelsJob:
     @property
     def decided_by(self) -> Any:
         """What the table of scenes says of the scene."""
-        return {"title": self.title, "missing": list(self.missing), "bands": self.bands and list(self.bands)}
+        return {"title": self.title, **self.scene.said}
 
     def run(self) -> dict[str, str]:
         """Draw the scene; return why panels were left out, by panel."""
@@ -233,7 +231,7 @@ class _Scene:
 
     def __init__(self, job: PanelsJob, stack: ExitStack) -> None:
         self.job = job
-        self.image = stack.enter_context(RasterReader(job.image, job.missing, job.bands))
+        self.image = stack.enter_context(job.scene.reader())
         self.stack = stack
         self.shape = self.image.info.grid.shape
         self.step = max(1, math.ceil(max(self.shape) / job.config.side))

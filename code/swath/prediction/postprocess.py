@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from swath.config import InputPath, OutputPath, absolute, configclass
 from swath.config.ranges import Amount, Count
 from swath.data.pairing import by_key, labels_by_key
+from swath.data.scene_image import SceneImage
 from swath.errors import CatalogError, ConfigError, RasterError, VectorError
 from swath.geo import morphology
 from swath.geo.earth import brought_to
@@ -29,7 +30,7 @@ from swath.geo.vector_files import VECTOR_SUFFIXES
 from swath.geo.windows import strips
 from swath.labels import IGNORE
 from swath.nn.model import Classification
-from swath.prediction.impossible import Impossible, SceneImage, impossible_pixels, scene_images, without_class
+from swath.prediction.impossible import Impossible, impossible_pixels, scene_images, without_class
 from swath.prediction.rasters import class_spec
 from swath.scoring.lineage import prediction_folder
 from swath.scoring.metrics import scores
@@ -109,7 +110,7 @@ class PostprocessJob:
 
     @property
     def inputs(self) -> list[Path]:
-        image = self.scene.image if self.scene else None
+        image = self.scene.path if self.scene else None
         return [path for path in (self.classes, self.mask, self.labels, image) if path]
 
     @property

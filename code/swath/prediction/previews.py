@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from swath.data.tables import Row, image_reader
+from swath.data.scene_image import SceneImage
+from swath.data.tables import Row
 from swath.errors import RasterError
 from swath.figures.pictures import Agreement, colors, draw_mask_outline, palette_of, panel, stretch
 from swath.geo.grid import Window
@@ -33,7 +34,7 @@ def quick_look(
 
     With `tasks` of which one has more than two classes, or several, the map of each in colours beside it.
     """
-    with image_reader(scene) as reader:
+    with SceneImage.of(scene).reader() as reader:
         step = max(1, math.ceil(max(reader.info.grid.shape) / side))
         picture = stretch(thinned(reader.image, reader.info.grid.shape, step))
     if classes is None:
@@ -59,7 +60,7 @@ def compared_look(
     Raises RasterError when the three are not of one size, or a band of a task is missing.
     """
     with ExitStack() as stack:
-        source = stack.enter_context(image_reader(scene))
+        source = stack.enter_context(SceneImage.of(scene).reader())
         found, truth = (stack.enter_context(RasterReader(path)) for path in (classes, labels))
         require_same_size(source, found, truth)
         shape = source.info.grid.shape

@@ -13,7 +13,8 @@ import geopandas as gpd
 from swath.config import absolute, decisive, inputs_of
 from swath.contents import contents_below
 from swath.data.pairing import labels_in_table, pair_masks
-from swath.data.tables import Row, image_reader, only_areas, only_where, read_scenes, require_files
+from swath.data.scene_image import SceneImage
+from swath.data.tables import Row, only_areas, only_where, read_scenes, require_files
 from swath.distributed import is_main
 from swath.errors import ConfigError
 from swath.geo.raster import describe
@@ -199,6 +200,6 @@ def missing_zones(about: Row, record: ModelRecord) -> Zones | None:
     """The zones without a measurement of a scene, a row with its `image`; None where the model knows of none."""
     if record.missing_zones is None:
         return None
-    with image_reader(about) as reader:
+    with SceneImage.of(about).reader() as reader:
         order = reader.info.numbers_of(record.measured_bands, f"The model was trained on {', '.join(record.bands)}.")
         return find_zones(partial(reader.image, bands=order), reader.info.grid.shape, record.missing_zones)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from swath.data.tables import Row, image_reader
+from swath.data.scene_image import SceneImage
+from swath.data.tables import Row
 from swath.errors import ConfigError
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterInfo
@@ -77,7 +78,7 @@ def score_scene(
     with ExitStack() as stack:
         predicted = stack.enter_context(RasterReader(classes))
         truth = stack.enter_context(RasterReader(labels))
-        source = stack.enter_context(image_reader(image)) if image else None
+        source = stack.enter_context(SceneImage.of(image).reader()) if image else None
         guess_bands = task_positions(predicted.info, list(tasks))
         truth_bands = task_positions(truth.info, list(tasks))
         for strip in _strips_of_blocks(grid.shape, block):

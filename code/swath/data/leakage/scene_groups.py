@@ -22,9 +22,9 @@ from swath.data.leakage.embeddings import Embedding
 from swath.data.leakage.groups import components, exploded
 from swath.data.leakage.likeness import as_text, from_texts, pairs_alike
 from swath.data.naming import listing
-from swath.data.tables import SCENES, bands_of, missing_of, read_scenes, texts_of, write_table
+from swath.data.scene_image import SceneImage
+from swath.data.tables import SCENES, read_scenes, texts_of, write_table
 from swath.errors import ConfigError
-from swath.geo.raster import RasterReader
 from swath.steps.config import Step
 from swath.steps.job import Report
 
@@ -62,8 +62,7 @@ class GroupScenesConfig(Step):
         scenes = read_scenes(absolute(self.input_path))
         return [
             SceneVector(
-                key=row["key"], image=Path(row["image"]), missing=missing_of(row), bands=bands_of(row),
-                embedding=self.embedding,
+                key=row["key"], scene=SceneImage.of(row), embedding=self.embedding,
             )
             for row in scenes.to_dict("records")
         ]  # fmt: skip
@@ -108,14 +107,12 @@ class SceneVector:
     """One scene to embed."""
 
     key: str
-    image: Path
-    missing: tuple[float, ...]
-    bands: tuple[str, ...] | None
+    scene: SceneImage
     embedding: Embedding
 
     @property
     def inputs(self) -> list[Path]:
-        return [self.image]
+        return [self.scene.path]
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -124,11 +121,11 @@ class SceneVector:
     @property
     def decided_by(self) -> Any:
         """What the table of scenes says of the scene."""
-        return {"missing": list(self.missing), "bands": self.bands and list(self.bands)}
+        return self.scene.said
 
     def run(self) -> str | None:
         """The scene's vector as text, None without one."""
-        with RasterReader(self.image, self.missing, self.bands) as reader:
+        with self.scene.reader() as reader:
             numbers = reader.info.numbers_of(self.embedding.bands, "Set it with -P embedding.band=<name>.")
             image = reader.image(bands=numbers)
         vector = self.embedding.vector(image)

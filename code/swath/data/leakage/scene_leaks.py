@@ -12,7 +12,8 @@ import pandas as pd
 from swath.data.leakage.fingerprints import COLUMNS, CONTENT, fingerprint
 from swath.data.leakage.groups import NEAR_DUPLICATE
 from swath.data.leakage.leaks import Leak, find_copies, find_leaks, kinds_of
-from swath.data.tables import Row, image_reader
+from swath.data.scene_image import SceneImage
+from swath.data.tables import Row
 from swath.data.zones import rule_of
 from swath.geo.grid import Window
 from swath.geo.zones import MissingZones, without_zones
@@ -64,7 +65,7 @@ def probe(scene: Row, places: pd.DataFrame, rule: MissingZones | None = None) ->
     `rule`: which zones are missing, as they are in the tiles that the windows are compared with.
     """
     rows: list[dict[str, Any]] = []
-    with image_reader(scene) as reader:
+    with SceneImage.of(scene).reader() as reader:
         read = without_zones(reader.image, reader.info.grid.shape, rule)
         for row, col, height, width in places[PLACE].to_numpy(int).tolist():
             image = read(Window(row, col, height, width))

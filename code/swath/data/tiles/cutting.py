@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from swath.data.tables import (
 from swath.data.zones import ZONES, zone_columns, zone_summary
 from swath.errors import RasterError
 from swath.files import remove_parts
-from swath.geo.block_cache import roomy_cache
 from swath.geo.earth import footprints
 from swath.geo.grid import Grid, Window
 from swath.geo.layout import RasterInfo, RasterSpec
@@ -43,10 +42,6 @@ from swath.labels import IGNORE
 from swath.steps.config import Step
 from swath.steps.job import Report
 from swath.steps.prefetch import prefetch, write_behind
-
-SHARED_BYTES = 256 * 2**20
-"""Bytes of blocks that may be kept for the next tiles of a row; a wider scene's are decoded once for each row of tiles that
-they lie under."""
 
 PLACE = ("row", "col", "height", "width")
 """Columns of a tile's window in its scene."""
@@ -182,22 +177,14 @@ def cut_scene(job: Cut) -> list[dict[str, Any]]:
         remove_parts({path.parent for path in _files(job, places[:1])})  # of a worker that was killed at this scene
         zones = find_zones(image.measured, grid.shape, job.zones) if job.zones else None
         image.find_medians(zones)
-        if job.write:
-            with _shared_blocks(image, places):
-                rows = _cut_tiles(job, image, places, zones)
-        else:
-            rows = [_window_row(job, image, zones, *place) for place in places]
+        rows = (
+            _cut_tiles(job, image, places, zones)
+            if job.write
+            else [_window_row(job, image, zones, *place) for place in places]
+        )
     outlines, geometry_crs = footprints(grid, [Window(*(row[name] for name in PLACE)) for row in rows])
     where = {"crs": grid.crs.to_string() if grid.crs else None, "geometry_crs": geometry_crs}
     return [row | where | {"geometry": outline.wkt} for row, outline in zip(rows, outlines, strict=True)]
-
-
-@contextmanager
-def _shared_blocks(image: RasterReader, places: Sequence[tuple[Window, Window]]) -> Iterator[None]:
-    """Let GDAL keep the blocks under a row of tiles, which neighbours share, where that is at most `SHARED_BYTES`."""
-    needed = image.block_bytes(max(window.height for window, _ in places))
-    with roomy_cache(needed) if needed <= SHARED_BYTES else nullcontext():
-        yield
 
 
 def tile_files(job: Cut) -> list[Path]:

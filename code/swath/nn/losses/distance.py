@@ -8,6 +8,8 @@ class.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,26 @@ from swath.nn.losses.labelled import Labelled, labelled
 from swath.nn.losses.overlap import chosen_classes
 
 
-class Boundary(nn.Module):
+class _OverClasses(nn.Module, ABC):
+    """Mean over labelled pixels and `classes` (None: all) of a term of each class."""
+
+    def __init__(self, classes: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, logits_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
+        pixels = labelled(logits_BKHW, target_BHW)
+        probability = pixels.logits.softmax(1)
+        chosen = chosen_classes(self.classes, pixels.classes)
+        terms = [self._term(pixels, probability[:, k], k) for k in chosen]
+        return pixels.mean(torch.stack(terms).mean(0))
+
+    @abstractmethod
+    def _term(self, pixels: Labelled, probability_BHW: Tensor, k: int) -> Tensor:
+        """float32 (B, H, W): what class `k` adds at each pixel."""
+
+
+class Boundary(_OverClasses):
     """Mean over labelled pixels and `classes` of p phi, moved by a constant so that 0 is best:
     Kervadec et al. 2019, arXiv:1812.07032.
 
@@ -26,23 +47,14 @@ class Boundary(nn.Module):
     {"boundary": 0.1})``: alone, it finds nothing in tiles without the class, where phi is 0.
     """
 
-    def __init__(self, classes: tuple[int, ...] | None = None) -> None:
-        super().__init__()
-        self.classes = classes
-
-    def forward(self, logits_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
-        pixels = labelled(logits_BKHW, target_BHW)
-        probability = pixels.logits.softmax(1)
-        terms = []
-        for k in chosen_classes(self.classes, pixels.classes):
-            inside = pixels.valid & (pixels.labels == k)
-            outside = pixels.valid & (pixels.labels != k)
-            error = probability[:, k] - inside.float()
-            terms.append(error * signed_distance(inside, outside))
-        return pixels.mean(torch.stack(terms).mean(0))
+    def _term(self, pixels: Labelled, probability_BHW: Tensor, k: int) -> Tensor:
+        inside = pixels.valid & (pixels.labels == k)
+        outside = pixels.valid & (pixels.labels != k)
+        error = probability_BHW - inside.float()
+        return error * signed_distance(inside, outside)
 
 
-class Hausdorff(nn.Module):
+class Hausdorff(_OverClasses):
     """Mean over labelled pixels and `classes` of (p - y)^2 (d_p^2 + d_y^2): Karimi and Salcudean
     2019, arXiv:1904.10030, with alpha = 2.
 
@@ -50,20 +62,11 @@ class Hausdorff(nn.Module):
     that in the map of p > 1/2; 0 where a tile has no border. Distances have no gradient.
     """
 
-    def __init__(self, classes: tuple[int, ...] | None = None) -> None:
-        super().__init__()
-        self.classes = classes
-
-    def forward(self, logits_BKHW: Tensor, target_BHW: Tensor) -> Tensor:
-        pixels = labelled(logits_BKHW, target_BHW)
-        probability = pixels.logits.softmax(1)
-        terms = []
-        for k in chosen_classes(self.classes, pixels.classes):
-            true = pixels.labels == k
-            found = probability[:, k].detach() > 0.5
-            square = _from_border(pixels, true) + _from_border(pixels, found)
-            terms.append((probability[:, k] - true.float()).square() * square)
-        return pixels.mean(torch.stack(terms).mean(0))
+    def _term(self, pixels: Labelled, probability_BHW: Tensor, k: int) -> Tensor:
+        true = pixels.labels == k
+        found = probability_BHW.detach() > 0.5
+        square = _from_border(pixels, true) + _from_border(pixels, found)
+        return (probability_BHW - true.float()).square() * square
 
 
 class StudentT(nn.Module):
